@@ -1,0 +1,19 @@
+//! ragstore: documents, chunks, embeddings, keyword and vector search in one SQLite file.
+//!
+//! [`connect::open`] gives a [`store::Store`]; a [`request`] goes in, [`model`] data comes out, [`error::Error`] says
+//! what was wrong. `docs/architecture.md` has the picture, `docs/storage.md` the invariants of the file.
+
+pub mod connect;
+pub mod error;
+pub mod filter;
+pub mod fusion;
+pub mod highlight;
+pub mod hlc;
+pub mod limits;
+pub mod model;
+#[cfg(feature = "python")]
+mod python;
+pub mod request;
+pub mod split;
+mod sqlite;
+pub mod store;

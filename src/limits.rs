@@ -1,0 +1,32 @@
+//! Every limit, named. They guard against untrusted input; none caps the number of rows of an honest call.
+
+/// Hits a search may ask for.
+pub const K: usize = 4096;
+/// Components of a vector.
+pub const DIMENSION: usize = 8192;
+/// Bytes of one text, of a document or a chunk.
+pub const TEXT_BYTES: usize = 16 << 20;
+/// Bytes of one metadata object as JSON.
+pub const METADATA_BYTES: usize = 1 << 20;
+/// Nesting of one metadata object.
+pub const METADATA_DEPTH: usize = 64;
+/// Conditions of one filter. A list of `$in` is one condition, however long.
+pub const FILTER_TERMS: usize = 256;
+/// Nesting of one filter.
+pub const FILTER_DEPTH: usize = 32;
+/// Words of a natural query that reach the index: the rarest.
+pub const QUERY_WORDS: usize = 64;
+/// Bytes of an id.
+pub const ID_BYTES: usize = 512;
+/// Bytes of the name of a collection or a space, a uri, a content type, a model name or a tokenizer.
+pub const NAME_BYTES: usize = 4096;
+/// Candidates each leg of a hybrid search contributes unless the caller says otherwise.
+pub const CANDIDATES: usize = 100;
+/// Vector bytes up to which a write is copied and validated by its caller, and so may share a commit.
+pub const SHARED_COMMIT_BYTES: usize = 1 << 20;
+/// Vector bytes validated and stored at a time from a caller's array.
+pub const STAGING_BYTES: usize = 1 << 20;
+/// Writes waiting for the writer before the next caller blocks.
+pub const QUEUE: usize = 256;
+/// Writes that may share one commit.
+pub const COMMIT_GROUP: usize = 64;

@@ -1,0 +1,64 @@
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Metadata;
+use crate::error::Result;
+
+/// What one ranking said of a hit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Leg {
+    /// From 1.
+    pub rank: u32,
+    pub score: f64,
+}
+
+/// One answer of a search.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hit {
+    pub id: String,
+    pub text: Option<String>,
+    /// Higher is better; comparable within one search only.
+    pub score: f64,
+    /// Of the vector, where the search had one and the hit has an embedding among its candidates.
+    pub distance: Option<f64>,
+    pub document_id: String,
+    pub uri: Option<String>,
+    pub index: u64,
+    /// Characters of the document's text.
+    pub chars: Option<(u64, u64)>,
+    pub metadata: Metadata,
+    pub vector: Option<Leg>,
+    pub keyword: Option<Leg>,
+}
+
+/// Finds the words of a query in a text, as the collection's tokenizer sees both.
+pub trait Marker: Send + Sync {
+    /// Byte ranges of the matching words, ascending and apart.
+    fn marks(&self, text: &str) -> Result<Vec<Range<usize>>>;
+}
+
+/// The answers of a search, best first.
+#[derive(Clone)]
+pub struct Hits {
+    pub hits: Vec<Hit>,
+    /// The true top k, by definition of the metric.
+    pub exact: bool,
+    /// False only where a limit or a timeout cut the search short.
+    pub complete: bool,
+    pub took: Duration,
+    /// For highlights; `None` when the search had no text.
+    pub marker: Option<Arc<dyn Marker>>,
+}
+
+impl fmt::Debug for Hits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hits")
+            .field("hits", &self.hits)
+            .field("exact", &self.exact)
+            .field("complete", &self.complete)
+            .field("took", &self.took)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,160 @@
+use serde_json::{Map, Value};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+
+/// A JSON object within the limits of size and depth, kept as text until someone looks inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metadata(String);
+
+impl Metadata {
+    /// The empty object.
+    pub fn empty() -> Self {
+        Self("{}".to_owned())
+    }
+
+    /// Checks size and depth and takes the object's text.
+    ///
+    /// # Errors
+    /// `Limit` when it is over [`limits::METADATA_BYTES`] or [`limits::METADATA_DEPTH`].
+    pub fn from_map(map: &Map<String, Value>) -> Result<Self> {
+        let depth = 1 + map.values().map(depth).max().unwrap_or(0);
+        if depth > limits::METADATA_DEPTH {
+            return Err(Error::new(
+                ErrorKind::Limit,
+                format!("metadata is nested {depth} deep; at most {} levels are allowed", limits::METADATA_DEPTH),
+            ));
+        }
+        let text = serde_json::to_string(map).map_err(|e| Error::internal(format!("metadata: {e}")))?;
+        if text.len() > limits::METADATA_BYTES {
+            return Err(Error::new(
+                ErrorKind::Limit,
+                format!(
+                    "metadata has {} bytes as JSON; at most {} are allowed: keep large text in the document",
+                    text.len(),
+                    limits::METADATA_BYTES
+                ),
+            ));
+        }
+        Ok(Self(text))
+    }
+
+    /// Takes text that a store kept.
+    pub fn from_stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The JSON text.
+    pub fn as_json(&self) -> &str {
+        &self.0
+    }
+
+    /// The object.
+    ///
+    /// # Errors
+    /// `Corrupt` when the stored text is not a JSON object.
+    pub fn to_map(&self) -> Result<Map<String, Value>> {
+        if self.0 == "{}" {
+            return Ok(Map::new());
+        }
+        serde_json::from_str(&self.0)
+            .map_err(|e| Error::new(ErrorKind::Corrupt, format!("stored metadata is not a JSON object: {e}")))
+    }
+
+    /// This object with the keys of `other` set.
+    ///
+    /// # Errors
+    /// As [`Metadata::from_map`] and [`Metadata::to_map`].
+    pub fn merged(&self, other: &Metadata) -> Result<Self> {
+        let mut map = self.to_map()?;
+        map.extend(other.to_map()?);
+        Self::from_map(&map)
+    }
+
+    /// Feeds `sink` a form that does not depend on the order of keys.
+    pub fn canonical(&self, sink: &mut dyn FnMut(&[u8])) -> Result<()> {
+        if self.0 == "{}" {
+            sink(b"{}");
+            return Ok(());
+        }
+        canonical(&Value::Object(self.to_map()?), sink);
+        Ok(())
+    }
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    }
+}
+
+fn canonical(value: &Value, sink: &mut dyn FnMut(&[u8])) {
+    match value {
+        Value::Object(map) => {
+            let mut keys: Vec<&String> = map.keys().collect();
+            keys.sort_unstable();
+            sink(b"{");
+            for key in keys {
+                sink(Value::from(key.as_str()).to_string().as_bytes());
+                sink(b":");
+                canonical(&map[key], sink);
+                sink(b",");
+            }
+            sink(b"}");
+        }
+        Value::Array(items) => {
+            sink(b"[");
+            for item in items {
+                canonical(item, sink);
+                sink(b",");
+            }
+            sink(b"]");
+        }
+        leaf => sink(leaf.to_string().as_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metadata(json: &str) -> Metadata {
+        Metadata::from_map(&serde_json::from_str(json).unwrap()).unwrap()
+    }
+
+    fn canonical_text(metadata: &Metadata) -> String {
+        let mut out = Vec::new();
+        metadata.canonical(&mut |bytes| out.extend_from_slice(bytes)).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_canonical_form_ignores_key_order_only() {
+        let (a, b) = (metadata(r#"{"x":1,"y":{"p":[1,2],"q":"s"}}"#), metadata(r#"{"y":{"q":"s","p":[1,2]},"x":1}"#));
+        assert_eq!(canonical_text(&a), canonical_text(&b));
+        assert_ne!(canonical_text(&a), canonical_text(&metadata(r#"{"x":1,"y":{"p":[2,1],"q":"s"}}"#)));
+    }
+
+    #[test]
+    fn large_integers_survive() {
+        let text = r#"{"n":123456789012345678901234567890}"#;
+        assert_eq!(metadata(text).as_json(), text);
+    }
+
+    #[test]
+    fn depth_and_size_are_limited() {
+        let deep = format!("{}1{}", r#"{"a":"#.repeat(65), "}".repeat(65));
+        let error = Metadata::from_map(&serde_json::from_str(&deep).unwrap()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Limit);
+        let map = Map::from_iter([("a".to_owned(), Value::from("x".repeat(limits::METADATA_BYTES)))]);
+        assert_eq!(Metadata::from_map(&map).unwrap_err().kind(), ErrorKind::Limit);
+    }
+
+    #[test]
+    fn merging_sets_top_level_keys() {
+        let merged = metadata(r#"{"a":1,"b":{"c":2}}"#).merged(&metadata(r#"{"b":{"d":3}}"#)).unwrap();
+        assert_eq!(merged.as_json(), r#"{"a":1,"b":{"d":3}}"#);
+    }
+}

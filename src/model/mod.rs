@@ -1,0 +1,19 @@
+//! Plain data: what a store holds and what it hands out. Nothing here knows a backend.
+
+mod chunk;
+mod collection;
+mod document;
+mod embeddings;
+mod hit;
+mod ids;
+mod metadata;
+mod time;
+
+pub use chunk::{Chunk, NewChunk, Span};
+pub use collection::{CollectionInfo, Metric, SpaceInfo};
+pub use document::{AddResult, ContentHash, Document, HashedChunk, NewDocument, OnConflict};
+pub use embeddings::{Embeddings, Matrix, Rows, check_vector};
+pub use hit::{Hit, Hits, Leg, Marker};
+pub use ids::{check_id, check_name, new_id};
+pub use metadata::Metadata;
+pub use time::Timestamp;

@@ -1,0 +1,5 @@
+/// Deletes every document of a collection.
+#[derive(Debug, Clone)]
+pub struct Clear {
+    pub collection: String,
+}

@@ -1,0 +1,73 @@
+//! One plain struct per operation: what a caller asks, before any backend sees it.
+
+mod add;
+mod add_chunks;
+mod clear;
+mod create_collection;
+mod create_space;
+mod delete;
+mod delete_collection;
+mod delete_embeddings;
+mod delete_space;
+mod get_document;
+mod list_documents;
+mod neighbors;
+mod open;
+mod prepare;
+mod search;
+mod set_embeddings;
+mod update_metadata;
+
+pub use add::Add;
+pub use add_chunks::AddChunks;
+pub use clear::Clear;
+pub use create_collection::CreateCollection;
+pub use create_space::CreateSpace;
+pub use delete::Delete;
+pub use delete_collection::DeleteCollection;
+pub use delete_embeddings::DeleteEmbeddings;
+pub use delete_space::DeleteSpace;
+pub use get_document::{DocumentKey, GetDocument};
+pub use list_documents::ListDocuments;
+pub use neighbors::Neighbors;
+pub use open::{Derived, Durability, Open};
+pub use prepare::{PreparedChunk, PreparedDocument, prepare_chunks, prepare_document};
+pub use search::{Mode, Search};
+pub use set_embeddings::SetEmbeddings;
+pub use update_metadata::{MetadataMode, UpdateMetadata};
+
+use crate::model::{AddResult, CollectionInfo};
+
+/// The space that every collection has.
+pub const DEFAULT_SPACE: &str = "default";
+
+/// A change. Those that are given together are committed together.
+#[derive(Debug, Clone)]
+pub enum Write {
+    Add(Add),
+    AddChunks(AddChunks),
+    Clear(Clear),
+    CreateCollection(CreateCollection),
+    CreateSpace(CreateSpace),
+    Delete(Delete),
+    DeleteCollection(DeleteCollection),
+    DeleteEmbeddings(DeleteEmbeddings),
+    DeleteSpace(DeleteSpace),
+    SetEmbeddings(SetEmbeddings),
+    UpdateMetadata(UpdateMetadata),
+}
+
+/// What a change did.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Written {
+    /// Of `Add`.
+    Added(AddResult),
+    /// Of `AddChunks`: the ids of the chunks.
+    Ids(Vec<String>),
+    /// Of `CreateCollection`.
+    Collection(CollectionInfo),
+    /// Of `Delete`, `DeleteEmbeddings` and `UpdateMetadata`: how many it found.
+    Count(u64),
+    /// Of the others.
+    Done,
+}

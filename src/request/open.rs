@@ -1,0 +1,59 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub struct Open {
+    /// `None`: an ephemeral store, gone on close.
+    pub path: Option<PathBuf>,
+    /// Make the file and its parent directories when they are not there.
+    pub create: bool,
+    pub read_only: bool,
+    pub durability: Durability,
+    /// How long to wait for another writer.
+    pub timeout: Duration,
+    /// Connections that read at the same time.
+    pub readers: usize,
+    pub derived: Derived,
+    /// Bytes for derived indexes and caches; `None` lets the store choose.
+    pub memory_limit: Option<usize>,
+}
+
+impl Open {
+    /// The defaults for a file.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self { path: Some(path.into()), ..Self::ephemeral() }
+    }
+
+    /// The defaults for a store that is gone on close.
+    pub fn ephemeral() -> Self {
+        Self {
+            path: None,
+            create: true,
+            read_only: false,
+            durability: Durability::Full,
+            timeout: Duration::from_secs(30),
+            readers: 2 * std::thread::available_parallelism().map_or(1, usize::from),
+            derived: Derived::Auto,
+            memory_limit: None,
+        }
+    }
+}
+
+/// What an acknowledged write survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Power loss.
+    Full,
+    /// The end of the process; power loss may take the last commits, never consistency.
+    Relaxed,
+}
+
+/// Where derived indexes live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Derived {
+    /// Beside the file.
+    Auto,
+    Memory,
+    Off,
+}

@@ -1,0 +1,153 @@
+//! What rusqlite does not wrap: starting sqlite-vec on a connection, and FTS5's own tokenizers.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::ptr;
+use std::sync::LazyLock;
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, ffi};
+
+use crate::error::{Error, ErrorKind, Result};
+
+type ExtensionInit = unsafe extern "C" fn(*mut ffi::sqlite3, *mut *mut c_char, *const c_void) -> c_int;
+
+/// Registers vec0 on one connection. Not an auto-extension: those belong to the whole process.
+pub fn register_vec0(conn: &Connection) -> Result<()> {
+    // SAFETY: sqlite3_vec_init has the signature of every SQLite extension entry point; its crate declares it without.
+    let init: ExtensionInit = unsafe { std::mem::transmute(sqlite_vec::sqlite3_vec_init as *const ()) };
+    // SAFETY: the handle is open for as long as `conn` is borrowed. Linked statically, the extension takes no API table.
+    let code = unsafe { init(conn.handle(), ptr::null_mut(), ptr::null()) };
+    if code == ffi::SQLITE_OK { Ok(()) } else { Err(Error::internal(format!("sqlite-vec did not start: code {code}"))) }
+}
+
+/// Where FTS5's tokenizers are found. The connection is never closed, so what it registered stays valid.
+struct Host {
+    _conn: Connection,
+    api: *mut ffi::fts5_api,
+}
+
+// SAFETY: the pointer leads to memory that the connection owns and is used only under the lock of HOST.
+unsafe impl Send for Host {}
+
+static HOST: LazyLock<std::result::Result<Mutex<Host>, String>> = LazyLock::new(|| {
+    let conn = Connection::open_in_memory().map_err(|e| e.to_string())?;
+    let mut api: *mut ffi::fts5_api = ptr::null_mut();
+    let sql = c"SELECT fts5(?1)";
+    let mut statement = ptr::null_mut();
+    // SAFETY: the handle is open, the SQL is a literal, the statement is finalised below on every path, and `api`
+    // outlives the step that writes it. "fts5_api_ptr" is the type name that FTS5 documents for this pointer.
+    unsafe {
+        ffi::sqlite3_prepare_v2(conn.handle(), sql.as_ptr(), -1, &raw mut statement, ptr::null_mut());
+        let target = (&raw mut api).cast::<c_void>();
+        ffi::sqlite3_bind_pointer(statement, 1, target, c"fts5_api_ptr".as_ptr(), None);
+        ffi::sqlite3_step(statement);
+        ffi::sqlite3_finalize(statement);
+    }
+    if api.is_null() {
+        return Err("FTS5 gave no API".to_owned());
+    }
+    Ok(Mutex::new(Host { _conn: conn, api }))
+});
+
+/// One of FTS5's tokenizers. It may move between threads, not be shared.
+pub struct Fts5Tokenizer {
+    methods: ffi::fts5_tokenizer,
+    instance: *mut ffi::Fts5Tokenizer,
+}
+
+impl Fts5Tokenizer {
+    /// Makes the tokenizer that `args` names: its name, then its options.
+    ///
+    /// # Errors
+    /// `Argument` when FTS5 refuses the name or an option.
+    pub fn create(args: &[String]) -> Result<Self> {
+        let refused = || {
+            Error::new(
+                ErrorKind::Argument,
+                format!("tokenizer {:?} is not one that FTS5 accepts, or an option of it is wrong", args.join(" ")),
+            )
+        };
+        let texts: Vec<CString> =
+            args.iter().map(|arg| CString::new(arg.as_str()).map_err(|_| refused())).collect::<Result<_>>()?;
+        let (name, options) = texts.split_first().ok_or_else(refused)?;
+        let mut options: Vec<*const c_char> = options.iter().map(|option| option.as_ptr()).collect();
+        let count = c_int::try_from(options.len()).map_err(|_| refused())?;
+
+        let host = HOST.as_ref().map_err(Error::internal)?.lock();
+        let mut context = ptr::null_mut();
+        let mut methods = ffi::fts5_tokenizer { xCreate: None, xDelete: None, xTokenize: None };
+        // SAFETY: the API table lives as long as HOST and its function is set in every version since 3.9.
+        let found = unsafe {
+            (*host.api)
+                .xFindTokenizer
+                .map(|find| find(host.api, name.as_ptr(), &raw mut context, &raw mut methods))
+        };
+        if found != Some(ffi::SQLITE_OK) {
+            return Err(refused());
+        }
+        let create = methods.xCreate.ok_or_else(|| Error::internal("an FTS5 tokenizer cannot be created"))?;
+        let mut instance = ptr::null_mut();
+        // SAFETY: context and methods come from the look-up above; the option strings live to the end of the call.
+        let code = unsafe { create(context, options.as_mut_ptr(), count, &raw mut instance) };
+        if code != ffi::SQLITE_OK || instance.is_null() {
+            return Err(refused());
+        }
+        Ok(Self { methods, instance })
+    }
+
+    /// Calls `token` with the bytes of each token and with where it stands in `text`, in order.
+    pub fn tokenize(&self, text: &str, token: &mut dyn FnMut(&[u8], usize, usize)) -> Result<()> {
+        const FTS5_TOKENIZE_AUX: c_int = 0x0008;
+        type Sink<'a> = &'a mut dyn FnMut(&[u8], usize, usize);
+
+        unsafe extern "C" fn receive(
+            context: *mut c_void,
+            _flags: c_int,
+            token: *const c_char,
+            length: c_int,
+            start: c_int,
+            end: c_int,
+        ) -> c_int {
+            let (Ok(length), Ok(start), Ok(end)) =
+                (usize::try_from(length), usize::try_from(start), usize::try_from(end))
+            else {
+                return ffi::SQLITE_ERROR;
+            };
+            // SAFETY: context is the `sink` below, alive during the call; token has `length` readable bytes. The
+            // closures given here only push to vectors; nothing unwinds through C.
+            unsafe {
+                let sink = &mut *context.cast::<Sink<'_>>();
+                sink(std::slice::from_raw_parts(token.cast::<u8>(), length), start, end);
+            }
+            ffi::SQLITE_OK
+        }
+
+        let mut sink: Sink<'_> = token;
+        let length = c_int::try_from(text.len())
+            .map_err(|_| Error::new(ErrorKind::Limit, format!("text has {} bytes, too many to tokenize", text.len())))?;
+        let run = self.methods.xTokenize.ok_or_else(|| Error::internal("an FTS5 tokenizer cannot run"))?;
+        // SAFETY: instance was made by these methods; the text pointer and its length belong together.
+        let code = unsafe {
+            run(
+                self.instance,
+                (&raw mut sink).cast::<c_void>(),
+                FTS5_TOKENIZE_AUX,
+                text.as_ptr().cast::<c_char>(),
+                length,
+                Some(receive),
+            )
+        };
+        if code == ffi::SQLITE_OK { Ok(()) } else { Err(Error::internal(format!("tokenizing failed: code {code}"))) }
+    }
+}
+
+impl Drop for Fts5Tokenizer {
+    fn drop(&mut self) {
+        if let Some(delete) = self.methods.xDelete {
+            // SAFETY: made by the same methods, dropped once.
+            unsafe { delete(self.instance) }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Taking SQLite's write lock with a deadline and a way out.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode};
+
+use crate::error::{Error, ErrorKind, Result};
+
+const SHORTEST: Duration = Duration::from_micros(100);
+const LONGEST: Duration = Duration::from_millis(5);
+
+/// BEGIN IMMEDIATE, tried until `deadline`. The connection must have no busy timeout of its own, or it could not be
+/// cancelled.
+pub fn begin_immediate(conn: &Connection, deadline: Instant, cancelled: &dyn Fn() -> bool) -> Result<()> {
+    retry(deadline, cancelled, || conn.execute_batch("BEGIN IMMEDIATE"))
+}
+
+/// Runs `attempt` until it is not busy, or until `deadline`.
+pub fn retry<T>(
+    deadline: Instant,
+    cancelled: &dyn Fn() -> bool,
+    mut attempt: impl FnMut() -> rusqlite::Result<T>,
+) -> Result<T> {
+    let mut pause = SHORTEST;
+    loop {
+        match attempt() {
+            Err(error) if is_busy(&error) => {
+                if cancelled() {
+                    return Err(Error::new(ErrorKind::Cancelled, "cancelled while waiting for another writer"));
+                }
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(timed_out());
+                }
+                thread::sleep(pause.min(left));
+                pause = (pause * 2).min(LONGEST);
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// What a caller reads when another writer held the file too long.
+pub fn timed_out() -> Error {
+    Error::new(
+        ErrorKind::Locked,
+        "another process kept the store locked for longer than the timeout; try again, commit in smaller parts there, \
+         or open with a longer timeout=",
+    )
+}
+
+/// Ends a transaction if one is open. Failing to is not fatal: SQLite has then rolled back by itself.
+pub fn rollback(conn: &Connection) {
+    if !conn.is_autocommit() {
+        let _ = conn.execute_batch("ROLLBACK");
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::FileLockingProtocolFailed))
+}

@@ -1,0 +1,156 @@
+//! Bringing a file to the current format, once, whoever comes first.
+
+use std::time::Instant;
+
+use rusqlite::{Connection, params};
+use sha2::{Digest, Sha256};
+
+use super::lock;
+use super::sql;
+use super::tables::meta;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Timestamp;
+
+/// "RAGS", in the header of every store.
+pub const APPLICATION_ID: i32 = 0x5241_4753;
+
+/// Every step of the format, oldest first; a file's version is how many it has taken. Never edited once landed: each
+/// file keeps the hash of the text it took.
+const MIGRATIONS: [&str; 1] = [include_str!("../../sql/sqlite/migrations/0001_format_1.sql")];
+
+/// What the header says of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Header {
+    /// There is nothing in it yet.
+    Empty,
+    /// A store at the current format.
+    Current,
+    /// A store that lacks migrations.
+    Older,
+}
+
+/// Reads the header and refuses files of others and of newer versions, without a write.
+pub fn header(conn: &Connection) -> Result<Header> {
+    let application: i32 = conn.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let version: usize = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if application == 0 && version == 0 {
+        let objects: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        if objects == 0 {
+            return Ok(Header::Empty);
+        }
+    }
+    if application != APPLICATION_ID {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            format!("it is an SQLite database of another application (application_id {application:#x}); give another path"),
+        ));
+    }
+    match version.cmp(&MIGRATIONS.len()) {
+        std::cmp::Ordering::Less => Ok(Header::Older),
+        std::cmp::Ordering::Equal => Ok(Header::Current),
+        std::cmp::Ordering::Greater => Err(Error::new(
+            ErrorKind::SchemaTooNew,
+            format!("its format is {version}, this version reads up to {}; upgrade ragstore", MIGRATIONS.len()),
+        )),
+    }
+}
+
+/// Takes the migrations that are missing, in one transaction, and compares the hashes of those that were taken.
+pub fn migrate(conn: &Connection, deadline: Instant) -> Result<()> {
+    if header(conn)? != Header::Current {
+        lock::begin_immediate(conn, deadline, &|| false)?;
+        let result = take_missing(conn);
+        if result.is_err() {
+            lock::rollback(conn);
+        }
+        result?;
+    }
+    compare(conn)
+}
+
+/// Under the write lock: another process may have come first.
+fn take_missing(conn: &Connection) -> Result<()> {
+    if header(conn)? != Header::Current {
+        let taken: usize = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        for (index, text) in MIGRATIONS.iter().enumerate().skip(taken) {
+            conn.execute_batch(text)?;
+            sql::execute(
+                conn,
+                "INSERT INTO migrations (version, sha256, applied_at) VALUES (?1, ?2, ?3)",
+                params![index + 1, hash(text), Timestamp::now().0],
+            )?;
+        }
+        if taken == 0 {
+            meta::init(conn)?;
+        }
+        conn.pragma_update(None, "application_id", APPLICATION_ID)?;
+        conn.pragma_update(None, "user_version", MIGRATIONS.len())?;
+    }
+    conn.execute_batch("COMMIT")?;
+    Ok(())
+}
+
+fn compare(conn: &Connection) -> Result<()> {
+    let stored: Vec<(usize, String)> = sql::query_all(
+        conn,
+        "SELECT version, sha256 FROM migrations ORDER BY version",
+        [],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    let expected: Vec<(usize, String)> =
+        MIGRATIONS.iter().enumerate().map(|(index, text)| (index + 1, hash(text))).collect();
+    if stored == expected {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Corrupt,
+        "its record of migrations is not that of this version; it was written by a build with other migrations",
+    ))
+}
+
+fn hash(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + std::time::Duration::from_secs(5)
+    }
+
+    #[test]
+    fn an_empty_file_becomes_current_once() {
+        let conn = Connection::open_in_memory().unwrap();
+        assert_eq!(header(&conn).unwrap(), Header::Empty);
+        migrate(&conn, soon()).unwrap();
+        assert_eq!(header(&conn).unwrap(), Header::Current);
+        let store: Vec<u8> =
+            conn.query_row("SELECT value FROM meta WHERE key = 'store_id'", [], |row| row.get(0)).unwrap();
+        migrate(&conn, soon()).unwrap();
+        let again: Vec<u8> =
+            conn.query_row("SELECT value FROM meta WHERE key = 'store_id'", [], |row| row.get(0)).unwrap();
+        assert_eq!(store, again);
+    }
+
+    #[test]
+    fn files_of_others_newer_files_and_edited_migrations_are_refused() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE notes (text)").unwrap();
+        assert_eq!(header(&conn).unwrap_err().kind(), ErrorKind::Corrupt);
+
+        let conn = Connection::open_in_memory().unwrap();
+        migrate(&conn, soon()).unwrap();
+        conn.execute_batch("UPDATE migrations SET sha256 = 'x'").unwrap();
+        assert_eq!(migrate(&conn, soon()).unwrap_err().kind(), ErrorKind::Corrupt);
+        conn.execute_batch("PRAGMA user_version = 99").unwrap();
+        assert_eq!(migrate(&conn, soon()).unwrap_err().kind(), ErrorKind::SchemaTooNew);
+    }
+
+    #[test]
+    fn landed_migrations_keep_their_text() {
+        let hashes: Vec<String> = MIGRATIONS.iter().map(|text| hash(text)).collect();
+        assert_eq!(hashes, [include_str!("../../sql/sqlite/migrations/0001_format_1.sha256").trim()]);
+    }
+}

@@ -1,0 +1,205 @@
+//! Connections: how each is opened and set, and how a file comes to be.
+
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::ffi;
+use super::lock;
+use super::migrate::{self, Header};
+use crate::error::{Error, ErrorKind, Result};
+use crate::request::{Durability, Open};
+
+/// By measurement (docs/benchmarks.md): blocks of vectors are long overflow chains, and fewer, larger pages read faster
+/// than 4 KiB, while 16 KiB costs single adds more than it gives scans.
+const PAGE_SIZE: u32 = 8192;
+/// In KiB, negative as SQLite wants it.
+const WRITER_CACHE: i32 = -32 * 1024;
+const READER_CACHE: i32 = -8 * 1024;
+const STATEMENTS: usize = 128;
+
+/// How hard a commit is pressed onto the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Synchronous {
+    Full,
+    Normal,
+    /// Ephemeral stores only.
+    Off,
+}
+
+impl From<Durability> for Synchronous {
+    fn from(durability: Durability) -> Self {
+        match durability {
+            Durability::Full => Self::Full,
+            Durability::Relaxed => Self::Normal,
+        }
+    }
+}
+
+/// Absolute, so that SQLite can take no path for a URI or a special name.
+pub fn absolute(path: &Path) -> Result<PathBuf> {
+    if path.as_os_str().is_empty() {
+        return Err(Error::new(
+            ErrorKind::Argument,
+            "path is empty; give a file name, or None for an ephemeral store",
+        ));
+    }
+    if path.as_os_str().as_encoded_bytes().contains(&0) {
+        return Err(Error::new(ErrorKind::Argument, format!("path {path:?} holds a NUL character; remove it")));
+    }
+    Ok(std::path::absolute(path)?)
+}
+
+/// Makes the file, private to its owner, and its parent directories, and syncs the directories that changed.
+pub fn create_file(path: &Path) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let parent = path.parent().ok_or_else(|| {
+        Error::new(ErrorKind::Argument, format!("path {} names no file; give a file name", path.display()))
+    })?;
+    let missing: Vec<&Path> = parent.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    fs::create_dir_all(parent).map_err(|e| at(path, &e.into()))?;
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => {}
+        // Another process came first.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(at(path, &error.into())),
+    }
+    sync_directory(parent)?;
+    missing.into_iter().filter_map(Path::parent).try_for_each(sync_directory)
+}
+
+#[cfg(unix)]
+fn sync_directory(path: &Path) -> Result<()> {
+    Ok(fs::File::open(path)?.sync_all()?)
+}
+
+/// Directories cannot be synced here; the file system journals their entries.
+#[cfg(not(unix))]
+fn sync_directory(_path: &Path) -> Result<()> {
+    Ok(())
+}
+
+/// The one connection that writes, with the file at the current format.
+pub fn writer(path: &Path, synchronous: Synchronous, deadline: Instant) -> Result<Connection> {
+    let open = || -> Result<Connection> {
+        let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        conn.busy_timeout(Duration::ZERO)?;
+        if lock::retry(deadline, &|| false, || header(&conn))?? == Header::Empty {
+            conn.pragma_update(None, "page_size", PAGE_SIZE)?;
+            conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        }
+        let mode: String = lock::retry(deadline, &|| false, || {
+            conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+        })?;
+        if mode != "wal" {
+            return Err(Error::new(
+                ErrorKind::Io,
+                format!("the file system gives no write-ahead log (journal mode stays {mode}); use a local disk"),
+            ));
+        }
+        conn.pragma_update(None, "synchronous", match synchronous {
+            Synchronous::Full => "FULL",
+            Synchronous::Normal => "NORMAL",
+            Synchronous::Off => "OFF",
+        })?;
+        conn.pragma_update(None, "wal_autocheckpoint", 1000)?;
+        conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
+        conn.pragma_update(None, "secure_delete", "FAST")?;
+        conn.pragma_update(None, "cache_size", WRITER_CACHE)?;
+        migrate::migrate(&conn, deadline)?;
+        Ok(conn)
+    };
+    open().map_err(|e| at(path, &e))
+}
+
+/// A connection that reads.
+pub fn reader(path: &Path, timeout: Duration) -> Result<Connection> {
+    let open = || -> Result<Connection> {
+        let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        conn.busy_timeout(timeout)?;
+        conn.pragma_update(None, "cache_size", READER_CACHE)?;
+        Ok(conn)
+    };
+    open().map_err(|e| at(path, &e))
+}
+
+/// The first connection of a store that never writes.
+pub fn first_reader(path: &Path, timeout: Duration) -> Result<Connection> {
+    let conn = reader(path, timeout)?;
+    let check = || -> Result<()> {
+        match migrate::header(&conn)? {
+            Header::Current => Ok(()),
+            Header::Older => Err(Error::new(
+                ErrorKind::ReadOnly,
+                "its format is older and read_only=True cannot bring it up to date; open it once for writing",
+            )),
+            Header::Empty => Err(Error::new(
+                ErrorKind::ReadOnly,
+                "it is empty and read_only=True cannot make it a store; open it once for writing",
+            )),
+        }
+    };
+    check().map_err(|e| at(path, &e))?;
+    Ok(conn)
+}
+
+/// Refuses what cannot be opened as asked, and makes the file where that is wanted.
+pub fn ensure_file(path: &Path, request: &Open) -> Result<()> {
+    if path.is_dir() {
+        return Err(Error::new(ErrorKind::Argument, format!("{} is a directory; give a file name", path.display())));
+    }
+    if path.exists() {
+        return Ok(());
+    }
+    if !request.create || request.read_only {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!("there is no file {}; check the path, or open with create=True", path.display()),
+        ));
+    }
+    create_file(path)
+}
+
+/// Lets busy pass through, for [`lock::retry`].
+fn header(conn: &Connection) -> rusqlite::Result<Result<Header>> {
+    conn.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
+    Ok(migrate::header(conn))
+}
+
+fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
+    let conn = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    for (option, on) in [
+        // The last connection that closes may be wrong about being the last; see the guard.
+        (DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true),
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_DQS_DDL, false),
+        (DbConfig::SQLITE_DBCONFIG_DQS_DML, false),
+    ] {
+        conn.set_db_config(option, on)?;
+    }
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    conn.pragma_update(None, "foreign_keys", true)?;
+    conn.pragma_update(None, "cell_size_check", true)?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    // A mapped file that another process truncates would end this one with SIGBUS.
+    conn.query_row("PRAGMA mmap_size = 0", [], |_| Ok(())).or_else(|error| match error {
+        rusqlite::Error::QueryReturnedNoRows => Ok(()),
+        other => Err(other),
+    })?;
+    ffi::register_vec0(&conn)?;
+    Ok(conn)
+}
+
+fn at(path: &Path, error: &Error) -> Error {
+    error.clone().context(path.display())
+}

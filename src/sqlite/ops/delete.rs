@@ -1,0 +1,87 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use rusqlite::Connection;
+
+use super::shared::{self, Target};
+use crate::error::Result;
+use crate::model::{check_id, check_name};
+use crate::request::Delete;
+use crate::sqlite::sql;
+use crate::sqlite::tables::chunks::{self, ChunkRow};
+use crate::sqlite::tables::documents::{self, DocumentRow};
+use crate::sqlite::txn::{Progress, Txn};
+
+pub fn run(txn: &mut Txn<'_>, request: &Delete, progress: &Progress) -> Result<u64> {
+    let conn = txn.conn;
+    let target = Target::find(conn, &request.collection)?;
+    let named = request.chunk_ids.is_some() || request.document_ids.is_some() || request.uris.is_some();
+    let mut chunks = BTreeMap::new();
+    for chunk in shared::find_chunks(conn, &target, request.chunk_ids.as_deref().unwrap_or_default())?.into_iter().flatten() {
+        chunks.insert(chunk.id, chunk);
+    }
+    let mut documents = find_documents(conn, &target, request)?;
+    if let Some(filter) = &request.filter {
+        let matching = super::search::matching(conn, target.id(), filter)?;
+        if named {
+            chunks.retain(|id, _| matching.contains(*id));
+            let mut kept = BTreeMap::new();
+            for (id, document) in documents {
+                if shared::document_matches(conn, id, filter)? {
+                    kept.insert(id, document);
+                }
+            }
+            documents = kept;
+        } else {
+            for id in matching.iter() {
+                chunks.insert(id, by_row(conn, id)?);
+            }
+        }
+    }
+    let found = (chunks.len() + documents.len()) as u64;
+    if found == 0 {
+        return Ok(0);
+    }
+    let stamp = txn.stamp();
+    for (id, document) in &documents {
+        txn.check(progress)?;
+        shared::delete_document(txn, stamp, &target, *id, &document.uid)?;
+    }
+    let mut touched = BTreeSet::new();
+    for chunk in chunks.values().filter(|chunk| !documents.contains_key(&chunk.document_id)) {
+        txn.check(progress)?;
+        shared::delete_chunk(txn, stamp, &target, chunk)?;
+        touched.insert(chunk.document_id);
+    }
+    for id in touched {
+        if chunks::any(conn, id)? {
+            shared::document_touched(txn, stamp, &target, id)?;
+        } else {
+            let document = documents::by_row(conn, id)?;
+            shared::delete_document(txn, stamp, &target, id, &document.uid)?;
+        }
+    }
+    Ok(found)
+}
+
+fn find_documents(conn: &Connection, target: &Target, request: &Delete) -> Result<BTreeMap<i64, DocumentRow>> {
+    let mut found = BTreeMap::new();
+    for uid in request.document_ids.iter().flatten() {
+        check_id("document id", uid)?;
+        if let Some(document) = documents::by_uid(conn, target.id(), uid)? {
+            found.insert(document.id, document);
+        }
+    }
+    for uri in request.uris.iter().flatten() {
+        check_name("uri", uri)?;
+        if let Some(document) = documents::by_uri(conn, target.id(), uri)? {
+            found.insert(document.id, document);
+        }
+    }
+    Ok(found)
+}
+
+fn by_row(conn: &Connection, id: i64) -> Result<ChunkRow> {
+    sql::query_one(conn, "SELECT id, document_id, uid FROM chunks WHERE id = ?1", [id], |row| {
+        Ok(ChunkRow { id: row.get(0)?, document_id: row.get(1)?, uid: row.get(2)? })
+    })
+}

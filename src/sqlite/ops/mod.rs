@@ -1,0 +1,97 @@
+//! One file per operation. Writes work inside the writer's transaction, reads on one snapshot.
+
+mod add;
+mod add_chunks;
+mod clear;
+mod create_collection;
+mod create_space;
+mod delete;
+mod delete_collection;
+mod delete_embeddings;
+mod delete_space;
+mod set_embeddings;
+mod shared;
+mod staging;
+mod update_metadata;
+
+pub mod count;
+pub mod get;
+pub mod get_chunks;
+pub mod get_collection;
+pub mod get_document;
+pub mod get_embeddings;
+pub mod list_documents;
+pub mod neighbors;
+pub mod search;
+pub mod unchanged;
+
+use super::txn::{Progress, Txn};
+use crate::error::Result;
+use crate::request::{
+    Add, AddChunks, PreparedDocument, Write, Written, prepare_document,
+};
+
+/// A write that is checked as far as it can be without the database.
+pub enum Step<'w> {
+    Add { request: &'w Add, documents: Vec<PreparedDocument<'w>> },
+    AddChunks(&'w AddChunks),
+    Other(&'w Write),
+}
+
+impl<'w> Step<'w> {
+    /// Checks a write.
+    ///
+    /// # Errors
+    /// `Argument` and `Limit`, naming the document.
+    pub fn prepare(write: &'w Write) -> Result<Self> {
+        Ok(match write {
+            Write::Add(request) => {
+                let prepare = |(index, document)| {
+                    prepare_document(document).map_err(|e| e.context(format!("document {index}")))
+                };
+                let documents = request.documents.iter().enumerate().map(prepare).collect::<Result<_>>()?;
+                Step::Add { request, documents }
+            }
+            Write::AddChunks(request) => Step::AddChunks(request),
+            other => Step::Other(other),
+        })
+    }
+}
+
+/// Runs one write.
+pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Written> {
+    txn.check(progress)?;
+    Ok(match step {
+        Step::Add { request, documents } => Written::Added(add::run(txn, request, documents, progress)?),
+        Step::AddChunks(request) => Written::Ids(add_chunks::run(txn, request, progress)?),
+        Step::Other(write) => match write {
+            Write::Add(_) | Write::AddChunks(_) => {
+                return Err(crate::error::Error::internal("an add was not prepared"));
+            }
+            Write::Clear(request) => {
+                clear::run(txn, request)?;
+                Written::Done
+            }
+            Write::CreateCollection(request) => Written::Collection(create_collection::run(txn, request)?),
+            Write::CreateSpace(request) => {
+                create_space::run(txn, request)?;
+                Written::Done
+            }
+            Write::Delete(request) => Written::Count(delete::run(txn, request, progress)?),
+            Write::DeleteCollection(request) => {
+                delete_collection::run(txn, request)?;
+                Written::Done
+            }
+            Write::DeleteEmbeddings(request) => Written::Count(delete_embeddings::run(txn, request, progress)?),
+            Write::DeleteSpace(request) => {
+                delete_space::run(txn, request)?;
+                Written::Done
+            }
+            Write::SetEmbeddings(request) => {
+                set_embeddings::run(txn, request, progress)?;
+                Written::Done
+            }
+            Write::UpdateMetadata(request) => Written::Count(update_metadata::run(txn, request, progress)?),
+        },
+    })
+}

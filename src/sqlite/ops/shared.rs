@@ -1,0 +1,262 @@
+//! What several writes do to a document, its chunks and their embeddings.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
+
+use super::staging::Staging;
+use crate::error::{Error, ErrorKind, Result};
+use crate::filter::Filter;
+use crate::model::{Embeddings, HashedChunk, ContentHash, check_id, new_id};
+use crate::request::PreparedChunk;
+use crate::sqlite::filter_sql;
+use crate::sqlite::sql;
+use crate::sqlite::tables::changes::{self, Change, Entity, Op, Stamp};
+use crate::sqlite::tables::chunks::{self, ChunkRow, Place};
+use crate::sqlite::tables::collections::{self, CollectionRow};
+use crate::sqlite::tables::documents;
+use crate::sqlite::tables::fts::{self, FtsTable};
+use crate::sqlite::tables::spaces::{self, SpaceRow};
+use crate::sqlite::tables::vectors::{self, Reader, VectorTable};
+use crate::sqlite::txn::Txn;
+
+/// A collection with the tables of its spaces, looked up once per write.
+pub struct Target {
+    pub collection: CollectionRow,
+    pub spaces: Vec<SpaceRow>,
+}
+
+impl Target {
+    /// Looks up a collection.
+    pub fn find(conn: &Connection, name: &str) -> Result<Self> {
+        let collection = collections::require(conn, name)?;
+        let spaces = spaces::list(conn, collection.id)?;
+        Ok(Self { collection, spaces })
+    }
+
+    /// The collection's rowid.
+    pub fn id(&self) -> i64 {
+        self.collection.id
+    }
+
+    /// The living FTS5 table.
+    pub fn fts(&self) -> FtsTable {
+        FtsTable { collection_id: self.collection.id, generation: self.collection.fts_generation }
+    }
+
+    /// The vec0 tables there are, each with its space.
+    pub fn vector_tables(&self) -> impl Iterator<Item = VectorTable> + '_ {
+        self.spaces.iter().filter_map(SpaceRow::table)
+    }
+
+    /// The table of a space that is to take vectors of this dimension; the first ones make it.
+    pub fn table_for(&mut self, conn: &Connection, space: &str, embeddings: &Embeddings) -> Result<VectorTable> {
+        let wanted = self.spaces.iter_mut().find(|candidate| candidate.name == space);
+        let Some(space) = wanted else {
+            return Err(match spaces::require(conn, self.collection.id, space) {
+                Err(error) => error,
+                Ok(_) => Error::internal("a space appeared within a transaction"),
+            });
+        };
+        space.check_dimension(embeddings.dimension())?;
+        match space.table() {
+            Some(table) => Ok(table),
+            None => spaces::set_dimension(conn, space, embeddings.dimension()),
+        }
+    }
+}
+
+/// The embeddings of one write with the table they go to.
+pub struct Incoming<'e> {
+    pub table: VectorTable,
+    pub staging: Staging<'e>,
+}
+
+impl<'e> Incoming<'e> {
+    /// Checks the embeddings against their space and their number.
+    pub fn new(
+        conn: &Connection,
+        target: &mut Target,
+        space: &str,
+        embeddings: &'e Embeddings,
+        chunks: usize,
+    ) -> Result<Self> {
+        let table = target.table_for(conn, space, embeddings)?;
+        Ok(Self { table, staging: Staging::new(embeddings, table.metric, chunks)? })
+    }
+}
+
+/// Stores chunks at the end of a document, from `index` on, with their text index rows and embeddings, whose rows begin
+/// at `row`. Returns the ids.
+pub fn insert_chunks(
+    txn: &Txn<'_>,
+    stamp: Stamp,
+    target: &Target,
+    document_id: i64,
+    index: u64,
+    new: &[PreparedChunk<'_>],
+    mut incoming: Option<(&mut Incoming<'_>, usize)>,
+) -> Result<Vec<String>> {
+    let conn = txn.conn;
+    let mut uids = Vec::with_capacity(new.len());
+    for (offset, chunk) in new.iter().enumerate() {
+        let uid = match chunk.id {
+            Some(id) => {
+                if chunks::by_uid(conn, target.id(), id)?.is_some() {
+                    return Err(Error::new(
+                        ErrorKind::Conflict,
+                        format!("there is a chunk {id:?} already; chunk ids are unique in a collection: give another"),
+                    ));
+                }
+                id.to_owned()
+            }
+            None => new_id(),
+        };
+        let place = Place { document_id, collection_id: target.id(), uid: &uid, index: index + offset as u64 };
+        let row = chunks::insert(conn, stamp, place, chunk)?;
+        fts::insert(conn, target.fts(), row, chunk.text)?;
+        if let Some((incoming, first)) = &mut incoming {
+            vectors::insert(conn, incoming.table, row, incoming.staging.row(*first + offset)?)?;
+        }
+        uids.push(uid);
+    }
+    Ok(uids)
+}
+
+/// Removes a chunk from everywhere: text index first, chunk row last.
+pub fn delete_chunk(txn: &Txn<'_>, stamp: Stamp, target: &Target, chunk: &ChunkRow) -> Result<()> {
+    let conn = txn.conn;
+    fts::delete(conn, target.fts(), chunk.id)?;
+    for table in target.vector_tables() {
+        vectors::delete(conn, table, chunk.id)?;
+    }
+    chunks::delete(conn, chunk.id)?;
+    changes::append(conn, stamp, Change {
+        collection_id: target.id(),
+        space_id: None,
+        entity: Entity::Chunk,
+        uid: Some(&chunk.uid),
+        row_id: Some(chunk.id),
+        op: Op::Delete,
+    })
+}
+
+/// Removes a document with its chunks and leaves a tombstone.
+pub fn delete_document(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64, uid: &str) -> Result<()> {
+    for chunk in chunks::of_document(txn.conn, id)? {
+        delete_chunk(txn, stamp, target, &chunk)?;
+    }
+    documents::delete(txn.conn, id)?;
+    changes::bury(txn.conn, stamp, target.id(), Entity::Document, uid)?;
+    document_changed(txn, stamp, target, id, uid, Op::Delete)
+}
+
+/// Moves a chunk to a new rowid with its text index row and the vectors of every space but `without`: a rowid never
+/// comes to mean another text or vector.
+pub fn renumber_chunk(
+    txn: &Txn<'_>,
+    stamp: Stamp,
+    target: &Target,
+    chunk: &ChunkRow,
+    without: VectorTable,
+) -> Result<ChunkRow> {
+    let conn = txn.conn;
+    let mut kept = Vec::new();
+    for table in target.vector_tables() {
+        let mut vector = vec![0.0; table.dimension];
+        let found = Reader::new(conn, table).read(chunk.id, &mut vector)?;
+        if found {
+            vectors::delete(conn, table, chunk.id)?;
+            if table != without {
+                kept.push((table, vector));
+            }
+        }
+    }
+    fts::delete(conn, target.fts(), chunk.id)?;
+    let row = chunks::renumber(conn, stamp, chunk.id)?;
+    fts::insert(conn, target.fts(), row, chunks::content(conn, row)?.as_deref())?;
+    for (table, vector) in kept {
+        vectors::insert(conn, table, row, &vector)?;
+    }
+    changes::append(conn, stamp, Change {
+        collection_id: target.id(),
+        space_id: None,
+        entity: Entity::Chunk,
+        uid: Some(&chunk.uid),
+        row_id: Some(chunk.id),
+        op: Op::Delete,
+    })?;
+    Ok(ChunkRow { id: row, ..chunk.clone() })
+}
+
+/// Appends a document to the feed.
+pub fn document_changed(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64, uid: &str, op: Op) -> Result<()> {
+    changes::append(txn.conn, stamp, Change {
+        collection_id: target.id(),
+        space_id: None,
+        entity: Entity::Document,
+        uid: Some(uid),
+        row_id: Some(id),
+        op,
+    })
+}
+
+/// Hashes and stamps a document whose chunks, metadata or embeddings changed, and appends it to the feed.
+pub fn document_touched(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64) -> Result<()> {
+    let conn = txn.conn;
+    let text = format!("SELECT {} FROM documents d WHERE d.id = ?1", documents::COLUMNS);
+    let document = sql::query_one(conn, &text, [id], documents::read)?;
+    let text = format!(
+        "SELECT {} FROM chunks c JOIN documents d ON d.id = c.document_id WHERE c.document_id = ?1 ORDER BY c.chunk_index",
+        chunks::COLUMNS
+    );
+    let all = sql::query_all(conn, &text, [id], chunks::read)?;
+    let hash = ContentHash::of(
+        document.text.as_deref(),
+        &document.content_type,
+        &document.metadata,
+        all.iter().map(HashedChunk::from),
+    )?;
+    documents::touch(conn, stamp, txn.now, id, hash)?;
+    document_changed(txn, stamp, target, id, &document.id, Op::Put)
+}
+
+/// The rows of chunks named by id, in that order; `None` where there is no such chunk.
+pub fn find_chunks(conn: &Connection, target: &Target, uids: &[String]) -> Result<Vec<Option<ChunkRow>>> {
+    uids.iter()
+        .map(|uid| {
+            check_id("chunk id", uid)?;
+            chunks::by_uid(conn, target.id(), uid)
+        })
+        .collect()
+}
+
+/// The same, where each must be there.
+pub fn require_chunks(conn: &Connection, target: &Target, uids: &[String]) -> Result<Vec<ChunkRow>> {
+    let found = find_chunks(conn, target, uids)?;
+    let missing: Vec<&String> = uids.iter().zip(&found).filter(|(_, row)| row.is_none()).map(|(uid, _)| uid).collect();
+    if missing.is_empty() { Ok(found.into_iter().flatten().collect()) } else { Err(no_such("chunk", &missing)) }
+}
+
+/// Names what is missing, the first few of it.
+pub fn no_such(what: &str, missing: &[&String]) -> Error {
+    const SHOWN: usize = 5;
+    let shown: Vec<String> = missing.iter().take(SHOWN).map(|uid| format!("{uid:?}")).collect();
+    let more = missing.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Error::new(
+        ErrorKind::DocumentNotFound,
+        format!("there is no {what} {}{more}; nothing was changed", shown.join(", ")),
+    )
+}
+
+/// Whether a chunk of a document matches; a document without chunks is judged by its own metadata.
+pub fn document_matches(conn: &Connection, id: i64, filter: &Filter) -> Result<bool> {
+    let condition = filter_sql::condition(filter, 2);
+    let text = format!(
+        "SELECT EXISTS (SELECT 1 FROM documents d LEFT JOIN chunks c ON c.document_id = d.id WHERE d.id = ?1 AND {})",
+        condition.sql
+    );
+    let mut values = vec![Value::Integer(id)];
+    values.extend(condition.values);
+    sql::query_one(conn, &text, params_from_iter(values), |row| row.get(0))
+}

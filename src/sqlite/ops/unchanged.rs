@@ -1,0 +1,25 @@
+use rusqlite::Connection;
+
+use super::add::{existing, same_content};
+use super::shared::Target;
+use crate::error::{ErrorKind, Result};
+use crate::model::NewDocument;
+use crate::request::prepare_document;
+use crate::sqlite::tables::chunks;
+
+pub fn run(conn: &Connection, collection: &str, documents: &[NewDocument]) -> Result<Vec<bool>> {
+    let target = Target::find(conn, collection)?;
+    let one = |(index, document)| -> Result<bool> {
+        let new = prepare_document(document)?;
+        let old = match existing(conn, &target, &new) {
+            // Its id and uri belong to two documents: it is neither.
+            Err(error) if error.kind() == ErrorKind::Conflict => None,
+            found => found.map_err(|e| e.context(format!("document {index}")))?,
+        };
+        match old {
+            Some(old) => Ok(same_content(&old, &chunks::of_document(conn, old.id)?, &new)),
+            None => Ok(false),
+        }
+    };
+    documents.iter().enumerate().map(one).collect()
+}

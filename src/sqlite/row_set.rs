@@ -1,0 +1,60 @@
+//! The rows that a filter lets through.
+
+/// A set of rowids: one bit for each between the least and the greatest.
+#[derive(Debug, Clone, Default)]
+pub struct RowSet {
+    first: i64,
+    words: Vec<u64>,
+    len: u64,
+}
+
+impl RowSet {
+    /// From ascending rowids.
+    pub fn from_sorted(rows: &[i64]) -> Self {
+        let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else { return Self::default() };
+        let mut words = vec![0u64; last.abs_diff(first) as usize / 64 + 1];
+        for row in rows {
+            let bit = row.abs_diff(first) as usize;
+            words[bit / 64] |= 1 << (bit % 64);
+        }
+        Self { first, words, len: rows.len() as u64 }
+    }
+
+    /// How many.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether a row is among them.
+    pub fn contains(&self, row: i64) -> bool {
+        if row < self.first {
+            return false;
+        }
+        let bit = row.abs_diff(self.first) as usize;
+        self.words.get(bit / 64).is_some_and(|word| word & (1 << (bit % 64)) != 0)
+    }
+
+    /// Ascending.
+    pub fn iter(&self) -> impl Iterator<Item = i64> + '_ {
+        self.words.iter().zip(0i64..).flat_map(move |(&word, index)| {
+            let base = self.first + index * 64;
+            (0..64).filter(move |bit| word & (1 << bit) != 0).map(move |bit| base + bit)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holds_what_it_was_given() {
+        let rows = [3, 4, 66, 67, 1000];
+        let set = RowSet::from_sorted(&rows);
+        assert_eq!(set.iter().collect::<Vec<_>>(), rows);
+        assert_eq!(set.len(), 5);
+        let inside: Vec<i64> = (-5..2000).filter(|&row| set.contains(row)).collect();
+        assert_eq!(inside, rows);
+        assert!(!RowSet::default().contains(0) && RowSet::from_sorted(&[]).iter().next().is_none());
+    }
+}

@@ -1,0 +1,101 @@
+//! SQL helpers: errors, statements and values. User strings are bound, never written into SQL; the only formatted
+//! names are those of numbered tables.
+
+use rusqlite::{CachedStatement, Connection, Params, Row};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Timestamp;
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode as Code;
+        let kind = match error.sqlite_error_code() {
+            Some(Code::DatabaseBusy | Code::DatabaseLocked | Code::FileLockingProtocolFailed) => ErrorKind::Locked,
+            Some(Code::DiskFull) => ErrorKind::StoreFull,
+            Some(Code::DatabaseCorrupt | Code::NotADatabase) => ErrorKind::Corrupt,
+            Some(Code::ReadOnly) => ErrorKind::ReadOnly,
+            Some(Code::OperationInterrupted) => ErrorKind::Cancelled,
+            Some(Code::SystemIoFailure | Code::CannotOpen | Code::PermissionDenied) => ErrorKind::Io,
+            Some(Code::TooBig) => ErrorKind::Limit,
+            _ => ErrorKind::Internal,
+        };
+        Self::new(kind, format!("SQLite: {error}"))
+    }
+}
+
+/// A prepared statement, kept by the connection for the next time.
+pub fn prepare<'c>(conn: &'c Connection, sql: &str) -> Result<CachedStatement<'c>> {
+    Ok(conn.prepare_cached(sql)?)
+}
+
+/// Runs a statement and says how many rows it changed.
+pub fn execute(conn: &Connection, sql: &str, params: impl Params) -> Result<usize> {
+    Ok(prepare(conn, sql)?.execute(params)?)
+}
+
+/// The first row, if there is one.
+pub fn query_optional<T>(
+    conn: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Option<T>> {
+    let mut statement = prepare(conn, sql)?;
+    let mut rows = statement.query(params)?;
+    Ok(rows.next()?.map(read).transpose()?)
+}
+
+/// The only row.
+pub fn query_one<T>(
+    conn: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<T> {
+    query_optional(conn, sql, params, read)?
+        .ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("a row is missing for: {sql}")))
+}
+
+/// Every row.
+pub fn query_all<T>(
+    conn: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>> {
+    let mut statement = prepare(conn, sql)?;
+    let rows = statement.query_map(params, read)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// A time as the file holds it.
+pub fn time(value: Option<Timestamp>) -> Option<i64> {
+    value.map(|time| time.0)
+}
+
+/// Two columns that hold a range, or nothing.
+pub fn range(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<(u64, u64)>> {
+    let (start, end): (Option<u64>, Option<u64>) = (row.get(first)?, row.get(first + 1)?);
+    Ok(start.zip(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_sqlite_become_kinds() {
+        use rusqlite::ffi;
+        for (code, kind) in [
+            (ffi::SQLITE_FULL, ErrorKind::StoreFull),
+            (ffi::SQLITE_BUSY, ErrorKind::Locked),
+            (ffi::SQLITE_CORRUPT, ErrorKind::Corrupt),
+            (ffi::SQLITE_NOTADB, ErrorKind::Corrupt),
+            (ffi::SQLITE_IOERR, ErrorKind::Io),
+            (ffi::SQLITE_READONLY, ErrorKind::ReadOnly),
+            (ffi::SQLITE_MISUSE, ErrorKind::Internal),
+        ] {
+            assert_eq!(Error::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)).kind(), kind);
+        }
+    }
+}

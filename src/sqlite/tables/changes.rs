@@ -1,0 +1,126 @@
+//! The change feed and the tombstones.
+//!
+//! A document is one entity with its chunks and embeddings. Followers find new chunks by rowid, which only grows; what
+//! they cannot find that way has a row of its own: a chunk's end, and an embedding that comes to or goes from a chunk
+//! that keeps its rowid.
+
+use rusqlite::{Connection, params};
+
+use crate::error::Result;
+use crate::hlc::Hlc;
+use crate::sqlite::sql;
+
+/// What a change is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entity {
+    Collection,
+    Document,
+    Chunk,
+    Embedding,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    Put,
+    Delete,
+    Clear,
+}
+
+impl Entity {
+    fn as_str(self) -> &'static str {
+        match self {
+            Entity::Collection => "collection",
+            Entity::Document => "document",
+            Entity::Chunk => "chunk",
+            Entity::Embedding => "embedding",
+        }
+    }
+}
+
+impl Op {
+    fn as_str(self) -> &'static str {
+        match self {
+            Op::Put => "put",
+            Op::Delete => "delete",
+            Op::Clear => "clear",
+        }
+    }
+}
+
+/// The stamp that all changes of one write share.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp {
+    pub commit_tag: i64,
+    pub hlc: Hlc,
+}
+
+/// One row of the feed.
+#[derive(Debug, Clone, Copy)]
+pub struct Change<'a> {
+    pub collection_id: i64,
+    pub space_id: Option<i64>,
+    pub entity: Entity,
+    pub uid: Option<&'a str>,
+    pub row_id: Option<i64>,
+    pub op: Op,
+}
+
+/// Appends to the feed.
+pub fn append(conn: &Connection, stamp: Stamp, change: Change<'_>) -> Result<()> {
+    let Change { collection_id, space_id, entity, uid, row_id, op } = change;
+    sql::execute(
+        conn,
+        "INSERT INTO changes (commit_tag, hlc, collection_id, space_id, entity, uid, row_id, op)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            stamp.commit_tag,
+            stamp.hlc.to_bytes(),
+            collection_id,
+            space_id,
+            entity.as_str(),
+            uid,
+            row_id,
+            op.as_str()
+        ],
+    )
+    .map(drop)
+}
+
+/// Remembers that a document or a collection (`collection_id` 0) was deleted.
+pub fn bury(conn: &Connection, stamp: Stamp, collection_id: i64, entity: Entity, uid: &str) -> Result<()> {
+    sql::execute(
+        conn,
+        "INSERT OR REPLACE INTO tombstones (collection_id, entity, uid, hlc) VALUES (?1, ?2, ?3, ?4)",
+        params![collection_id, entity.as_str(), uid, stamp.hlc.to_bytes()],
+    )
+    .map(drop)
+}
+
+/// Forgets a tombstone whose name lives again.
+pub fn unbury(conn: &Connection, collection_id: i64, entity: Entity, uid: &str) -> Result<()> {
+    sql::execute(
+        conn,
+        "DELETE FROM tombstones WHERE collection_id = ?1 AND entity = ?2 AND uid = ?3",
+        params![collection_id, entity.as_str(), uid],
+    )
+    .map(drop)
+}
+
+/// Tombstones and feed rows for every document of a collection, before they go.
+pub fn bury_all(conn: &Connection, stamp: Stamp, collection_id: i64) -> Result<()> {
+    let hlc = stamp.hlc.to_bytes();
+    sql::execute(
+        conn,
+        "INSERT OR REPLACE INTO tombstones (collection_id, entity, uid, hlc)
+         SELECT collection_id, 'document', uid, ?2 FROM documents WHERE collection_id = ?1",
+        params![collection_id, hlc],
+    )?;
+    sql::execute(
+        conn,
+        "INSERT INTO changes (commit_tag, hlc, collection_id, entity, uid, row_id, op)
+         SELECT ?3, ?2, collection_id, 'document', uid, id, 'delete' FROM documents WHERE collection_id = ?1",
+        params![collection_id, hlc, stamp.commit_tag],
+    )?;
+    Ok(())
+}

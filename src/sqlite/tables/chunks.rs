@@ -1,0 +1,177 @@
+//! The chunks. A rowid never changes its meaning: text or vectors that are replaced get a new one.
+
+use rusqlite::{Connection, Row, params};
+
+use super::changes::Stamp;
+use crate::error::Result;
+use crate::model::{Chunk, Metadata, Span, Timestamp};
+use crate::request::PreparedChunk;
+use crate::sqlite::sql;
+
+/// What a write needs to know of a stored chunk.
+#[derive(Debug, Clone)]
+pub struct ChunkRow {
+    pub id: i64,
+    pub document_id: i64,
+    pub uid: String,
+}
+
+fn read_row(row: &Row<'_>) -> rusqlite::Result<ChunkRow> {
+    Ok(ChunkRow { id: row.get(0)?, document_id: row.get(1)?, uid: row.get(2)? })
+}
+
+/// The chunk of that id.
+pub fn by_uid(conn: &Connection, collection_id: i64, uid: &str) -> Result<Option<ChunkRow>> {
+    sql::query_optional(
+        conn,
+        "SELECT id, document_id, uid FROM chunks WHERE collection_id = ?1 AND uid = ?2",
+        params![collection_id, uid],
+        read_row,
+    )
+}
+
+/// The chunks of a document, by index.
+pub fn of_document(conn: &Connection, document_id: i64) -> Result<Vec<ChunkRow>> {
+    sql::query_all(
+        conn,
+        "SELECT id, document_id, uid FROM chunks WHERE document_id = ?1 ORDER BY chunk_index",
+        params![document_id],
+        read_row,
+    )
+}
+
+/// Whether a document has a chunk left.
+pub fn any(conn: &Connection, document_id: i64) -> Result<bool> {
+    sql::query_one(
+        conn,
+        "SELECT EXISTS (SELECT 1 FROM chunks WHERE document_id = ?1)",
+        params![document_id],
+        |row| row.get(0),
+    )
+}
+
+/// The index after the last of a document.
+pub fn next_index(conn: &Connection, document_id: i64) -> Result<u64> {
+    sql::query_one(
+        conn,
+        "SELECT coalesce(max(chunk_index) + 1, 0) FROM chunks WHERE document_id = ?1",
+        params![document_id],
+        |row| row.get(0),
+    )
+}
+
+/// Where a new chunk belongs.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    pub document_id: i64,
+    pub collection_id: i64,
+    pub uid: &'a str,
+    pub index: u64,
+}
+
+/// Adds a chunk and returns its rowid.
+pub fn insert(conn: &Connection, stamp: Stamp, place: Place<'_>, new: &PreparedChunk<'_>) -> Result<i64> {
+    let chars = new.span.map(|span| span.chars);
+    let bytes = new.span.and_then(|span| span.bytes);
+    let lines = new.span.and_then(|span| span.lines);
+    let first = |range: Option<(u64, u64)>| range.map(|(start, _)| start);
+    let last = |range: Option<(u64, u64)>| range.map(|(_, end)| end);
+    sql::execute(
+        conn,
+        "INSERT INTO chunks (document_id, collection_id, uid, chunk_index, content, content_hash, token_count, char_start,
+                             char_end, byte_start, byte_end, line_start, line_end, metadata, expires_at, hlc)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+        params![
+            place.document_id,
+            place.collection_id,
+            place.uid,
+            place.index,
+            new.text,
+            new.text_hash.map(|hash| hash.0),
+            new.token_count,
+            first(chars),
+            last(chars),
+            first(bytes),
+            last(bytes),
+            first(lines),
+            last(lines),
+            new.metadata.as_json(),
+            sql::time(new.expires_at),
+            stamp.hlc.to_bytes(),
+        ],
+    )?;
+    Ok(conn.last_insert_rowid())
+}
+
+/// Gives a chunk a new rowid, the last of all, and returns it. What refers to the old one is the caller's to move.
+pub fn renumber(conn: &Connection, stamp: Stamp, id: i64) -> Result<i64> {
+    let next: i64 = sql::query_one(conn, "SELECT seq + 1 FROM sqlite_sequence WHERE name = 'chunks'", [], |row| row.get(0))?;
+    sql::execute(conn, "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'chunks'", params![next])?;
+    sql::execute(
+        conn,
+        "UPDATE chunks SET id = ?2, hlc = ?3 WHERE id = ?1",
+        params![id, next, stamp.hlc.to_bytes()],
+    )?;
+    sql::execute(conn, "UPDATE field_values SET chunk_id = ?2 WHERE chunk_id = ?1", params![id, next])?;
+    Ok(next)
+}
+
+/// The metadata of a chunk.
+pub fn metadata(conn: &Connection, id: i64) -> Result<Metadata> {
+    sql::query_one(conn, "SELECT metadata FROM chunks WHERE id = ?1", params![id], |row| {
+        Ok(Metadata::from_stored(row.get(0)?))
+    })
+}
+
+/// Sets the metadata of a chunk.
+pub fn set_metadata(conn: &Connection, stamp: Stamp, id: i64, metadata: &Metadata) -> Result<()> {
+    sql::execute(
+        conn,
+        "UPDATE chunks SET metadata = ?2, hlc = ?3 WHERE id = ?1",
+        params![id, metadata.as_json(), stamp.hlc.to_bytes()],
+    )
+    .map(drop)
+}
+
+/// The text of a chunk.
+pub fn content(conn: &Connection, id: i64) -> Result<Option<String>> {
+    sql::query_one(conn, "SELECT content FROM chunks WHERE id = ?1", params![id], |row| row.get(0))
+}
+
+/// Removes a chunk with its field values. Its FTS5 row and its vectors must be gone.
+pub fn delete(conn: &Connection, id: i64) -> Result<()> {
+    sql::execute(conn, "DELETE FROM field_values WHERE chunk_id = ?1", params![id])?;
+    sql::execute(conn, "DELETE FROM chunks WHERE id = ?1", params![id]).map(drop)
+}
+
+/// Removes every chunk of a collection with its field values. Its FTS5 table and its vectors must be gone.
+pub fn delete_all(conn: &Connection, collection_id: i64) -> Result<()> {
+    sql::execute(
+        conn,
+        "DELETE FROM field_values WHERE field_id IN (SELECT id FROM fields WHERE collection_id = ?1)",
+        params![collection_id],
+    )?;
+    sql::execute(conn, "DELETE FROM chunks WHERE collection_id = ?1", params![collection_id]).map(drop)
+}
+
+/// Columns of a whole chunk, for [`read`]; the tables are called `c` and `d`.
+pub const COLUMNS: &str = "c.uid, c.content, c.metadata, d.uid, d.source_uri, c.chunk_index, c.char_start, c.char_end, \
+                           c.byte_start, c.byte_end, c.line_start, c.line_end, c.token_count, c.expires_at";
+
+/// A whole chunk from [`COLUMNS`].
+pub fn read(row: &Row<'_>) -> rusqlite::Result<Chunk> {
+    let chars = sql::range(row, 6)?;
+    let bytes = sql::range(row, 8)?;
+    let lines = sql::range(row, 10)?;
+    Ok(Chunk {
+        id: row.get(0)?,
+        text: row.get(1)?,
+        metadata: Metadata::from_stored(row.get(2)?),
+        document_id: row.get(3)?,
+        uri: row.get(4)?,
+        index: row.get(5)?,
+        span: chars.map(|chars| Span { chars, bytes, lines }),
+        token_count: row.get(12)?,
+        expires_at: row.get::<_, Option<i64>>(13)?.map(Timestamp),
+    })
+}

@@ -1,0 +1,39 @@
+//! One value per key: who this store is, and how far its clock has come.
+
+use rusqlite::{Connection, params};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::hlc::Hlc;
+use crate::sqlite::sql;
+
+/// Draws a new identity: of the store, of this replica, and a clock at zero.
+pub fn init(conn: &Connection) -> Result<()> {
+    let replica = random::<16>()?;
+    for (key, value) in [
+        ("store_id", random::<16>()?.to_vec()),
+        ("replica_id", replica.to_vec()),
+        ("hlc", Hlc::zero(replica).to_bytes().to_vec()),
+    ] {
+        sql::execute(conn, "INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)", params![key, value])?;
+    }
+    Ok(())
+}
+
+/// The clock's high-water mark. Read under the write lock only: processes share one replica.
+pub fn clock(conn: &Connection) -> Result<Hlc> {
+    let bytes: Option<Vec<u8>> =
+        sql::query_optional(conn, "SELECT value FROM meta WHERE key = 'hlc'", [], |row| row.get(0))?;
+    Hlc::from_bytes(&bytes.ok_or_else(|| Error::new(ErrorKind::Corrupt, "the store has no clock"))?)
+}
+
+/// Moves the clock's high-water mark.
+pub fn set_clock(conn: &Connection, clock: Hlc) -> Result<()> {
+    sql::execute(conn, "UPDATE meta SET value = ?1 WHERE key = 'hlc'", params![clock.to_bytes()]).map(drop)
+}
+
+/// Random bytes of the operating system.
+pub fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|e| Error::new(ErrorKind::Io, format!("no random bytes: {e}")))?;
+    Ok(bytes)
+}

@@ -1,0 +1,10 @@
+//! What each table holds, as free functions over a connection.
+
+pub mod changes;
+pub mod chunks;
+pub mod collections;
+pub mod documents;
+pub mod fts;
+pub mod meta;
+pub mod spaces;
+pub mod vectors;

@@ -1,0 +1,317 @@
+//! The vec0 table of a space: rowid = chunks.id.
+//!
+//! Rows are written and deleted through vec0 itself. They are read from its shadow tables, whose layout is that of
+//! sqlite-vec 0.1.9 (the version is pinned, and a test holds every search against vec0's own): `_chunks` has one row per
+//! block with a validity bitmap and the rowids, `_vector_chunks00` the vectors of the block as one blob, `_rowids` the
+//! block and place of each row. Reading them gives what vec0's own search does not: inner product, ties by rowid, any
+//! k, a filter of any size before the ranking, and the processor's full width (docs/adr/0003).
+
+use rusqlite::blob::Blob;
+use rusqlite::{Connection, MAIN_DB, params};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Metric;
+use crate::sqlite::distance::Query;
+use crate::sqlite::row_set::RowSet;
+use crate::sqlite::sql;
+use crate::sqlite::top_k::{Neighbor, TopK};
+
+/// Vectors of one block.
+const BLOCK: usize = 128;
+
+/// A filtered search reads vectors one by one while they are fewer than one in this many; beyond, it reads whole blocks.
+const SPARSE: u64 = 16;
+
+/// The living vec0 table of a space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VectorTable {
+    pub space_id: i64,
+    pub generation: i64,
+    pub dimension: usize,
+    pub metric: Metric,
+}
+
+impl VectorTable {
+    /// Its name: digits and underscores, safe in SQL.
+    pub fn name(self) -> String {
+        format!("vec_{}_{}", self.space_id, self.generation)
+    }
+
+    fn shadow(self, part: &str) -> String {
+        format!("vec_{}_{}_{part}", self.space_id, self.generation)
+    }
+
+    fn vector_bytes(self) -> usize {
+        self.dimension * size_of::<f32>()
+    }
+}
+
+/// Makes the table. vec0 has no inner product; the metric it is told is never asked for there.
+pub fn create(conn: &Connection, table: VectorTable) -> Result<()> {
+    let metric = match table.metric {
+        Metric::Cosine => "cosine",
+        Metric::L2 | Metric::Ip => "l2",
+    };
+    conn.execute_batch(&format!(
+        "CREATE VIRTUAL TABLE {} USING vec0(embedding float[{}] distance_metric={metric}, chunk_size={BLOCK})",
+        table.name(),
+        table.dimension
+    ))?;
+    Ok(())
+}
+
+/// Drops the table.
+pub fn drop_table(conn: &Connection, table: VectorTable) -> Result<()> {
+    conn.execute_batch(&format!("DROP TABLE {}", table.name()))?;
+    Ok(())
+}
+
+/// Stores the vector of a chunk that has none.
+pub fn insert(conn: &Connection, table: VectorTable, chunk_id: i64, vector: &[f32]) -> Result<()> {
+    let text = format!("INSERT INTO {} (rowid, embedding) VALUES (?1, ?2)", table.name());
+    sql::execute(conn, &text, params![chunk_id, bytemuck::cast_slice::<f32, u8>(vector)]).map(drop)
+}
+
+/// Removes the vector of a chunk and says whether it had one.
+pub fn delete(conn: &Connection, table: VectorTable, chunk_id: i64) -> Result<bool> {
+    // vec0 fails on a rowid that it does not have.
+    if locate(conn, table, chunk_id)?.is_none() {
+        return Ok(false);
+    }
+    sql::execute(conn, &format!("DELETE FROM {} WHERE rowid = ?1", table.name()), params![chunk_id])?;
+    Ok(true)
+}
+
+/// Where a vector lies: its block and its place there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Location {
+    block: i64,
+    place: usize,
+}
+
+fn locate(conn: &Connection, table: VectorTable, chunk_id: i64) -> Result<Option<Location>> {
+    let text = format!("SELECT chunk_id, chunk_offset FROM {} WHERE rowid = ?1", table.shadow("rowids"));
+    let found = sql::query_optional(conn, &text, params![chunk_id], |row| {
+        Ok(Location { block: row.get(0)?, place: row.get(1)? })
+    })?;
+    match found {
+        Some(location) if location.place >= BLOCK => Err(damaged(table, "a vector lies outside its block")),
+        found => Ok(found),
+    }
+}
+
+fn damaged(table: VectorTable, what: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("{}: {what}; run repair()", table.name()))
+}
+
+/// Reads vectors of one table, keeping its blob open from one to the next.
+pub struct Reader<'c> {
+    conn: &'c Connection,
+    table: VectorTable,
+    blob: Option<Blob<'c>>,
+}
+
+impl<'c> Reader<'c> {
+    /// Opens nothing yet.
+    pub fn new(conn: &'c Connection, table: VectorTable) -> Self {
+        Self { conn, table, blob: None }
+    }
+
+    /// The vector of a chunk into `out`, which has the table's dimension; false when it has none.
+    pub fn read(&mut self, chunk_id: i64, out: &mut [f32]) -> Result<bool> {
+        match locate(self.conn, self.table, chunk_id)? {
+            None => Ok(false),
+            Some(location) => self.vectors(location, out).map(|()| true),
+        }
+    }
+
+    /// Consecutive vectors of a block, as many as fit into `out`.
+    fn vectors(&mut self, from: Location, out: &mut [f32]) -> Result<()> {
+        let blob = match &mut self.blob {
+            Some(blob) => {
+                blob.reopen(from.block)?;
+                blob
+            }
+            none => {
+                let shadow = self.table.shadow("vector_chunks00");
+                none.insert(self.conn.blob_open(MAIN_DB, shadow.as_str(), "vectors", from.block, true)?)
+            }
+        };
+        if blob.len() != BLOCK * self.table.vector_bytes() {
+            return Err(damaged(self.table, "a block of vectors has a wrong size"));
+        }
+        blob.read_at_exact(bytemuck::cast_slice_mut(out), from.place * self.table.vector_bytes())?;
+        Ok(())
+    }
+}
+
+/// The `k` nearest of all vectors, or of those in `allowed`; nearest first, ties by rowid.
+pub fn search(
+    conn: &Connection,
+    table: VectorTable,
+    vector: &[f32],
+    k: usize,
+    allowed: Option<&RowSet>,
+) -> Result<Vec<Neighbor>> {
+    let query = Query::new(vector, table.metric);
+    let mut best = TopK::new(k);
+    match allowed {
+        Some(allowed) if allowed.len().saturating_mul(SPARSE) < stored(conn, table)? => {
+            let mut reader = Reader::new(conn, table);
+            let mut row = vec![0.0; table.dimension];
+            for chunk_id in allowed.iter() {
+                if reader.read(chunk_id, &mut row)? {
+                    best.offer(query.distance(&row), chunk_id);
+                }
+            }
+        }
+        allowed => scan(conn, table, &query, allowed, &mut best)?,
+    }
+    Ok(best.into_sorted())
+}
+
+/// An upper bound of the number of vectors.
+fn stored(conn: &Connection, table: VectorTable) -> Result<u64> {
+    let blocks: u64 =
+        sql::query_one(conn, &format!("SELECT count(*) FROM {}", table.shadow("chunks")), [], |row| row.get(0))?;
+    Ok(blocks.saturating_mul(BLOCK as u64))
+}
+
+fn scan(
+    conn: &Connection,
+    table: VectorTable,
+    query: &Query<'_>,
+    allowed: Option<&RowSet>,
+    best: &mut TopK,
+) -> Result<()> {
+    let text = format!("SELECT chunk_id, validity, rowids FROM {}", table.shadow("chunks"));
+    let mut statement = sql::prepare(conn, &text)?;
+    let mut blocks = statement.query([])?;
+    let mut reader = Reader::new(conn, table);
+    let mut vectors = vec![0.0; BLOCK * table.dimension];
+    while let Some(row) = blocks.next()? {
+        let block: i64 = row.get(0)?;
+        let mut valid: [u8; BLOCK / 8] =
+            row.get(1).map_err(|_| damaged(table, "a validity bitmap has a wrong size"))?;
+        let rowids = row.get_ref(2)?.as_blob().map_err(|_| damaged(table, "a block has no rowids"))?;
+        if rowids.len() != BLOCK * size_of::<i64>() {
+            return Err(damaged(table, "a block of rowids has a wrong size"));
+        }
+        let chunk_id = |place: usize| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&rowids[place * 8..place * 8 + 8]);
+            i64::from_ne_bytes(bytes)
+        };
+        if let Some(allowed) = allowed {
+            for place in 0..BLOCK {
+                if !allowed.contains(chunk_id(place)) {
+                    valid[place / 8] &= !(1 << (place % 8));
+                }
+            }
+        }
+        if valid.iter().any(|&bits| bits != 0) {
+            reader.vectors(Location { block, place: 0 }, &mut vectors)?;
+            query.distances(&vectors, &valid, &mut |place, distance| best.offer(distance, chunk_id(place)));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::ffi;
+
+    fn vector(seed: i64, dimension: usize) -> Vec<f32> {
+        (0..dimension as i64).map(|i| ((seed * 7919 + i * 104_729) % 1009) as f32 / 1009.0 - 0.4).collect()
+    }
+
+    fn filled(metric: Metric, dimension: usize, rows: i64) -> (Connection, VectorTable) {
+        let conn = Connection::open_in_memory().unwrap();
+        ffi::register_vec0(&conn).unwrap();
+        let table = VectorTable { space_id: 3, generation: 2, dimension, metric };
+        create(&conn, table).unwrap();
+        for id in 1..=rows {
+            insert(&conn, table, id, &vector(id, dimension)).unwrap();
+        }
+        (conn, table)
+    }
+
+    fn by_vec0(conn: &Connection, table: VectorTable, query: &[f32], k: usize) -> Vec<Neighbor> {
+        let text = format!("SELECT rowid, distance FROM {} WHERE embedding MATCH ?1 AND k = ?2", table.name());
+        sql::query_all(conn, &text, params![bytemuck::cast_slice::<f32, u8>(query), k], |row| {
+            Ok(Neighbor { chunk_id: row.get(0)?, distance: row.get(1)? })
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn the_version_is_the_one_whose_layout_is_read() {
+        let conn = Connection::open_in_memory().unwrap();
+        ffi::register_vec0(&conn).unwrap();
+        let version: String = conn.query_row("SELECT vec_version()", [], |row| row.get(0)).unwrap();
+        assert_eq!(version, "v0.1.9");
+    }
+
+    #[test]
+    fn answers_are_those_of_vec0_also_after_deletes() {
+        for metric in [Metric::Cosine, Metric::L2] {
+            let (conn, table) = filled(metric, 33, 500);
+            for id in (1..=300).filter(|id| id % 3 == 0 || *id <= 128) {
+                assert!(delete(&conn, table, id).unwrap());
+            }
+            assert!(!delete(&conn, table, 3).unwrap());
+            for id in 501..=520 {
+                insert(&conn, table, id, &vector(id, 33)).unwrap();
+            }
+            let query = vector(77, 33);
+            let (ours, theirs) = (search(&conn, table, &query, 40, None).unwrap(), by_vec0(&conn, table, &query, 40));
+            assert_eq!(ours.len(), 40);
+            for (ours, theirs) in ours.iter().zip(&theirs) {
+                assert_eq!(ours.chunk_id, theirs.chunk_id, "{metric}");
+                assert!((ours.distance - theirs.distance).abs() < 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn inner_product_ranks_by_the_product() {
+        let (conn, table) = filled(Metric::Ip, 8, 300);
+        let query = vector(5, 8);
+        let mut expected: Vec<(i64, f32)> = (1..=300)
+            .map(|id| (id, vector(id, 8).iter().zip(&query).map(|(a, b)| a * b).sum()))
+            .collect();
+        expected.sort_by(|a, b| b.1.total_cmp(&a.1));
+        for (got, expected) in search(&conn, table, &query, 10, None).unwrap().iter().zip(expected) {
+            assert!((got.distance + expected.1).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn equal_distances_go_by_rowid_and_filters_apply_first() {
+        let (conn, table) = filled(Metric::L2, 4, 0);
+        for id in 1..=600 {
+            insert(&conn, table, id, &[1.0, 0.0, 0.0, (id % 2) as f32]).unwrap();
+        }
+        let ids = |allowed: Option<&RowSet>, k| -> Vec<i64> {
+            search(&conn, table, &[1.0, 0.0, 0.0, 1.0], k, allowed).unwrap().iter().map(|n| n.chunk_id).collect()
+        };
+        assert_eq!(ids(None, 4), [1, 3, 5, 7]);
+        assert_eq!(ids(Some(&RowSet::from_sorted(&[2, 4, 99])), 5), [99, 2, 4]);
+        let even: Vec<i64> = (1..=300).map(|i| i * 2).collect();
+        assert_eq!(ids(Some(&RowSet::from_sorted(&even)), 3), [2, 4, 6]);
+        assert_eq!(ids(None, 1000).len(), 600);
+    }
+
+    #[test]
+    fn vectors_come_back_as_they_went_in() {
+        let (conn, table) = filled(Metric::Cosine, 384, 200);
+        let mut reader = Reader::new(&conn, table);
+        let mut out = vec![0.0; 384];
+        for id in [1, 128, 129, 200] {
+            assert!(reader.read(id, &mut out).unwrap());
+            assert_eq!(out, vector(id, 384));
+        }
+        assert!(!reader.read(201, &mut out).unwrap());
+    }
+}

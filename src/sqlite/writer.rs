@@ -1,0 +1,313 @@
+//! The one thread that writes. It takes writes from a bounded queue, commits those that may share a commit as one, and
+//! acknowledges each after the commit.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TryRecvError, bounded};
+use parking_lot::Mutex;
+use rusqlite::Connection;
+
+use super::fork;
+use super::guard::Guard;
+use super::lock;
+use super::ops::{self, Step};
+use super::readers::closed;
+use super::txn::{Progress, Txn, lost_lock};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+use crate::request::{Write, Written};
+use crate::store::Watch;
+
+/// How often a waiting caller looks at its progress and at signals.
+const TICK: Duration = Duration::from_millis(50);
+/// How long the writer waits for as many writes as shared the last commit. Less than one sync of a fast disk.
+const GATHER: Duration = Duration::from_micros(100);
+/// How often a transaction that lost its lock runs again before its caller is told.
+const ATTEMPTS: usize = 5;
+
+enum Command {
+    Write(Job),
+    Close,
+}
+
+struct Job {
+    writes: Vec<Write>,
+    progress: Arc<Progress>,
+    reply: Sender<Result<Vec<Written>>>,
+}
+
+impl Job {
+    /// Whether it is small enough to wait for others, and they for it.
+    fn may_share(&self) -> bool {
+        const DOCUMENTS: usize = 64;
+        self.writes.iter().all(|write| match write {
+            Write::Add(add) => {
+                add.documents.len() <= DOCUMENTS
+                    && add.embeddings.as_ref().is_none_or(|e| e.bytes() <= limits::SHARED_COMMIT_BYTES)
+            }
+            Write::AddChunks(add) => {
+                add.chunks.len() <= DOCUMENTS
+                    && add.embeddings.as_ref().is_none_or(|e| e.bytes() <= limits::SHARED_COMMIT_BYTES)
+            }
+            Write::SetEmbeddings(set) => set.chunk_ids.len() <= DOCUMENTS,
+            Write::DeleteEmbeddings(delete) => delete.chunk_ids.len() <= DOCUMENTS,
+            Write::CreateCollection(_) | Write::CreateSpace(_) => true,
+            Write::Clear(_)
+            | Write::Delete(_)
+            | Write::DeleteCollection(_)
+            | Write::DeleteSpace(_)
+            | Write::UpdateMetadata(_) => false,
+        })
+    }
+
+    fn cancelled(&self) -> bool {
+        self.progress.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// The caller may have gone only by a panic of its own; there is nobody to tell then.
+    fn answer(self, result: Result<Vec<Written>>) {
+        let Self { writes, reply, progress: _ } = self;
+        // A caller's array is no longer touched once it has its answer.
+        drop(writes);
+        let _ = reply.send(result);
+    }
+}
+
+/// The callers' side.
+pub struct Writer {
+    queue: Sender<Command>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub fn start(conn: Connection, guard: Option<Arc<Guard>>, timeout: Duration, name: &str) -> Result<Self> {
+        let (queue, commands) = bounded(limits::QUEUE);
+        let worker = Worker { conn, guard, timeout, commands, next: None, expected: 1, poison: None };
+        let thread = thread::Builder::new().name(format!("ragstore {name}")).spawn(move || worker.run())?;
+        Ok(Self { queue, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Queues writes that are committed as one and waits for their outcome.
+    pub fn write(&self, writes: Vec<Write>, watch: &mut dyn Watch) -> Result<Vec<Written>> {
+        let progress = Arc::new(Progress::default());
+        let (reply, outcome) = bounded(1);
+        let mut command = Command::Write(Job { writes, progress: Arc::clone(&progress), reply });
+        loop {
+            match self.queue.send_timeout(command, TICK) {
+                Ok(()) => break,
+                Err(SendTimeoutError::Timeout(back)) => command = back,
+                Err(SendTimeoutError::Disconnected(_)) => return Err(closed()),
+            }
+            if !watch.keep_going(0, 0) {
+                return Err(Error::new(ErrorKind::Cancelled, "cancelled by the caller; nothing was stored"));
+            }
+        }
+        loop {
+            match outcome.recv_timeout(TICK) {
+                Ok(result) => {
+                    if result.is_ok() {
+                        let total = progress.total.load(Ordering::Relaxed);
+                        // Committed: the wish to stop comes too late, and is the caller's to see.
+                        let _ = watch.keep_going(total, total);
+                    }
+                    return result;
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let (done, total) =
+                        (progress.done.load(Ordering::Relaxed), progress.total.load(Ordering::Relaxed));
+                    if !progress.cancelled.load(Ordering::Relaxed) && !watch.keep_going(done, total) {
+                        progress.cancelled.store(true, Ordering::Relaxed);
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::internal("the writer ended without an answer; open the store again"));
+                }
+            }
+        }
+    }
+
+    /// Lets the queued writes finish, moves the log into the file and ends the thread.
+    pub fn close(&self) {
+        let _ = self.queue.send(Command::Close);
+        if let Some(thread) = self.thread.lock().take() {
+            // The worker catches panics, and what it could not do it has told its callers.
+            let _ = thread.join();
+        }
+    }
+
+    /// Lets go of the thread: after a fork it exists in the parent only.
+    pub fn forget(&self) {
+        if let Some(mut thread) = self.thread.try_lock() {
+            std::mem::forget(thread.take());
+        }
+    }
+}
+
+struct Worker {
+    conn: Connection,
+    guard: Option<Arc<Guard>>,
+    timeout: Duration,
+    commands: Receiver<Command>,
+    /// Taken from the queue, but not with the group before it.
+    next: Option<Command>,
+    /// Writes that shared the last commit.
+    expected: usize,
+    /// What a panic said. Nothing is written after it.
+    poison: Option<String>,
+}
+
+enum Failure {
+    /// Of no write in particular; running them apart would not help.
+    Shared(Error),
+    /// Of one of the writes, or of their commit.
+    Own(Error),
+}
+
+impl Worker {
+    fn run(mut self) {
+        loop {
+            let command = match self.next.take() {
+                Some(command) => command,
+                None => match self.commands.recv() {
+                    Ok(command) => command,
+                    Err(_) => Command::Close,
+                },
+            };
+            match command {
+                Command::Write(job) => {
+                    let group = self.gather(job);
+                    self.expected = group.len();
+                    self.commit(group);
+                }
+                Command::Close => break,
+            }
+        }
+        self.checkpoint();
+        // Dropped before the guard, whose files may close only after SQLite's.
+        drop(self.conn);
+        drop(self.guard);
+    }
+
+    /// The write with those that wait behind it and may share its commit.
+    fn gather(&mut self, first: Job) -> Vec<Job> {
+        let shared = first.may_share();
+        let mut group = vec![first];
+        let deadline = Instant::now() + GATHER;
+        while shared && group.len() < limits::COMMIT_GROUP {
+            let command = match self.commands.try_recv() {
+                Ok(command) => Ok(command),
+                Err(TryRecvError::Empty) if group.len() < self.expected => {
+                    self.commands.recv_deadline(deadline).map_err(drop)
+                }
+                Err(_) => Err(()),
+            };
+            match command {
+                Ok(Command::Write(job)) if job.may_share() => group.push(job),
+                Ok(other) => {
+                    self.next = Some(other);
+                    break;
+                }
+                Err(()) => break,
+            }
+        }
+        group
+    }
+
+    fn commit(&mut self, group: Vec<Job>) {
+        if let Some(poison) = &self.poison {
+            let error = Error::internal(format!("the writer stopped after a panic ({poison}); open the store again"));
+            group.into_iter().for_each(|job| job.answer(Err(error.clone())));
+            return;
+        }
+        match self.guarded(&group) {
+            Ok(outcomes) => group.into_iter().zip(outcomes).for_each(|(job, outcome)| job.answer(Ok(outcome))),
+            Err(Failure::Own(_)) if group.len() > 1 && self.poison.is_none() => {
+                // One victim does not take the others along.
+                group.into_iter().for_each(|job| self.commit(vec![job]));
+            }
+            Err(Failure::Own(error) | Failure::Shared(error)) => {
+                group.into_iter().for_each(|job| job.answer(Err(error.clone())));
+            }
+        }
+    }
+
+    fn guarded(&mut self, group: &[Job]) -> std::result::Result<Vec<Vec<Written>>, Failure> {
+        let attempt = catch_unwind(AssertUnwindSafe(|| self.attempts(group)));
+        attempt.unwrap_or_else(|panic| {
+            let message = panic_message(panic.as_ref());
+            lock::rollback(&self.conn);
+            let error = Error::internal(format!("the writer panicked: {message}; nothing of the call was stored"));
+            self.poison = Some(message);
+            Err(Failure::Shared(error))
+        })
+    }
+
+    fn attempts(&self, group: &[Job]) -> std::result::Result<Vec<Vec<Written>>, Failure> {
+        let steps: Vec<Vec<Step<'_>>> = group
+            .iter()
+            .map(|job| job.writes.iter().map(Step::prepare).collect::<Result<_>>())
+            .collect::<Result<_>>()
+            .map_err(Failure::Own)?;
+        for _ in 0..ATTEMPTS {
+            if let Some(outcomes) = self.attempt(group, &steps)? {
+                return Ok(outcomes);
+            }
+        }
+        Err(Failure::Shared(lost_lock().context(format!("{ATTEMPTS} times in a row"))))
+    }
+
+    /// One transaction over all writes; `None` if the write lock was lost and all is rolled back.
+    fn attempt(
+        &self,
+        group: &[Job],
+        steps: &[Vec<Step<'_>>],
+    ) -> std::result::Result<Option<Vec<Vec<Written>>>, Failure> {
+        let deadline = Instant::now() + self.timeout;
+        let cancelled = || group.iter().all(Job::cancelled);
+        let guard = self.guard.as_deref();
+        let _turn = guard.map(|guard| guard.lock_writer(deadline, &cancelled)).transpose().map_err(Failure::Shared)?;
+        let _activity = fork::enter();
+        lock::begin_immediate(&self.conn, deadline, &cancelled).map_err(Failure::Shared)?;
+        let result = self.transaction(group, steps);
+        if !matches!(result, Ok(Some(_))) {
+            lock::rollback(&self.conn);
+        }
+        result.map_err(Failure::Own)
+    }
+
+    fn transaction(&self, group: &[Job], steps: &[Vec<Step<'_>>]) -> Result<Option<Vec<Vec<Written>>>> {
+        let mut txn = Txn::new(&self.conn, self.guard.as_deref())?;
+        let mut outcomes = Vec::with_capacity(group.len());
+        for (job, steps) in group.iter().zip(steps) {
+            let run = |step| ops::run(&mut txn, step, &job.progress);
+            match steps.iter().map(run).collect::<Result<Vec<Written>>>() {
+                Ok(written) => outcomes.push(written),
+                Err(_) if !txn.lock_stands()? => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        if !txn.lock_stands()? {
+            return Ok(None);
+        }
+        txn.finish()?;
+        self.conn.execute_batch("COMMIT")?;
+        Ok(Some(outcomes))
+    }
+
+    /// Moves the log into the file as far as other readers let it, so that the file alone is the store.
+    fn checkpoint(&self) {
+        let _activity = fork::enter();
+        // Not moving it loses nothing: the next opening reads the log.
+        let _ = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}

@@ -1,0 +1,152 @@
+//! What every backend does.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::model::{AddResult, Chunk, CollectionInfo, Document, Hits, NewDocument, SpaceInfo};
+use crate::request::{
+    Add, AddChunks, Clear, CreateCollection, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace,
+    GetDocument, ListDocuments, Neighbors, Search, SetEmbeddings, UpdateMetadata, Write, Written,
+};
+use crate::filter::Filter;
+
+/// What a backend can do beyond the contract that all share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Other processes may open the same store and see each commit.
+    pub shared_between_processes: bool,
+    /// What is stored outlives `close`.
+    pub persistent: bool,
+}
+
+/// Looks on while a write runs, on the caller's own thread.
+pub trait Watch {
+    /// Called every so often with the units done and the units in all. `false` asks to stop: the write rolls back and
+    /// fails with `Cancelled`, unless it was committed before it could see the wish.
+    fn keep_going(&mut self, done: u64, total: u64) -> bool;
+}
+
+/// Looks away.
+#[derive(Debug, Default)]
+pub struct Unwatched;
+
+impl Watch for Unwatched {
+    fn keep_going(&mut self, _done: u64, _total: u64) -> bool {
+        true
+    }
+}
+
+/// Vectors read back, one row per id asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vectors {
+    pub values: Vec<f32>,
+    pub dimension: usize,
+}
+
+/// A store of collections. All methods may be called from any thread at any time.
+///
+/// Each fails with `Closed` after [`Store::close`], with `Fork` in a process forked from the one that opened it, with
+/// `CollectionNotFound` where it names a collection that is not there, and with `Corrupt`, `Io`, `Locked` or `StoreFull`
+/// where the backend says so.
+pub trait Store: Send + Sync {
+    /// What it can do beyond the contract.
+    fn capabilities(&self) -> Capabilities;
+    /// Where it lives; `None` for an ephemeral store.
+    fn path(&self) -> Option<&Path>;
+    /// Whether writes are refused with `ReadOnly`.
+    fn read_only(&self) -> bool;
+    /// Whether it was closed.
+    fn closed(&self) -> bool;
+    /// Waits for writes under way and lets go of everything. A second call does nothing.
+    fn close(&self) -> Result<()>;
+
+    /// Commits all writes as one, or none of them.
+    fn write(&self, writes: Vec<Write>, watch: &mut dyn Watch) -> Result<Vec<Written>>;
+
+    fn get_collection(&self, name: &str) -> Result<CollectionInfo>;
+    /// By name.
+    fn list_collections(&self) -> Result<Vec<CollectionInfo>>;
+    /// In the order of the ids; `None` where there is no such chunk.
+    fn get(&self, collection: &str, chunk_ids: &[String]) -> Result<Vec<Option<Chunk>>>;
+    fn get_document(&self, request: &GetDocument) -> Result<Option<Document>>;
+    fn list_documents(&self, request: &ListDocuments) -> Result<Vec<Document>>;
+    /// By index; none for a document that is not there.
+    fn get_chunks(&self, collection: &str, document_id: &str) -> Result<Vec<Chunk>>;
+    fn get_chunk_by_index(&self, collection: &str, document_id: &str, index: u64) -> Result<Option<Chunk>>;
+    /// By index, with the chunk itself; none for a chunk that is not there.
+    fn neighbors(&self, request: &Neighbors) -> Result<Vec<Chunk>>;
+    /// `NotFound` names the chunks without an embedding in the space.
+    fn get_embeddings(&self, collection: &str, chunk_ids: &[String], space: &str) -> Result<Vectors>;
+    /// Chunks, or those that match.
+    fn count(&self, collection: &str, filter: Option<&Filter>) -> Result<u64>;
+    /// Documents, or those of which a chunk matches.
+    fn count_documents(&self, collection: &str, filter: Option<&Filter>) -> Result<u64>;
+    /// For each document, whether it is stored, by id or else by uri, with the same content.
+    fn unchanged(&self, collection: &str, documents: &[NewDocument]) -> Result<Vec<bool>>;
+    fn search(&self, request: &Search) -> Result<Hits>;
+
+    /// The spaces of a collection, `default` first.
+    fn list_spaces(&self, collection: &str) -> Result<Vec<SpaceInfo>> {
+        Ok(self.get_collection(collection)?.spaces)
+    }
+    fn add(&self, request: Add, watch: &mut dyn Watch) -> Result<AddResult> {
+        match self.write_one(Write::Add(request), watch)? {
+            Written::Added(result) => Ok(result),
+            other => Err(mismatch(&other)),
+        }
+    }
+    fn add_chunks(&self, request: AddChunks) -> Result<Vec<String>> {
+        match self.write_one(Write::AddChunks(request), &mut Unwatched)? {
+            Written::Ids(ids) => Ok(ids),
+            other => Err(mismatch(&other)),
+        }
+    }
+    fn create_collection(&self, request: CreateCollection) -> Result<CollectionInfo> {
+        match self.write_one(Write::CreateCollection(request), &mut Unwatched)? {
+            Written::Collection(info) => Ok(info),
+            other => Err(mismatch(&other)),
+        }
+    }
+    fn delete_collection(&self, request: DeleteCollection) -> Result<()> {
+        self.write_one(Write::DeleteCollection(request), &mut Unwatched).map(drop)
+    }
+    fn create_space(&self, request: CreateSpace) -> Result<()> {
+        self.write_one(Write::CreateSpace(request), &mut Unwatched).map(drop)
+    }
+    fn delete_space(&self, request: DeleteSpace) -> Result<()> {
+        self.write_one(Write::DeleteSpace(request), &mut Unwatched).map(drop)
+    }
+    fn set_embeddings(&self, request: SetEmbeddings) -> Result<()> {
+        self.write_one(Write::SetEmbeddings(request), &mut Unwatched).map(drop)
+    }
+    fn clear(&self, request: Clear) -> Result<()> {
+        self.write_one(Write::Clear(request), &mut Unwatched).map(drop)
+    }
+    fn delete(&self, request: Delete) -> Result<u64> {
+        self.write_count(Write::Delete(request))
+    }
+    fn delete_embeddings(&self, request: DeleteEmbeddings) -> Result<u64> {
+        self.write_count(Write::DeleteEmbeddings(request))
+    }
+    fn update_metadata(&self, request: UpdateMetadata) -> Result<u64> {
+        self.write_count(Write::UpdateMetadata(request))
+    }
+
+    /// Commits one write.
+    fn write_one(&self, write: Write, watch: &mut dyn Watch) -> Result<Written> {
+        self.write(vec![write], watch)?
+            .pop()
+            .ok_or_else(|| Error::internal("a backend acknowledged a write without an outcome"))
+    }
+    /// Commits one write that counts.
+    fn write_count(&self, write: Write) -> Result<u64> {
+        match self.write_one(write, &mut Unwatched)? {
+            Written::Count(count) => Ok(count),
+            other => Err(mismatch(&other)),
+        }
+    }
+}
+
+fn mismatch(written: &Written) -> Error {
+    Error::internal(format!("a backend answered a write with another outcome: {written:?}"))
+}
