@@ -4,6 +4,8 @@
 //! what was wrong. `docs/architecture.md` has the picture, `docs/storage.md` the invariants of the file.
 
 pub mod connect;
+#[cfg(test)]
+mod contract;
 pub mod error;
 pub mod filter;
 pub mod fusion;

@@ -237,3 +237,140 @@ impl Drop for SqliteStore {
         let _ = self.close();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract;
+
+    /// Nothing may be left in an index that is not in the rows, or the other way about.
+    fn check(conn: &Connection) {
+        let rows = |text: &str| -> Vec<i64> { sql::query_all(conn, text, [], |row| row.get(0)).unwrap() };
+        let integrity: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(integrity, "ok");
+        assert!(conn.prepare("PRAGMA foreign_key_check").unwrap().query([]).unwrap().next().unwrap().is_none());
+        let mut expected = vec!["fts_src".to_owned()];
+        for collection in tables::collections::list(conn).unwrap() {
+            let id = collection.id;
+            let chunks = rows(&format!("SELECT id FROM chunks WHERE collection_id = {id} ORDER BY id"));
+            let fts = format!("fts_{id}_{}", collection.fts_generation);
+            assert_eq!(rows(&format!("SELECT id FROM {fts}_docsize ORDER BY id")), chunks);
+            expected.push(fts);
+            for space in tables::spaces::list(conn, id).unwrap() {
+                if let Some(table) = space.table() {
+                    let stored = rows(&format!("SELECT rowid FROM {}_rowids ORDER BY rowid", table.name()));
+                    assert!(stored.iter().all(|row| chunks.binary_search(row).is_ok()));
+                    expected.push(table.name());
+                }
+            }
+        }
+        let names: Vec<String> = sql::query_all(
+            conn,
+            "SELECT name FROM sqlite_schema WHERE name LIKE 'fts!_%' ESCAPE '!' OR name LIKE 'vec!_%' ESCAPE '!'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+        for name in names {
+            assert!(expected.iter().any(|table| name.starts_with(table.as_str())), "{name} was left behind");
+        }
+        let clock = tables::meta::clock(conn).unwrap().to_bytes();
+        let late = "SELECT count(*) FROM changes WHERE hlc > ?1";
+        assert_eq!(conn.query_row(late, [clock], |row| row.get::<_, i64>(0)).unwrap(), 0);
+    }
+
+    /// FTS5 compares its index with the content; the command is a write, so it needs a connection that may.
+    fn check_text_index(path: &Path) {
+        let conn = Connection::open(path).unwrap();
+        for collection in tables::collections::list(&conn).unwrap() {
+            let fts = format!("fts_{}_{}", collection.id, collection.fts_generation);
+            conn.execute_batch(&format!("INSERT INTO {fts} ({fts}, rank) VALUES ('integrity-check', 1)")).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_ephemeral_store_keeps_the_contract() {
+        contract::run(&|| Arc::new(SqliteStore::open(&Open::ephemeral()).unwrap()), &|store| {
+            assert!(!store.capabilities().persistent);
+        });
+    }
+
+    #[test]
+    fn a_file_keeps_the_contract_and_no_leftovers() {
+        let folder = tempfile::tempdir().unwrap();
+        let count = AtomicBool::new(false);
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let open = || -> Arc<dyn Store> {
+            let name = format!("new/{}.db", next.fetch_add(1, Ordering::Relaxed));
+            Arc::new(SqliteStore::open(&Open::file(folder.path().join(name))).unwrap())
+        };
+        contract::run(&open, &|store| {
+            let path = store.path().unwrap();
+            let reader = open::reader(path, std::time::Duration::ZERO).unwrap();
+            check(&reader);
+            check_text_index(path);
+            count.store(true, Ordering::Relaxed);
+        });
+        assert!(count.into_inner());
+    }
+
+    #[test]
+    fn the_file_alone_is_the_store_after_close() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, copy) = (folder.path().join("a.db"), folder.path().join("b.db"));
+        let store = SqliteStore::open(&Open::file(&path)).unwrap();
+        contract::fill(&store, 50);
+        store.close().unwrap();
+        std::fs::copy(&path, &copy).unwrap();
+        let copied = SqliteStore::open(&Open { read_only: true, ..Open::file(&copy) }).unwrap();
+        assert_eq!(copied.count("c", None).unwrap(), 50);
+        let refused = copied.delete_collection(crate::request::DeleteCollection { name: "c".into() });
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::ReadOnly);
+    }
+
+    #[test]
+    fn what_cannot_be_opened_is_refused_untouched() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let kind = |request: &Open| SqliteStore::open(request).err().unwrap().kind();
+        assert_eq!(kind(&Open { create: false, ..Open::file(&path) }), ErrorKind::NotFound);
+        assert_eq!(kind(&Open { read_only: true, ..Open::file(&path) }), ErrorKind::NotFound);
+        assert_eq!(kind(&Open::file(folder.path())), ErrorKind::Argument);
+        assert_eq!(kind(&Open::file("")), ErrorKind::Argument);
+        assert_eq!(kind(&Open { read_only: true, ..Open::ephemeral() }), ErrorKind::Argument);
+        for bytes in [b"not a database, but long enough to look at".repeat(100), vec![0; 4096]] {
+            std::fs::write(&path, &bytes).unwrap();
+            assert_eq!(kind(&Open::file(&path)), ErrorKind::Corrupt);
+            assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        }
+        std::fs::remove_file(&path).unwrap();
+        SqliteStore::open(&Open::file(&path)).unwrap().close().unwrap();
+        Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 99; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+        let before = std::fs::read(&path).unwrap();
+        assert_eq!(kind(&Open::file(&path)), ErrorKind::SchemaTooNew);
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn a_commit_is_shared_and_one_victim_takes_nobody_along() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&Open::file(folder.path().join("a.db"))).unwrap();
+        contract::fill(&store, 1);
+        let failed = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..16)
+                .map(|i| {
+                    let store = &store;
+                    scope.spawn(move || contract::add_each(store, i, 20))
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>()
+        });
+        assert_eq!(failed, 16);
+        assert_eq!(store.count("c", None).unwrap(), 1 + 16 * 19);
+        let conn = open::reader(&folder.path().join("a.db"), std::time::Duration::ZERO).unwrap();
+        check(&conn);
+        let commits: i64 =
+            conn.query_row("SELECT count(DISTINCT commit_tag) FROM changes", [], |row| row.get(0)).unwrap();
+        assert!(commits < 16 * 19, "{commits} commits");
+    }
+}
