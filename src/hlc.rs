@@ -53,11 +53,7 @@ impl Hlc {
         millis[2..].copy_from_slice(&bytes[..6]);
         let mut replica = [0; 16];
         replica.copy_from_slice(&bytes[8..]);
-        Ok(Self {
-            millis: u64::from_be_bytes(millis),
-            counter: u16::from_be_bytes([bytes[6], bytes[7]]),
-            replica,
-        })
+        Ok(Self { millis: u64::from_be_bytes(millis), counter: u16::from_be_bytes([bytes[6], bytes[7]]), replica })
     }
 }
 

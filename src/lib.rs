@@ -3,6 +3,8 @@
 //! [`connect::open`] gives a [`store::Store`]; a [`request`] goes in, [`model`] data comes out, [`error::Error`] says
 //! what was wrong. `docs/architecture.md` has the picture, `docs/storage.md` the invariants of the file.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod connect;
 #[cfg(test)]
 mod contract;

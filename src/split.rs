@@ -323,7 +323,10 @@ mod tests {
 
     #[test]
     fn carriage_returns_are_line_ends() {
-        assert_eq!(checked("one two\r\n\r\nthree four\r\nfive", 12, 0, Syntax::Text), ["one two", "three four", "five"]);
+        assert_eq!(
+            checked("one two\r\n\r\nthree four\r\nfive", 12, 0, Syntax::Text),
+            ["one two", "three four", "five"]
+        );
     }
 
     #[test]
@@ -365,7 +368,8 @@ mod tests {
 
     #[test]
     fn windows_do_not_move_the_cuts_of_a_text() {
-        let text = "One sentence. Another, longer sentence is here!\n\nA paragraph of its own. Déjà vu 日本語。\n".repeat(60);
+        let text =
+            "One sentence. Another, longer sentence is here!\n\nA paragraph of its own. Déjà vu 日本語。\n".repeat(60);
         for (size, overlap) in [(10, 0), (40, 0), (40, 15), (90, 30)] {
             let whole = split_in_windows(&text, size, overlap, Syntax::Text, usize::MAX).unwrap();
             assert_eq!(split_in_windows(&text, size, overlap, Syntax::Text, 1).unwrap(), whole);

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::model::{AddResult, Chunk, CollectionInfo, Document, Hits, NewDocument, SpaceInfo};
 use crate::request::{
     Add, AddChunks, Clear, CreateCollection, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace,
     GetDocument, ListDocuments, Neighbors, Search, SetEmbeddings, UpdateMetadata, Write, Written,
 };
-use crate::filter::Filter;
 
 /// What a backend can do beyond the contract that all share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -141,10 +141,7 @@ fn literal(field: &Field, value: &Value, place: &str) -> Result<Literal> {
         },
         Value::String(text) => Literal::Text(text.clone()),
         Value::Array(_) | Value::Object(_) => {
-            return Err(error(
-                place,
-                format!("is {}; compare with a string, number, boolean or null", kind(value)),
-            ));
+            return Err(error(place, format!("is {}; compare with a string, number, boolean or null", kind(value))));
         }
     };
     let Field::Column(column) = field else { return Ok(literal) };
@@ -327,7 +324,8 @@ mod tests {
         assert_eq!(read("2000-03-01T00:00:00Z"), Some(951_868_800_000_000));
         assert_eq!(read("2000-03-01T01:30:00.25+01:30"), Some(951_868_800_250_000));
         assert_eq!(read("1969-12-31T23:59:59.999999"), Some(-1));
-        for bad in ["2000-02-30", "2000-13-01", "2000-01-01X", "2000-01-01T25:00", "é000-01-01", "2000-01-01T10:00+9"] {
+        for bad in ["2000-02-30", "2000-13-01", "2000-01-01X", "2000-01-01T25:00", "é000-01-01", "2000-01-01T10:00+9"]
+        {
             assert_eq!(read(bad), None, "{bad}");
         }
     }

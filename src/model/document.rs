@@ -166,11 +166,8 @@ mod tests {
 
     fn hash(text: Option<&str>, chunks: &[(&str, (u64, u64))]) -> ContentHash {
         let empty = Metadata::empty();
-        let chunks = chunks.iter().map(|&(text, chars)| HashedChunk {
-            text: Some(text),
-            chars: Some(chars),
-            metadata: &empty,
-        });
+        let chunks =
+            chunks.iter().map(|&(text, chars)| HashedChunk { text: Some(text), chars: Some(chars), metadata: &empty });
         ContentHash::of(text, "text/plain", &Metadata::empty(), chunks).unwrap()
     }
 

@@ -76,7 +76,8 @@ pub fn prepare_chunks<'a>(chunks: &'a [NewChunk], text: Option<&'a str>) -> Resu
     let mut starts = text.map(Cursor::new);
     let mut ends = text.map(Cursor::new);
     let prepare = |(index, chunk)| {
-        prepare_chunk(chunk, text, starts.as_mut().zip(ends.as_mut())).map_err(|e: Error| e.context(format!("chunk {index}")))
+        prepare_chunk(chunk, text, starts.as_mut().zip(ends.as_mut()))
+            .map_err(|e: Error| e.context(format!("chunk {index}")))
     };
     chunks.iter().enumerate().map(prepare).collect()
 }

@@ -160,11 +160,9 @@ mod tests {
             let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
             let l2 = wide_a.iter().zip(&wide_b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
             for kernel in [Kernel::Portable, Kernel::detect()] {
-                for (metric, expected) in [
-                    (Metric::Cosine, 1.0 - dot / norm(&wide_a) / norm(&wide_b)),
-                    (Metric::L2, l2),
-                    (Metric::Ip, -dot),
-                ] {
+                for (metric, expected) in
+                    [(Metric::Cosine, 1.0 - dot / norm(&wide_a) / norm(&wide_b)), (Metric::L2, l2), (Metric::Ip, -dot)]
+                {
                     let query = Query { kernel, ..Query::new(&a, metric) };
                     let got = f64::from(query.distance(&b));
                     assert!((got - expected).abs() < 2e-5, "{metric} {dimension} {kernel:?}: {got} {expected}");

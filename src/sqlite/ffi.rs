@@ -80,9 +80,7 @@ impl Fts5Tokenizer {
         let mut methods = ffi::fts5_tokenizer { xCreate: None, xDelete: None, xTokenize: None };
         // SAFETY: the API table lives as long as HOST and its function is set in every version since 3.9.
         let found = unsafe {
-            (*host.api)
-                .xFindTokenizer
-                .map(|find| find(host.api, name.as_ptr(), &raw mut context, &raw mut methods))
+            (*host.api).xFindTokenizer.map(|find| find(host.api, name.as_ptr(), &raw mut context, &raw mut methods))
         };
         if found != Some(ffi::SQLITE_OK) {
             return Err(refused());
@@ -125,8 +123,9 @@ impl Fts5Tokenizer {
         }
 
         let mut sink: Sink<'_> = token;
-        let length = c_int::try_from(text.len())
-            .map_err(|_| Error::new(ErrorKind::Limit, format!("text has {} bytes, too many to tokenize", text.len())))?;
+        let length = c_int::try_from(text.len()).map_err(|_| {
+            Error::new(ErrorKind::Limit, format!("text has {} bytes, too many to tokenize", text.len()))
+        })?;
         let run = self.methods.xTokenize.ok_or_else(|| Error::internal("an FTS5 tokenizer cannot run"))?;
         // SAFETY: instance was made by these methods; the text pointer and its length belong together.
         let code = unsafe {

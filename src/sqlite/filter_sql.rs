@@ -68,8 +68,11 @@ impl Writer {
     fn in_column(&mut self, column: Column, literals: &[Literal]) -> String {
         let name = column_name(column);
         let null = literals.contains(&Literal::Null);
-        let places: Vec<String> =
-            literals.iter().filter(|literal| **literal != Literal::Null).map(|literal| self.bind(value(literal))).collect();
+        let places: Vec<String> = literals
+            .iter()
+            .filter(|literal| **literal != Literal::Null)
+            .map(|literal| self.bind(value(literal)))
+            .collect();
         let listed = format!("{name} IN ({})", places.join(", "));
         if null { format!("({listed} OR {name} IS NULL)") } else { listed }
     }

@@ -244,12 +244,14 @@ mod linux {
             let path = folder.join("l.db");
             let conn = Connection::open(&path).unwrap();
             conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
-            conn.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x); INSERT INTO t VALUES ('first')").unwrap();
+            conn.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x); INSERT INTO t VALUES ('first')")
+                .unwrap();
             (path, conn)
         }
 
         fn rows(path: &Path) -> String {
-            let script = "import sqlite3, sys; print(*[r[0] for r in sqlite3.connect(sys.argv[1]).execute('SELECT x FROM t')])";
+            let script =
+                "import sqlite3, sys; print(*[r[0] for r in sqlite3.connect(sys.argv[1]).execute('SELECT x FROM t')])";
             python(script, path)
         }
 

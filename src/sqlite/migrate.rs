@@ -42,7 +42,9 @@ pub fn header(conn: &Connection) -> Result<Header> {
     if application != APPLICATION_ID {
         return Err(Error::new(
             ErrorKind::Corrupt,
-            format!("it is an SQLite database of another application (application_id {application:#x}); give another path"),
+            format!(
+                "it is an SQLite database of another application (application_id {application:#x}); give another path"
+            ),
         ));
     }
     match version.cmp(&MIGRATIONS.len()) {
@@ -91,12 +93,10 @@ fn take_missing(conn: &Connection) -> Result<()> {
 }
 
 fn compare(conn: &Connection) -> Result<()> {
-    let stored: Vec<(usize, String)> = sql::query_all(
-        conn,
-        "SELECT version, sha256 FROM migrations ORDER BY version",
-        [],
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )?;
+    let stored: Vec<(usize, String)> =
+        sql::query_all(conn, "SELECT version, sha256 FROM migrations ORDER BY version", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
     let expected: Vec<(usize, String)> =
         MIGRATIONS.iter().enumerate().map(|(index, text)| (index + 1, hash(text))).collect();
     if stored == expected {

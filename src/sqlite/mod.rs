@@ -85,9 +85,8 @@ impl SqliteStore {
         // SQLite has read the file, so its shared memory is there for the guard to lock.
         let guard = Guard::acquire(&file)?;
         let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let writer = writer
-            .map(|conn| Writer::start(conn, Some(Arc::clone(&guard)), request.timeout, &name))
-            .transpose()?;
+        let writer =
+            writer.map(|conn| Writer::start(conn, Some(Arc::clone(&guard)), request.timeout, &name)).transpose()?;
         let readers = Readers::new(file, request.timeout, request.readers, idle);
         Ok(Self::assemble(Some(path.clone()), readers, writer, token, Some(guard), None))
     }
@@ -170,7 +169,10 @@ impl Store for SqliteStore {
     fn write(&self, writes: Vec<Write>, watch: &mut dyn Watch) -> Result<Vec<Written>> {
         self.check()?;
         let Some(writer) = &self.writer else {
-            return Err(Error::new(ErrorKind::ReadOnly, "the store was opened with read_only=True; open it for writing"));
+            return Err(Error::new(
+                ErrorKind::ReadOnly,
+                "the store was opened with read_only=True; open it for writing",
+            ));
         };
         if writes.is_empty() {
             return Ok(Vec::new());
@@ -345,7 +347,10 @@ mod tests {
         }
         std::fs::remove_file(&path).unwrap();
         SqliteStore::open(&Open::file(&path)).unwrap().close().unwrap();
-        Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 99; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+        Connection::open(&path)
+            .unwrap()
+            .execute_batch("PRAGMA user_version = 99; PRAGMA wal_checkpoint(TRUNCATE)")
+            .unwrap();
         let before = std::fs::read(&path).unwrap();
         assert_eq!(kind(&Open::file(&path)), ErrorKind::SchemaTooNew);
         assert_eq!(std::fs::read(&path).unwrap(), before);

@@ -42,10 +42,7 @@ impl From<Durability> for Synchronous {
 /// Absolute, so that SQLite can take no path for a URI or a special name.
 pub fn absolute(path: &Path) -> Result<PathBuf> {
     if path.as_os_str().is_empty() {
-        return Err(Error::new(
-            ErrorKind::Argument,
-            "path is empty; give a file name, or None for an ephemeral store",
-        ));
+        return Err(Error::new(ErrorKind::Argument, "path is empty; give a file name, or None for an ephemeral store"));
     }
     if path.as_os_str().as_encoded_bytes().contains(&0) {
         return Err(Error::new(ErrorKind::Argument, format!("path {path:?} holds a NUL character; remove it")));
@@ -97,20 +94,23 @@ pub fn writer(path: &Path, synchronous: Synchronous, deadline: Instant) -> Resul
             conn.pragma_update(None, "page_size", PAGE_SIZE)?;
             conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         }
-        let mode: String = lock::retry(deadline, &|| false, || {
-            conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
-        })?;
+        let mode: String =
+            lock::retry(deadline, &|| false, || conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)))?;
         if mode != "wal" {
             return Err(Error::new(
                 ErrorKind::Io,
                 format!("the file system gives no write-ahead log (journal mode stays {mode}); use a local disk"),
             ));
         }
-        conn.pragma_update(None, "synchronous", match synchronous {
-            Synchronous::Full => "FULL",
-            Synchronous::Normal => "NORMAL",
-            Synchronous::Off => "OFF",
-        })?;
+        conn.pragma_update(
+            None,
+            "synchronous",
+            match synchronous {
+                Synchronous::Full => "FULL",
+                Synchronous::Normal => "NORMAL",
+                Synchronous::Off => "OFF",
+            },
+        )?;
         conn.pragma_update(None, "wal_autocheckpoint", 1000)?;
         conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
         conn.pragma_update(None, "secure_delete", "FAST")?;

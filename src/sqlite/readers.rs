@@ -61,7 +61,10 @@ impl Readers {
             if self.changed.wait_until(&mut state, deadline).timed_out() {
                 return Err(Error::new(
                     ErrorKind::Locked,
-                    format!("all {} read connections stayed busy for {:?}; open with more readers=", self.most, self.timeout),
+                    format!(
+                        "all {} read connections stayed busy for {:?}; open with more readers=",
+                        self.most, self.timeout
+                    ),
                 ));
             }
         }

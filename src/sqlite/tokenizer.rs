@@ -179,9 +179,10 @@ mod tests {
     #[test]
     fn words_are_those_of_fts5() {
         let porter = TokenizerSpec::parse("porter unicode61").unwrap();
-        assert_eq!(porter.words("What's running? RUNS, runs; naïve 北京\0x").unwrap(), [
-            "What", "s", "running", "naïve", "北京", "x"
-        ]);
+        assert_eq!(
+            porter.words("What's running? RUNS, runs; naïve 北京\0x").unwrap(),
+            ["What", "s", "running", "naïve", "北京", "x"]
+        );
         let trigram = TokenizerSpec::parse("trigram").unwrap();
         assert_eq!(trigram.words("abc  def abc").unwrap(), ["abc", "def"]);
     }
@@ -192,7 +193,8 @@ mod tests {
             let spec = TokenizerSpec::parse(text).unwrap();
             assert_eq!(TokenizerSpec::parse(&spec.as_text()).unwrap(), spec);
         }
-        for text in ["", "snowball", "unicode61 remove_diacritics", "unicode61 '", "unicode61 drop 1", "trigram x\" y"] {
+        for text in ["", "snowball", "unicode61 remove_diacritics", "unicode61 '", "unicode61 drop 1", "trigram x\" y"]
+        {
             assert_eq!(TokenizerSpec::parse(text).unwrap_err().kind(), ErrorKind::Argument, "{text}");
         }
     }

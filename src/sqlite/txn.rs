@@ -63,5 +63,8 @@ impl<'c> Txn<'c> {
 
 /// Internal to the writer, which runs the transaction again.
 pub fn lost_lock() -> Error {
-    Error::new(ErrorKind::Locked, "the write lock was lost: something in this process opened and closed the store's file")
+    Error::new(
+        ErrorKind::Locked,
+        "the write lock was lost: something in this process opened and closed the store's file",
+    )
 }

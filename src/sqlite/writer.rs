@@ -118,8 +118,7 @@ impl Writer {
                     return result;
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    let (done, total) =
-                        (progress.done.load(Ordering::Relaxed), progress.total.load(Ordering::Relaxed));
+                    let (done, total) = (progress.done.load(Ordering::Relaxed), progress.total.load(Ordering::Relaxed));
                     if !progress.cancelled.load(Ordering::Relaxed) && !watch.keep_going(done, total) {
                         progress.cancelled.store(true, Ordering::Relaxed);
                     }

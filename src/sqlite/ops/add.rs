@@ -132,12 +132,7 @@ impl Adder<'_, '_> {
     }
 
     /// Whether the embeddings given are those that are stored; none given ask nothing.
-    fn same_embeddings(
-        &self,
-        stored: &[ChunkRow],
-        incoming: Option<&mut Incoming<'_>>,
-        row: usize,
-    ) -> Result<bool> {
+    fn same_embeddings(&self, stored: &[ChunkRow], incoming: Option<&mut Incoming<'_>>, row: usize) -> Result<bool> {
         let Some(incoming) = incoming else { return Ok(true) };
         let mut reader = Reader::new(self.txn.conn, incoming.table);
         let mut vector = vec![0.0; incoming.table.dimension];

@@ -29,12 +29,16 @@ pub fn run(txn: &mut Txn<'_>, request: &Clear) -> Result<()> {
     fts::create(conn, new, &TokenizerSpec::parse(&target.collection.tokenizer)?)?;
     collections::set_fts_generation(conn, target.id(), new.generation)?;
     collections::touch(conn, stamp, target.id())?;
-    changes::append(conn, stamp, Change {
-        collection_id: target.id(),
-        space_id: None,
-        entity: Entity::Collection,
-        uid: Some(&request.collection),
-        row_id: Some(target.id()),
-        op: Op::Clear,
-    })
+    changes::append(
+        conn,
+        stamp,
+        Change {
+            collection_id: target.id(),
+            space_id: None,
+            entity: Entity::Collection,
+            uid: Some(&request.collection),
+            row_id: Some(target.id()),
+            op: Op::Clear,
+        },
+    )
 }

@@ -9,7 +9,8 @@ use crate::sqlite::tables::collections;
 
 pub fn chunks(conn: &Connection, collection: &str, filter: Option<&Filter>) -> Result<u64> {
     let plain = "SELECT count(*) FROM chunks WHERE collection_id = ?1";
-    let joined = "SELECT count(*) FROM chunks c JOIN documents d ON d.id = c.document_id WHERE c.collection_id = ?1 AND ";
+    let joined =
+        "SELECT count(*) FROM chunks c JOIN documents d ON d.id = c.document_id WHERE c.collection_id = ?1 AND ";
     count(conn, collection, filter, plain, joined)
 }
 

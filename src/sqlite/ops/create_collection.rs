@@ -20,32 +20,43 @@ pub fn run(txn: &mut Txn<'_>, request: &CreateCollection) -> Result<CollectionIn
     }
     let conn = txn.conn;
     let stamp = txn.stamp();
-    let id = collections::insert(conn, stamp, &NewCollection {
-        name: &request.name,
-        description: request.description.as_deref(),
-        settings: &request.settings,
-        tokenizer: &tokenizer.as_text(),
-        created_at: txn.now,
-    })?;
+    let id = collections::insert(
+        conn,
+        stamp,
+        &NewCollection {
+            name: &request.name,
+            description: request.description.as_deref(),
+            settings: &request.settings,
+            tokenizer: &tokenizer.as_text(),
+            created_at: txn.now,
+        },
+    )?;
     fts::create_view(conn, id)?;
     fts::create(conn, FtsTable { collection_id: id, generation: 1 }, &tokenizer)?;
-    spaces::insert(conn, &NewSpace {
-        collection_id: id,
-        name: DEFAULT_SPACE,
-        dimension: request.dimension,
-        metric: request.metric,
-        model: request.model.as_deref(),
-        created_at: txn.now,
-    })?;
+    spaces::insert(
+        conn,
+        &NewSpace {
+            collection_id: id,
+            name: DEFAULT_SPACE,
+            dimension: request.dimension,
+            metric: request.metric,
+            model: request.model.as_deref(),
+            created_at: txn.now,
+        },
+    )?;
     changes::unbury(conn, 0, Entity::Collection, &request.name)?;
-    changes::append(conn, stamp, Change {
-        collection_id: id,
-        space_id: None,
-        entity: Entity::Collection,
-        uid: Some(&request.name),
-        row_id: Some(id),
-        op: Op::Put,
-    })?;
+    changes::append(
+        conn,
+        stamp,
+        Change {
+            collection_id: id,
+            space_id: None,
+            entity: Entity::Collection,
+            uid: Some(&request.name),
+            row_id: Some(id),
+            op: Op::Put,
+        },
+    )?;
     let row = collections::require(conn, &request.name)?;
     collections::info(conn, row)
 }

@@ -20,21 +20,28 @@ pub fn run(txn: &mut Txn<'_>, request: &CreateSpace) -> Result<()> {
         ));
     }
     let stamp = txn.stamp();
-    let space = spaces::insert(conn, &NewSpace {
-        collection_id: target.id(),
-        name: &request.name,
-        dimension: request.dimension,
-        metric: request.metric,
-        model: request.model.as_deref(),
-        created_at: txn.now,
-    })?;
+    let space = spaces::insert(
+        conn,
+        &NewSpace {
+            collection_id: target.id(),
+            name: &request.name,
+            dimension: request.dimension,
+            metric: request.metric,
+            model: request.model.as_deref(),
+            created_at: txn.now,
+        },
+    )?;
     collections::touch(conn, stamp, target.id())?;
-    changes::append(conn, stamp, Change {
-        collection_id: target.id(),
-        space_id: Some(space.id),
-        entity: Entity::Collection,
-        uid: Some(&request.collection),
-        row_id: Some(target.id()),
-        op: Op::Put,
-    })
+    changes::append(
+        conn,
+        stamp,
+        Change {
+            collection_id: target.id(),
+            space_id: Some(space.id),
+            entity: Entity::Collection,
+            uid: Some(&request.collection),
+            row_id: Some(target.id()),
+            op: Op::Put,
+        },
+    )
 }

@@ -16,7 +16,9 @@ pub fn run(txn: &mut Txn<'_>, request: &Delete, progress: &Progress) -> Result<u
     let target = Target::find(conn, &request.collection)?;
     let named = request.chunk_ids.is_some() || request.document_ids.is_some() || request.uris.is_some();
     let mut chunks = BTreeMap::new();
-    for chunk in shared::find_chunks(conn, &target, request.chunk_ids.as_deref().unwrap_or_default())?.into_iter().flatten() {
+    for chunk in
+        shared::find_chunks(conn, &target, request.chunk_ids.as_deref().unwrap_or_default())?.into_iter().flatten()
+    {
         chunks.insert(chunk.id, chunk);
     }
     let mut documents = find_documents(conn, &target, request)?;

@@ -25,12 +25,16 @@ pub fn run(txn: &mut Txn<'_>, request: &DeleteCollection) -> Result<()> {
     collections::delete(conn, target.id())?;
     // The collection's own tombstone covers all that was in it.
     changes::bury(conn, stamp, 0, Entity::Collection, &request.name)?;
-    changes::append(conn, stamp, Change {
-        collection_id: target.id(),
-        space_id: None,
-        entity: Entity::Collection,
-        uid: Some(&request.name),
-        row_id: Some(target.id()),
-        op: Op::Delete,
-    })
+    changes::append(
+        conn,
+        stamp,
+        Change {
+            collection_id: target.id(),
+            space_id: None,
+            entity: Entity::Collection,
+            uid: Some(&request.name),
+            row_id: Some(target.id()),
+            op: Op::Delete,
+        },
+    )
 }

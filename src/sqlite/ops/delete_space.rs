@@ -18,12 +18,16 @@ pub fn run(txn: &mut Txn<'_>, request: &DeleteSpace) -> Result<()> {
     let stamp = txn.stamp();
     spaces::delete(conn, &space)?;
     collections::touch(conn, stamp, target.id())?;
-    changes::append(conn, stamp, Change {
-        collection_id: target.id(),
-        space_id: Some(space.id),
-        entity: Entity::Collection,
-        uid: Some(&request.collection),
-        row_id: Some(target.id()),
-        op: Op::Put,
-    })
+    changes::append(
+        conn,
+        stamp,
+        Change {
+            collection_id: target.id(),
+            space_id: Some(space.id),
+            entity: Entity::Collection,
+            uid: Some(&request.collection),
+            row_id: Some(target.id()),
+            op: Op::Put,
+        },
+    )
 }

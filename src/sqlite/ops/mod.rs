@@ -27,9 +27,7 @@ pub mod unchanged;
 
 use super::txn::{Progress, Txn};
 use crate::error::Result;
-use crate::request::{
-    Add, AddChunks, PreparedDocument, Write, Written, prepare_document,
-};
+use crate::request::{Add, AddChunks, PreparedDocument, Write, Written, prepare_document};
 
 /// A write that is checked as far as it can be without the database.
 pub enum Step<'w> {
@@ -46,9 +44,8 @@ impl<'w> Step<'w> {
     pub fn prepare(write: &'w Write) -> Result<Self> {
         Ok(match write {
             Write::Add(request) => {
-                let prepare = |(index, document)| {
-                    prepare_document(document).map_err(|e| e.context(format!("document {index}")))
-                };
+                let prepare =
+                    |(index, document)| prepare_document(document).map_err(|e| e.context(format!("document {index}")));
                 let documents = request.documents.iter().enumerate().map(prepare).collect::<Result<_>>()?;
                 Step::Add { request, documents }
             }

@@ -163,8 +163,7 @@ fn natural(conn: &Connection, table: FtsTable, spec: &TokenizerSpec, text: &str)
     let mut words: Vec<String> = spec.words(text)?.into_iter().filter_map(quoted).collect();
     if words.len() > limits::QUERY_WORDS {
         let count = |(place, word): (usize, String)| Ok((fts::count(conn, table, &word, COMMON)?, place, word));
-        let mut counted: Vec<(u32, usize, String)> =
-            words.into_iter().enumerate().map(count).collect::<Result<_>>()?;
+        let mut counted: Vec<(u32, usize, String)> = words.into_iter().enumerate().map(count).collect::<Result<_>>()?;
         // A word that is nowhere ranks nothing.
         counted.retain(|(count, ..)| *count > 0);
         counted.sort_unstable();

