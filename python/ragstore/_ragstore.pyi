@@ -1,0 +1,192 @@
+"""The private module behind the package. Positional, and without promises."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .document import Chunk, Document
+from .rows import ChunkRow, CollectionRow, DocumentRow
+
+__all__ = [
+    "Hit",
+    "Store",
+    "Write",
+    "__version__",
+    "_panic",
+    "after_fork_in_child",
+    "after_fork_in_parent",
+    "before_fork",
+    "error_classes",
+    "new_id",
+    "open",
+    "split",
+]
+
+__version__: str
+
+def open(
+    path: str | None,
+    create: bool,
+    read_only: bool,
+    durability: str,
+    timeout: float,
+    readers: int | None,
+    derived: str,
+    memory_limit: int | None,
+) -> Store: ...
+def split(text: str, size: int, overlap: int, syntax: str) -> list[tuple[int, int]]: ...
+def new_id() -> str: ...
+def before_fork() -> None: ...
+def after_fork_in_parent() -> None: ...
+def after_fork_in_child() -> None: ...
+def error_classes() -> dict[str, type[BaseException]]: ...
+def _panic() -> None: ...
+
+@final
+class Write:
+    @staticmethod
+    def add(
+        collection: str,
+        documents: list[Document],
+        embeddings: NDArray[np.float32] | None,
+        on_conflict: str,
+        space: str,
+        copy: bool,
+    ) -> Write: ...
+    @staticmethod
+    def add_texts(
+        collection: str,
+        texts: list[str],
+        embeddings: NDArray[np.float32] | None,
+        ids: list[str] | None,
+        metadatas: list[Mapping[str, Any]] | None,
+        uris: list[str] | None,
+        on_conflict: str,
+        copy: bool,
+    ) -> Write: ...
+    @staticmethod
+    def add_chunks(
+        collection: str,
+        document_id: str,
+        chunks: list[Chunk],
+        embeddings: NDArray[np.float32] | None,
+        copy: bool,
+    ) -> Write: ...
+    @staticmethod
+    def set_embeddings(
+        collection: str, chunk_ids: list[str], embeddings: NDArray[np.float32], space: str, copy: bool
+    ) -> Write | None: ...
+    @staticmethod
+    def delete_embeddings(collection: str, chunk_ids: list[str], space: str) -> Write: ...
+    @staticmethod
+    def update_metadata(
+        collection: str,
+        metadata: Mapping[str, Any],
+        chunk_ids: list[str] | None,
+        document_ids: list[str] | None,
+        where: Mapping[str, Any] | None,
+        mode: str,
+    ) -> Write: ...
+    @staticmethod
+    def delete(
+        collection: str,
+        chunk_ids: list[str] | None,
+        document_ids: list[str] | None,
+        uris: list[str] | None,
+        where: Mapping[str, Any] | None,
+    ) -> Write: ...
+    @staticmethod
+    def clear(collection: str) -> Write: ...
+    @staticmethod
+    def create_collection(
+        name: str,
+        dimension: int | None,
+        metric: str,
+        tokenizer: str,
+        description: str | None,
+        settings: Mapping[str, Any] | None,
+        model: str | None,
+        exist_ok: bool,
+    ) -> Write: ...
+    @staticmethod
+    def delete_collection(name: str) -> Write: ...
+    @staticmethod
+    def create_space(
+        collection: str, name: str, dimension: int | None, metric: str, model: str | None
+    ) -> Write: ...
+    @staticmethod
+    def delete_space(collection: str, name: str) -> Write: ...
+
+@final
+class Store:
+    @property
+    def path(self) -> str | None: ...
+    @property
+    def read_only(self) -> bool: ...
+    @property
+    def closed(self) -> bool: ...
+    def close(self) -> None: ...
+    def write(
+        self, writes: list[Write], progress: Callable[[int, int], object] | None = None
+    ) -> list[Any]: ...
+    def get_collection(self, name: str) -> CollectionRow: ...
+    def list_collections(self) -> list[CollectionRow]: ...
+    def get(self, collection: str, chunk_ids: list[str]) -> list[ChunkRow | None]: ...
+    def get_document(self, collection: str, kind: str, key: str) -> DocumentRow | None: ...
+    def list_documents(
+        self, collection: str, where: Mapping[str, Any] | None, limit: int, after: str | None, offset: int
+    ) -> list[DocumentRow]: ...
+    def get_chunks(self, collection: str, document_id: str) -> list[ChunkRow]: ...
+    def get_chunk_by_index(self, collection: str, document_id: str, index: int) -> ChunkRow | None: ...
+    def neighbors(self, collection: str, chunk_id: str, before: int, after: int) -> list[ChunkRow]: ...
+    def get_embeddings(self, collection: str, chunk_ids: list[str], space: str) -> NDArray[np.float32]: ...
+    def count(self, collection: str, where: Mapping[str, Any] | None) -> int: ...
+    def count_documents(self, collection: str, where: Mapping[str, Any] | None) -> int: ...
+    def unchanged(self, collection: str, documents: list[Document]) -> list[bool]: ...
+    def search(
+        self,
+        collection: str,
+        text: str | None,
+        vector: NDArray[np.float32] | None,
+        space: str,
+        k: int,
+        where: Mapping[str, Any] | None,
+        exact: bool,
+        rrf_k: int,
+        candidates: int | None,
+    ) -> tuple[list[Hit], bool, bool, float]: ...
+
+@final
+class Hit:
+    @property
+    def id(self) -> str: ...
+    @property
+    def text(self) -> str | None: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def distance(self) -> float | None: ...
+    @property
+    def document_id(self) -> str: ...
+    @property
+    def uri(self) -> str | None: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def start(self) -> int | None: ...
+    @property
+    def end(self) -> int | None: ...
+    @property
+    def metadata(self) -> dict[str, Any]: ...
+    @property
+    def vector_rank(self) -> int | None: ...
+    @property
+    def vector_score(self) -> float | None: ...
+    @property
+    def keyword_rank(self) -> int | None: ...
+    @property
+    def keyword_score(self) -> float | None: ...
+    def highlight(self, before: str = "<b>", after: str = "</b>") -> str: ...
+    def snippet(self, words: int = 32, before: str = "<b>", after: str = "</b>") -> str: ...

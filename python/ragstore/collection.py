@@ -1,0 +1,750 @@
+"""Collections: what is written and searched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import writes
+from ._ragstore import Write, new_id
+from .arguments import count, mapping_or_none, optional, string, strings
+from .display import Report, reporting
+from .document import Chunk, Document
+from .exceptions import DimensionMismatchError, InvalidVectorError
+from .results import AddResult, CollectionInfo, Hits, SpaceInfo
+from .types import Embedder, Filter, Metric, Mode, OnConflict, Progress
+from .vectors import as_matrix, as_query, embed
+
+if TYPE_CHECKING:
+    from .store import Store
+
+__all__ = ["Collection"]
+
+
+class Collection:
+    """Documents with their chunks and embeddings, and the searches over them.
+
+    It comes from `Store.create_collection` and `Store.get_collection`, and holds no data itself. All calls may be made
+    from any thread; those that touch the file release the GIL. Every call raises `CollectionNotFoundError` once the
+    collection is gone, `ClosedError` once the store is closed, and a writing call `ReadOnlyError`, `LockedError` or
+    `StoreFullError` where that is the case.
+
+    Attributes
+    ----------
+    name : str
+    """
+
+    __slots__ = ("_embedder", "_raw", "_store", "name")
+
+    def __init__(self, store: Store, name: str, embedder: Embedder | None = None) -> None:
+        if embedder is not None and not callable(embedder):
+            raise TypeError(
+                f"embedder is of type {type(embedder).__name__}; it must be callable with a list of str"
+            )
+        self._store = store
+        self._raw = store._raw
+        self._embedder = embedder
+        self.name = name
+
+    @property
+    def info(self) -> CollectionInfo:
+        """What the collection is, read anew."""
+        return CollectionInfo._of(self._raw.get_collection(self.name))
+
+    def __repr__(self) -> str:
+        return f"Collection({self.name!r}, store={self._store!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Collection, (self._store, self.name, self._embedder)
+
+    # writing
+
+    def add(
+        self,
+        documents: writes.Documents,
+        embeddings: ArrayLike | None = None,
+        *,
+        on_conflict: OnConflict = "error",
+        space: str = "default",
+        commit_every: int | None = None,
+        progress: Progress = False,
+    ) -> AddResult:
+        """Store documents with their chunks and embeddings, as one transaction.
+
+        A document whose content and embeddings are stored already is `unchanged` and writes nothing.
+
+        Parameters
+        ----------
+        documents : Document, mapping, str, or an iterable of them
+            A mapping has the parameters of `Document` as keys; a str is a text. A document without chunks is one chunk.
+        embeddings : ArrayLike of float32, shape (n, d), optional
+            One row for each chunk of all documents, in order. C-contiguous float32 is read in place. Without it, and
+            with an embedder, the texts of the chunks are embedded, except those of documents that are stored with the
+            same content.
+        on_conflict : {"error", "replace", "skip"}
+            For a document whose id or uri is taken: nothing of the call is stored; text, chunks, embeddings and
+            metadata are swapped whole; or the old one stays.
+        space : str
+            Where the embeddings go.
+        commit_every : int, optional
+            Takes any iterable lazily and commits that many documents at a time. It is the one exception to "all or
+            nothing": what was committed stays when a later part fails.
+        progress : bool or callable
+            True shows a bar; a callable gets (done, total) documents on this thread, and what it raises cancels.
+
+        Returns
+        -------
+        AddResult
+
+        Raises
+        ------
+        ConflictError
+            An id or a uri is taken by other content, under ``on_conflict="error"``.
+        InvalidVectorError, DimensionMismatchError
+            Embeddings that cannot be ranked, or do not fit the chunks or the space.
+        LimitError
+            A text, an id or metadata over the limits.
+        KeyboardInterrupt
+            Nothing was stored, unless a note on it says otherwise.
+
+        Examples
+        --------
+        >>> import ragstore
+        >>> with ragstore.open() as store:
+        ...     pets = store.create_collection("pets")
+        ...     pets.add([ragstore.Document("Cats purr.", uri="cats.txt"), "Dogs bark."], [[1.0, 0.0], [0.0, 1.0]])
+        AddResult(added=2, replaced=0, unchanged=0, skipped=0, chunks=2)
+        """
+        matrix = None if embeddings is None else as_matrix(embeddings)
+        with reporting(progress, "add") as report:
+            if commit_every is None:
+                return self._add(writes.documents(documents), matrix, on_conflict, space, report)
+            every = count("commit_every", commit_every, 1)
+            return self._add_in_parts(documents, matrix, on_conflict, space, every, report)
+
+    def _add(
+        self,
+        items: list[Document],
+        matrix: NDArray[np.float32] | None,
+        on_conflict: OnConflict,
+        space: str,
+        report: Report | None,
+    ) -> AddResult:
+        if matrix is not None or self._embedder is None:
+            write = writes.add(self.name, items, matrix, on_conflict, space, copy=False)
+            (row,) = self._raw.write([write], report)
+            return AddResult._of(row)
+        runs = self._embedded(items)
+        changes = [writes.add(self.name, part, rows, on_conflict, space, copy=False) for part, rows in runs]
+        try:
+            # Of several parts the core counts each anew.
+            written = self._raw.write(changes, report if len(changes) == 1 else None)
+        except DimensionMismatchError as error:
+            error.add_note("the vectors are those of the collection's embedder")
+            raise
+        if report is not None and len(changes) > 1:
+            report(len(items), len(items))
+        result = AddResult()
+        for row in written:
+            result = result._with(AddResult._of(row))
+        return result
+
+    def _embedded(self, items: list[Document]) -> list[tuple[list[Document], NDArray[np.float32] | None]]:
+        """Runs of documents, in order, with embeddings and without: those that are stored already need none."""
+        assert self._embedder is not None
+        known = self._raw.unchanged(self.name, items)
+        texts: list[str] = []
+        runs: list[tuple[list[Document], int | None]] = []
+        for index, (item, stored) in enumerate(zip(items, known, strict=True)):
+            found = None if stored else writes.chunk_texts(item, f"documents[{index}]")
+            if not runs or (runs[-1][1] is None) != (found is None):
+                runs.append(([], None if found is None else 0))
+            part, rows = runs[-1]
+            part.append(item)
+            if found is not None and rows is not None:
+                texts.extend(found)
+                runs[-1] = (part, rows + len(found))
+        if not runs:
+            return [([], None)]
+        matrix = embed(self._embedder, texts) if texts else None
+        made: list[tuple[list[Document], NDArray[np.float32] | None]] = []
+        first = 0
+        for part, rows in runs:
+            if not rows or matrix is None:
+                made.append((part, None))
+            else:
+                made.append((part, matrix[first : first + rows]))
+                first += rows
+        return made
+
+    def _add_in_parts(
+        self,
+        documents: writes.Documents,
+        matrix: NDArray[np.float32] | None,
+        on_conflict: OnConflict,
+        space: str,
+        every: int,
+        report: Report | None,
+    ) -> AddResult:
+        items: Iterator[Document] = writes.iterate(documents)
+        total = len(documents) if isinstance(documents, Sequence) and not isinstance(documents, str) else 0
+        if matrix is not None and isinstance(documents, Sequence):
+            # What can be known before the first commit is.
+            known = list(items)
+            chunks = sum(map(writes.chunk_count, known))
+            if chunks != len(matrix):
+                raise InvalidVectorError(
+                    f"embeddings has {len(matrix)} rows for {chunks} chunks; give one for each"
+                )
+            items = iter(known)
+        result = AddResult()
+        done = row = 0
+        while part := list(islice(items, every)):
+            rows = None
+            if matrix is not None:
+                chunks = sum(map(writes.chunk_count, part))
+                rows = matrix[row : row + chunks]
+                row += chunks
+            added = self._add(part, rows, on_conflict, space, _shifted(report, done, total))
+            result = result._with(added)
+            done += len(part)
+        if done == 0:
+            return self._add([], None, on_conflict, space, report)
+        if matrix is not None and row < len(matrix):
+            raise InvalidVectorError(
+                f"embeddings has {len(matrix)} rows for {row} chunks; all documents were committed before this showed"
+            )
+        return result
+
+    def add_texts(
+        self,
+        texts: Sequence[str],
+        embeddings: ArrayLike | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        metadatas: Sequence[Mapping[str, Any]] | None = None,
+        uris: Sequence[str] | None = None,
+        on_conflict: OnConflict = "error",
+        progress: Progress = False,
+    ) -> list[str]:
+        """Store one document of one chunk for each text; both have the same id.
+
+        Parameters
+        ----------
+        texts : Sequence[str]
+        embeddings : ArrayLike of float32, shape (n, d), optional
+            One row for each text.
+        ids, metadatas, uris : Sequence, optional
+            One for each text. Ids are ULIDs when not given.
+        on_conflict, progress
+            As in `add`.
+
+        Returns
+        -------
+        list of str
+            The ids, in the order of the texts.
+
+        Raises
+        ------
+        ValueError
+            When the lists differ in length; and as `add`.
+
+        Examples
+        --------
+        >>> import ragstore
+        >>> with ragstore.open() as store:
+        ...     store.create_collection("pets").add_texts(["Cats purr.", "Dogs bark."], ids=["cat", "dog"])
+        ['cat', 'dog']
+        """
+        given = writes.Texts(texts, ids, metadatas, uris)
+        with reporting(progress, "add") as report:
+            if embeddings is not None or self._embedder is None:
+                write = given.write(self.name, embeddings, on_conflict, copy=False)
+                (row,) = self._raw.write([write], report)
+                return AddResult._of(row).document_ids
+            items = []
+            for index, text in enumerate(given.texts):
+                name = new_id() if given.ids is None else given.ids[index]
+                metadata = None if given.metadatas is None else given.metadatas[index]
+                uri = None if given.uris is None else given.uris[index]
+                chunk = Chunk(id=name, start=0, end=len(text))
+                items.append(Document(text, id=name, uri=uri, metadata=metadata, chunks=[chunk]))
+            return self._add(items, None, on_conflict, "default", report).document_ids
+
+    def add_chunks(
+        self, document_id: str, chunks: Sequence[Chunk], embeddings: ArrayLike | None = None
+    ) -> list[str]:
+        """Append chunks to a document.
+
+        Parameters
+        ----------
+        document_id : str
+        chunks : Sequence[Chunk]
+        embeddings : ArrayLike of float32, shape (n, d), optional
+            One row for each chunk, for the default space. Without it, and with an embedder, the texts are embedded.
+
+        Returns
+        -------
+        list of str
+            The ids of the chunks.
+
+        Raises
+        ------
+        DocumentNotFoundError
+            There is no such document.
+        ConflictError
+            The id of a chunk is taken.
+        """
+        items = writes.chunk_list(chunks)
+        matrix = None if embeddings is None else as_matrix(embeddings)
+        if matrix is None and self._embedder is not None:
+            whole = None
+            if any(chunk.text is None and chunk.start is not None for chunk in items):
+                document = self.get_document(document_id)
+                whole = None if document is None else document.text
+            texts = writes.texts_of(items, whole, "document")
+            matrix = embed(self._embedder, texts) if texts else None
+        write = writes.add_chunks(self.name, document_id, items, matrix, copy=False)
+        (ids,) = self._raw.write([write])
+        return list(ids)
+
+    def unchanged(self, documents: Iterable[Document]) -> list[bool]:
+        """For each document, whether it is stored, by id or else by uri, with the same content.
+
+        Asked before paying for embeddings.
+
+        Examples
+        --------
+        >>> import ragstore
+        >>> with ragstore.open() as store:
+        ...     pets = store.create_collection("pets")
+        ...     cat = ragstore.Document("Cats purr.", uri="cats.txt")
+        ...     before, _, after = pets.unchanged([cat]), pets.add(cat), pets.unchanged([cat])
+        ...     before, after
+        ([False], [True])
+        """
+        return self._raw.unchanged(self.name, writes.documents(documents))
+
+    def set_embeddings(
+        self, chunk_ids: Sequence[str], embeddings: ArrayLike, *, space: str = "default"
+    ) -> None:
+        """Give chunks their embeddings, in place of those they had.
+
+        Parameters
+        ----------
+        chunk_ids : Sequence[str]
+        embeddings : ArrayLike of float32, shape (n, d)
+            One row for each id.
+        space : str
+
+        Raises
+        ------
+        NotFoundError
+            A chunk or the space is not there.
+        InvalidVectorError, DimensionMismatchError
+            As `add`.
+        """
+        write = writes.set_embeddings(self.name, chunk_ids, embeddings, space, copy=False)
+        if write is not None:
+            self._raw.write([write])
+
+    def get_embeddings(self, chunk_ids: Sequence[str], *, space: str = "default") -> NDArray[np.float32]:
+        """Read the embeddings of chunks.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, d)
+            One row for each id, in order; d is 0 for no ids in a space without dimension.
+
+        Raises
+        ------
+        NotFoundError
+            A chunk, its embedding or the space is not there.
+        """
+        return self._raw.get_embeddings(self.name, strings("chunk_ids", chunk_ids), string("space", space))
+
+    def delete_embeddings(self, chunk_ids: Sequence[str], *, space: str = "default") -> int:
+        """Delete the embeddings of chunks in one space; the chunks stay. Returns how many there were."""
+        (found,) = self._raw.write([writes.delete_embeddings(self.name, chunk_ids, space)])
+        return int(found)
+
+    def update_metadata(
+        self,
+        metadata: Mapping[str, Any],
+        *,
+        chunk_ids: Sequence[str] | None = None,
+        document_ids: Sequence[str] | None = None,
+        where: Filter | None = None,
+        mode: Literal["merge", "replace"] = "merge",
+    ) -> int:
+        """Change the metadata of chunks and documents.
+
+        Parameters
+        ----------
+        metadata : Mapping[str, Any]
+        chunk_ids, document_ids : Sequence[str], optional
+            Whose metadata changes.
+        where : Filter, optional
+            Alone it names the chunks that match; with ids it narrows them.
+        mode : {"merge", "replace"}
+            Other keys stay, or go. A nested object is set whole either way.
+
+        Returns
+        -------
+        int
+            How many were changed.
+
+        Raises
+        ------
+        NotFoundError
+            A chunk or a document is not there; nothing was changed.
+        FilterError
+            The filter is not well formed.
+        """
+        write = writes.update_metadata(self.name, metadata, chunk_ids, document_ids, where, mode)
+        (found,) = self._raw.write([write])
+        return int(found)
+
+    def delete(
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        document_ids: Sequence[str] | None = None,
+        uris: Sequence[str] | None = None,
+        where: Filter | None = None,
+    ) -> int:
+        """Delete chunks and documents. A document goes with its last chunk.
+
+        Parameters
+        ----------
+        ids : Sequence[str], optional
+            Of chunks.
+        document_ids, uris : Sequence[str], optional
+            Of documents.
+        where : Filter, optional
+            Alone it names the chunks that match; with the others it narrows them.
+
+        Returns
+        -------
+        int
+            How many it found. What is not there counts for nothing and is no error.
+
+        Raises
+        ------
+        TypeError
+            Without any argument; `clear` deletes everything.
+        FilterError
+            The filter is not well formed.
+        """
+        (found,) = self._raw.write([writes.delete(self.name, ids, document_ids, uris, where)])
+        return int(found)
+
+    def clear(self) -> None:
+        """Delete every document; the collection and its spaces stay."""
+        self._raw.write([Write.clear(self.name)])
+
+    # reading
+
+    @overload
+    def get(self, ids: str) -> Chunk | None: ...  # type: ignore[overload-overlap]
+    @overload
+    def get(self, ids: Sequence[str]) -> list[Chunk | None]: ...
+    def get(self, ids: str | Sequence[str]) -> Chunk | None | list[Chunk | None]:
+        """Read chunks by id: one for a str, a list for many; None stands where there is none."""
+        if isinstance(ids, str):
+            (row,) = self._raw.get(self.name, [ids])
+            return None if row is None else Chunk._stored(row)
+        rows = self._raw.get(self.name, strings("ids", ids))
+        return [None if row is None else Chunk._stored(row) for row in rows]
+
+    def get_document(
+        self, id: str | None = None, *, uri: str | None = None, content_hash: str | None = None
+    ) -> Document | None:
+        """Read a document, without its chunks, by one of three keys; None where there is none.
+
+        Of several with the same content it is the oldest.
+        """
+        keys = [("id", id), ("uri", uri), ("content_hash", content_hash)]
+        given = [(kind, string(kind, key)) for kind, key in keys if key is not None]
+        if len(given) != 1:
+            raise TypeError("get_document takes one of id, uri and content_hash")
+        row = self._raw.get_document(self.name, *given[0])
+        return None if row is None else Document._stored(row)
+
+    def list_documents(
+        self, where: Filter | None = None, *, limit: int = 100, after: str | None = None, offset: int = 0
+    ) -> list[Document]:
+        """Read documents without their chunks, newest first.
+
+        Parameters
+        ----------
+        where : Filter, optional
+            Documents of which a chunk matches.
+        limit : int
+        after : str, optional
+            The id of the last document of the page before; it is quicker than `offset`.
+        offset : int
+            Documents to pass over.
+        """
+        limit, offset = count("limit", limit), count("offset", offset)
+        filter = mapping_or_none("where", where)
+        rows = self._raw.list_documents(self.name, filter, limit, optional("after", after), offset)
+        return [Document._stored(row) for row in rows]
+
+    def get_chunks(self, document_id: str) -> list[Chunk]:
+        """Read the chunks of a document, by index; none for a document that is not there."""
+        rows = self._raw.get_chunks(self.name, string("document_id", document_id))
+        return [Chunk._stored(row) for row in rows]
+
+    def get_chunk_by_index(self, document_id: str, index: int) -> Chunk | None:
+        """Read one chunk of a document by its place, from 0."""
+        row = self._raw.get_chunk_by_index(
+            self.name, string("document_id", document_id), count("index", index)
+        )
+        return None if row is None else Chunk._stored(row)
+
+    def neighbors(self, chunk_id: str, before: int = 1, after: int = 1) -> list[Chunk]:
+        """Read a chunk with those before and after it in its document, by index; none for a chunk that is not there."""
+        name = string("chunk_id", chunk_id)
+        rows = self._raw.neighbors(self.name, name, count("before", before), count("after", after))
+        return [Chunk._stored(row) for row in rows]
+
+    def count(self, where: Filter | None = None) -> int:
+        """Count chunks, or those that match."""
+        return self._raw.count(self.name, mapping_or_none("where", where))
+
+    def count_documents(self, where: Filter | None = None) -> int:
+        """Count documents, or those of which a chunk matches."""
+        return self._raw.count_documents(self.name, mapping_or_none("where", where))
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def __contains__(self, chunk_id: object) -> bool:
+        if not isinstance(chunk_id, str) or not chunk_id:
+            return False
+        try:
+            (row,) = self._raw.get(self.name, [chunk_id])
+        except ValueError:
+            # No id could be that.
+            return False
+        return row is not None
+
+    # searching
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        vector: ArrayLike | None = None,
+        k: int = 10,
+        where: Filter | None = None,
+        mode: Mode | None = None,
+        space: str = "default",
+        exact: bool = False,
+    ) -> Hits:
+        """Find the chunks that answer a question.
+
+        Parameters
+        ----------
+        text : str, optional
+            A question in natural language, in any script.
+        vector : ArrayLike of float32, shape (d,) or (1, d), optional
+            The embedding of the question.
+        k : int
+            Hits, at most 4,096.
+        where : Filter, optional
+            Applied before ranking: k hits come back if k chunks match.
+        mode : {"vector", "keyword", "hybrid"}, optional
+            Without it, what the arguments allow: text and vector, or text alone with an embedder, are hybrid; text
+            alone without one is keyword; a vector alone is vector.
+        space : str
+            Whose embeddings are compared.
+        exact : bool
+            Ask for the true top k; `Hits.exact` says what it was.
+
+        Returns
+        -------
+        Hits
+            By score, then by insertion.
+
+        Raises
+        ------
+        TypeError
+            When `mode` needs what is not there, or would not use what is.
+        InvalidVectorError, DimensionMismatchError
+            The vector cannot be compared.
+        FilterError
+            The filter is not well formed.
+
+        Examples
+        --------
+        >>> import ragstore
+        >>> with ragstore.open() as store:
+        ...     pets = store.create_collection("pets")
+        ...     _ = pets.add_texts(["Cats purr.", "Dogs bark."], [[1.0, 0.0], [0.0, 1.0]], ids=["cat", "dog"])
+        ...     pets.search("who barks?").ids, pets.search(vector=[0.9, 0.1], k=1).ids
+        (['dog'], ['cat'])
+        """
+        optional("text", text)
+        if mode is None:
+            if text is None and vector is None:
+                raise TypeError("search takes text, vector or both")
+            if text is None:
+                mode = "vector"
+            else:
+                mode = "keyword" if vector is None and self._embedder is None else "hybrid"
+        if mode == "keyword":
+            if text is None or vector is not None:
+                raise TypeError('mode="keyword" takes text and no vector')
+            return self._search(text, None, k, where, space, exact)
+        if mode == "vector":
+            if vector is None:
+                if text is None:
+                    raise TypeError('mode="vector" takes vector, or text with an embedder')
+                vector = self._query(text)
+            elif text is not None:
+                raise TypeError('mode="vector" takes vector or text, not both; mode="hybrid" takes both')
+            return self._search(None, as_query(vector), k, where, space, exact)
+        if mode == "hybrid":
+            if text is None:
+                raise TypeError('mode="hybrid" takes text, and vector or an embedder')
+            return self._search(
+                text, as_query(self._query(text) if vector is None else vector), k, where, space, exact
+            )
+        raise ValueError(f'mode is {mode!r}; it is one of "vector", "keyword", "hybrid"')
+
+    def vector_search(
+        self,
+        vector: ArrayLike,
+        k: int = 10,
+        *,
+        where: Filter | None = None,
+        exact: bool = False,
+        space: str = "default",
+    ) -> Hits:
+        """Find the chunks whose embeddings are nearest to a vector, of shape (d,) or (1, d). See `search`."""
+        return self._search(None, as_query(vector), k, where, space, exact)
+
+    def keyword_search(self, text: str, k: int = 10, *, where: Filter | None = None) -> Hits:
+        """Find the chunks that hold words of a text, by BM25. Any text will do. See `search`."""
+        return self._search(string("text", text), None, k, where, "default", False)
+
+    def hybrid_search(
+        self,
+        text: str,
+        vector: ArrayLike | None = None,
+        k: int = 10,
+        *,
+        where: Filter | None = None,
+        rrf_k: int = 60,
+        candidates: int | None = None,
+    ) -> Hits:
+        """Find chunks by words and by vector, fused by reciprocal rank. See `search`.
+
+        Parameters
+        ----------
+        text : str
+        vector : ArrayLike of float32, shape (d,) or (1, d), optional
+            Without it the text is embedded, if there is an embedder.
+        k : int
+        where : Filter, optional
+        rrf_k : int
+            A chunk scores the sum of ``1 / (rrf_k + rank)`` over both rankings.
+        candidates : int, optional
+            Hits of each ranking that are fused; at least k, and 100 when not given.
+        """
+        string("text", text)
+        query = as_query(self._query(text) if vector is None else vector)
+        depth = None if candidates is None else count("candidates", candidates, 1)
+        rrf_k = count("rrf_k", rrf_k)
+        if rrf_k >= 2**32:
+            raise ValueError(f"rrf_k is {rrf_k}; it must be less than 2**32")
+        return self._search(text, query, k, where, "default", False, rrf_k, depth)
+
+    def search_batch(
+        self,
+        vectors: ArrayLike,
+        k: int = 10,
+        *,
+        where: Filter | None = None,
+        exact: bool = False,
+        space: str = "default",
+    ) -> list[Hits]:
+        """Find the nearest chunks for each row of an array of shape (n, d). See `vector_search`."""
+        matrix = as_matrix(vectors, "vectors")
+        return [
+            self._search(None, matrix[row : row + 1], k, where, space, exact) for row in range(len(matrix))
+        ]
+
+    def _query(self, text: str) -> NDArray[np.float32]:
+        if self._embedder is None:
+            raise TypeError(
+                "there is no vector and no embedder to make one; give vector=, or the collection embedder="
+            )
+        return embed(self._embedder, [text])
+
+    def _search(
+        self,
+        text: str | None,
+        vector: NDArray[np.float32] | None,
+        k: int,
+        where: Filter | None,
+        space: str,
+        exact: bool,
+        rrf_k: int = 60,
+        candidates: int | None = None,
+    ) -> Hits:
+        filter = None if where is None else mapping_or_none("where", where)
+        k = count("k", k)
+        return Hits(*self._raw.search(self.name, text, vector, space, k, filter, exact, rrf_k, candidates))
+
+    # embedding spaces
+
+    def create_space(
+        self, name: str, *, dimension: int | None = None, metric: Metric = "cosine", model: str | None = None
+    ) -> None:
+        """Create an embedding space: another model over the same chunks.
+
+        Parameters
+        ----------
+        name : str
+        dimension : int, optional
+            At most 8,192; without it, that of the first embeddings.
+        metric : {"cosine", "l2", "ip"}
+        model : str, optional
+            Name of the embedding model.
+
+        Raises
+        ------
+        CollectionExistsError
+            There is a space of that name.
+        """
+        size = None if dimension is None else count("dimension", dimension, 1)
+        metric_name, model_name = string("metric", metric), optional("model", model)
+        self._raw.write([Write.create_space(self.name, string("name", name), size, metric_name, model_name)])
+
+    def list_spaces(self) -> list[SpaceInfo]:
+        """List the embedding spaces, "default" first."""
+        return list(self.info.spaces)
+
+    def delete_space(self, name: str) -> None:
+        """Delete an embedding space with its embeddings. The default space stays.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such space.
+        """
+        self._raw.write([Write.delete_space(self.name, string("name", name))])
+
+
+def _shifted(report: Report | None, base: int, total: int) -> Report | None:
+    """Reports of one part, as of the whole."""
+    if report is None:
+        return None
+    return lambda done, part: report(base + done, max(total, base + part))

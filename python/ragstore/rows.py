@@ -1,0 +1,40 @@
+"""The tuples that the private module returns. Times are microseconds since the epoch."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from .types import Metric
+
+__all__ = ["AddRow", "ChunkRow", "CollectionRow", "DocumentRow", "SpaceRow"]
+
+# id, text, metadata, document_id, uri, index, start, end, byte_start, byte_end, line_start, line_end, token_count,
+# expires_at
+ChunkRow: TypeAlias = tuple[
+    str,
+    str | None,
+    dict[str, Any],
+    str,
+    str | None,
+    int,
+    int | None,
+    int | None,
+    int | None,
+    int | None,
+    int | None,
+    int | None,
+    int | None,
+    int | None,
+]
+
+# id, uri, text, content_type, metadata, content_hash, created_at, updated_at, expires_at
+DocumentRow: TypeAlias = tuple[str, str | None, str | None, str, dict[str, Any], str, int, int, int | None]
+
+# name, dimension, metric, model
+SpaceRow: TypeAlias = tuple[str, int | None, Metric, str | None]
+
+# name, description, settings, tokenizer, created_at, spaces
+CollectionRow: TypeAlias = tuple[str, str | None, dict[str, Any], str, int, list[SpaceRow]]
+
+# chunk_ids, document_ids, added, replaced, unchanged, skipped
+AddRow: TypeAlias = tuple[list[str], list[str], int, int, int, int]

@@ -1,0 +1,306 @@
+"""Stores: one file with its collections."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import warnings
+import weakref
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
+from types import TracebackType
+from typing import Any, Literal
+
+from . import _ragstore
+from ._ragstore import Write
+from .arguments import count, mapping_or_none, optional, string
+from .collection import Collection
+from .exceptions import CollectionNotFoundError, RagstoreError
+from .results import CollectionInfo
+from .transaction import Transaction
+from .types import Embedder, Metric
+
+__all__ = ["Store", "open"]
+
+_OPEN: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def open(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    create: bool = True,
+    read_only: bool = False,
+    durability: Literal["full", "relaxed"] = "full",
+    key: str | bytes | None = None,
+    timeout: float = 30.0,
+    readers: int | None = None,
+    derived: Literal["auto", "memory", "off"] = "auto",
+    memory_limit: int | None = None,
+) -> Store:
+    """Open a store, and create it where there is none.
+
+    Parameters
+    ----------
+    path : str or PathLike, optional
+        The file; its directories are made. None and ":memory:" are an ephemeral store, gone on close.
+    create : bool
+        False: raise `NotFoundError` when the file is not there.
+    read_only : bool
+        Refuse to write.
+    durability : {"full", "relaxed"}
+        What an acknowledged write survives: power loss, or the end of the process.
+    key : str or bytes, optional
+        Not in this build yet.
+    timeout : float
+        Seconds to wait for another writer.
+    readers : int, optional
+        Connections that read at the same time; twice the cores when not given.
+    derived : {"auto", "memory", "off"}
+        Where derived indexes live.
+    memory_limit : int, optional
+        Bytes for derived indexes and caches.
+
+    Returns
+    -------
+    Store
+
+    Raises
+    ------
+    NotFoundError
+        There is no file, and `create` is False.
+    CorruptError
+        The file is no store.
+    SchemaTooNewError
+        A newer version wrote it.
+    NotImplementedError
+        With a key: encryption is not in this build yet.
+
+    Examples
+    --------
+    >>> import ragstore
+    >>> with ragstore.open() as store:
+    ...     len(store)
+    0
+    """
+    if key is not None:
+        raise NotImplementedError("key is given, and encryption is not in this build yet; nothing was opened")
+    name = None if path is None else os.fspath(path)
+    if name is not None:
+        string("path", name)
+        if not name:
+            raise ValueError(
+                'path is an empty string; give a file, or None or ":memory:" for an ephemeral store'
+            )
+        if name == ":memory:":
+            name = None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout is of type {type(timeout).__name__}; it must be a number of seconds")
+    options: dict[str, Any] = {
+        "create": bool(create),
+        "read_only": bool(read_only),
+        "durability": string("durability", durability),
+        "timeout": float(timeout),
+        "readers": None if readers is None else count("readers", readers, 1),
+        "derived": string("derived", derived),
+        "memory_limit": None if memory_limit is None else count("memory_limit", memory_limit),
+    }
+    return Store(_ragstore.open(name, *options.values()), options)
+
+
+class Store(AbstractContextManager["Store"]):
+    """A store of collections: one file. It comes from `open`, and closes when its ``with`` block ends.
+
+    All calls may be made from any thread. A store pickles as its path and options, an ephemeral one not at all. In a
+    process that was forked from the one that opened it, every call raises `ForkError`.
+    """
+
+    def __init__(self, raw: _ragstore.Store, options: dict[str, Any]) -> None:
+        self._raw = raw
+        self._options = options
+        self._pid = os.getpid()
+        path = raw.path
+        self._absolute = None if path is None else os.path.abspath(path)
+        _OPEN.add(self)
+
+    @property
+    def path(self) -> str | None:
+        """The file; None for an ephemeral store."""
+        path = self._raw.path
+        return None if path is None else os.fspath(path)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether writes are refused with `ReadOnlyError`."""
+        return self._raw.read_only
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._raw.closed
+
+    def close(self) -> None:
+        """Wait for writes under way and let go of the file. A second call does nothing."""
+        self._raw.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        raw = getattr(self, "_raw", None)
+        # A child leaves its parent's store alone.
+        if raw is None or self._pid != os.getpid() or raw.closed:
+            return
+        warnings.warn(
+            f"unclosed {self!r}; close it, or open it in a with block", ResourceWarning, source=self
+        )
+        with suppress(RagstoreError):
+            raw.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._absolute is None:
+            raise TypeError("an ephemeral store does not pickle: nobody else can open it")
+        # What was opened is there: where it is not, a new and empty store would be a surprise.
+        return _reopen, (self._absolute, {**self._options, "create": False})
+
+    def __repr__(self) -> str:
+        where = "ephemeral" if self._absolute is None else repr(self._absolute)
+        flags = [name for name, on in (("read-only", self.read_only), ("closed", self.closed)) if on]
+        return f"Store({', '.join([where, *flags])})"
+
+    # collections
+
+    def create_collection(
+        self,
+        name: str,
+        *,
+        dimension: int | None = None,
+        metric: Metric = "cosine",
+        tokenizer: str = "porter unicode61",
+        description: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        embedder: Embedder | None = None,
+        exist_ok: bool = False,
+    ) -> Collection:
+        """Create a collection.
+
+        Parameters
+        ----------
+        name : str
+        dimension : int, optional
+            Of its embeddings, at most 8,192; without it, that of the first ones.
+        metric : {"cosine", "l2", "ip"}
+            How embeddings are compared.
+        tokenizer : str
+            How texts become words; of FTS5.
+        description : str, optional
+        settings : Mapping[str, Any], optional
+            The caller's own, kept as JSON.
+        model : str, optional
+            Name of the embedding model; another one later is an error.
+        embedder : callable, optional
+            Gets n texts and returns vectors of shape (n, d). It is not stored; it lets add and search take text alone.
+        exist_ok : bool
+            Return the collection that is there, unless its dimension, metric, tokenizer or model is another.
+
+        Returns
+        -------
+        Collection
+
+        Raises
+        ------
+        CollectionExistsError
+            There is one of that name, or one with other properties.
+        """
+        write = Write.create_collection(
+            string("name", name),
+            None if dimension is None else count("dimension", dimension, 1),
+            string("metric", metric),
+            string("tokenizer", tokenizer),
+            optional("description", description),
+            mapping_or_none("settings", settings),
+            optional("model", model),
+            bool(exist_ok),
+        )
+        collection = Collection(self, name, embedder)
+        self._raw.write([write])
+        return collection
+
+    def get_collection(self, name: str, *, embedder: Embedder | None = None) -> Collection:
+        """Get a collection that is there.
+
+        Parameters
+        ----------
+        name : str
+        embedder : callable, optional
+            As in `create_collection`.
+
+        Raises
+        ------
+        CollectionNotFoundError
+            There is none of that name.
+        """
+        collection = Collection(self, string("name", name), embedder)
+        self._raw.get_collection(name)
+        return collection
+
+    def list_collections(self) -> list[CollectionInfo]:
+        """List what collections there are, by name."""
+        return [CollectionInfo._of(row) for row in self._raw.list_collections()]
+
+    def delete_collection(self, name: str) -> None:
+        """Delete a collection with all it holds.
+
+        Raises
+        ------
+        CollectionNotFoundError
+            There is none of that name.
+        """
+        self._raw.write([Write.delete_collection(string("name", name))])
+
+    def __getitem__(self, name: str) -> Collection:
+        """As ``get_collection(name)``."""
+        return self.get_collection(name)
+
+    def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str) or not name:
+            return False
+        try:
+            self._raw.get_collection(name)
+        except (CollectionNotFoundError, ValueError):
+            # Or no collection could have that name.
+            return False
+        return True
+
+    def __len__(self) -> int:
+        return len(self._raw.list_collections())
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Queue writes on any collections and commit them as one. See `Transaction`."""
+        return Transaction(self._raw)
+
+
+def _reopen(path: str, options: dict[str, Any]) -> Store:
+    return open(path, **options)
+
+
+def _close_all() -> None:
+    """At the end of the process: ephemeral files go, and no log waits for the next one to open."""
+    for store in list(_OPEN):
+        if store._pid == os.getpid():
+            with suppress(RagstoreError, OSError):
+                store.close()
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_ragstore.before_fork,
+        after_in_parent=_ragstore.after_fork_in_parent,
+        after_in_child=_ragstore.after_fork_in_child,
+    )

@@ -1,0 +1,97 @@
+//! The module itself.
+
+use pyo3::prelude::*;
+
+/// What the package `ragstore` is built on. Private: names and parameters change without notice.
+// The GIL stands between the check of an array and the references that pin it, so free-threaded builds take it back.
+#[pymodule(gil_used = true)]
+mod _ragstore {
+    use pyo3::exceptions::PyValueError;
+    use pyo3::prelude::*;
+    use pyo3::types::PyDict;
+
+    #[pymodule_export]
+    use super::super::hit::Hit;
+    #[pymodule_export]
+    use super::super::store::{Store, open};
+    #[pymodule_export]
+    use super::super::write::Write;
+
+    use super::super::errors::{class, guarded};
+    use crate::connect;
+    use crate::error::ErrorKind;
+    use crate::split::Syntax;
+
+    #[pymodule_export]
+    #[allow(non_upper_case_globals)]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    /// The first and the end character of each piece.
+    #[pyfunction]
+    fn split(py: Python<'_>, text: &str, size: usize, overlap: usize, syntax: &str) -> PyResult<Vec<(usize, usize)>> {
+        guarded(|| {
+            let syntax = match syntax {
+                "text" => Syntax::Text,
+                "markdown" => Syntax::Markdown,
+                other => {
+                    return Err(PyValueError::new_err(format!(
+                        "syntax is {other:?}; it is one of \"text\", \"markdown\""
+                    )));
+                }
+            };
+            let pieces = py.detach(|| crate::split::split(text, size, overlap, syntax))?;
+            Ok(pieces.into_iter().map(|piece| (piece.start, piece.end)).collect())
+        })
+    }
+
+    /// A ULID.
+    #[pyfunction]
+    fn new_id() -> String {
+        crate::model::new_id()
+    }
+
+    /// Before the process forks: every store rests.
+    #[pyfunction]
+    fn before_fork() -> PyResult<()> {
+        // Attached throughout: a thread that waited for the fork with the interpreter in its hands would stop both.
+        guarded(|| {
+            connect::before_fork();
+            Ok(())
+        })
+    }
+
+    /// After the process forked, in the one that goes on.
+    #[pyfunction]
+    fn after_fork_in_parent() -> PyResult<()> {
+        guarded(|| {
+            connect::after_fork_in_parent();
+            Ok(())
+        })
+    }
+
+    /// After the process forked, in the new one.
+    #[pyfunction]
+    fn after_fork_in_child() -> PyResult<()> {
+        guarded(|| {
+            connect::after_fork_in_child();
+            Ok(())
+        })
+    }
+
+    /// Every kind of error with the class it is raised as.
+    #[pyfunction]
+    fn error_classes(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+        let classes = PyDict::new(py);
+        for kind in ErrorKind::ALL {
+            classes.set_item(format!("{kind:?}"), class(py, kind)?)?;
+        }
+        Ok(classes)
+    }
+
+    /// Panics, so that a test can hold the promise that none passes an entry point.
+    #[pyfunction]
+    #[pyo3(name = "_panic")]
+    fn panic_for_a_test() -> PyResult<()> {
+        guarded(|| panic!("asked for"))
+    }
+}

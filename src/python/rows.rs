@@ -1,0 +1,101 @@
+//! What the core returns, as tuples from which the facade makes its objects. Times are microseconds since the epoch.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyList, PyTuple};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, ErrorKind};
+use crate::model::{AddResult, Chunk, CollectionInfo, Document, Metadata};
+use crate::request::Written;
+
+/// The dictionary of a JSON object.
+pub(super) fn dict<'py>(py: Python<'py>, json: &str) -> PyResult<Bound<'py, PyDict>> {
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if json == "{}" {
+        return Ok(PyDict::new(py));
+    }
+    let loads = LOADS.get_or_try_init(py, || py.import("json")?.getattr("loads").map(Bound::unbind))?;
+    let corrupt = || PyErr::from(Error::new(ErrorKind::Corrupt, "stored metadata is not a JSON object"));
+    loads.bind(py).call1((json,)).map_err(|_| corrupt())?.cast_into::<PyDict>().map_err(|_| corrupt())
+}
+
+fn metadata<'py>(py: Python<'py>, metadata: &Metadata) -> PyResult<Bound<'py, PyDict>> {
+    dict(py, metadata.as_json())
+}
+
+fn settings<'py>(py: Python<'py>, settings: &Map<String, Value>) -> PyResult<Bound<'py, PyDict>> {
+    let json = serde_json::to_string(settings).map_err(|error| Error::internal(format!("settings: {error}")))?;
+    dict(py, &json)
+}
+
+/// `ChunkRow` of the stub.
+pub(super) fn chunk<'py>(py: Python<'py>, chunk: &Chunk) -> PyResult<Bound<'py, PyTuple>> {
+    let Chunk { id, text, metadata: data, document_id, uri, index, span, token_count, expires_at } = chunk;
+    let chars = span.map(|span| span.chars);
+    let bytes = span.and_then(|span| span.bytes);
+    let lines = span.and_then(|span| span.lines);
+    PyTuple::new(
+        py,
+        [
+            id.into_pyobject(py)?.into_any(),
+            text.into_pyobject(py)?.into_any(),
+            metadata(py, data)?.into_any(),
+            document_id.into_pyobject(py)?.into_any(),
+            uri.into_pyobject(py)?.into_any(),
+            index.into_pyobject(py)?.into_any(),
+            chars.map(|c| c.0).into_pyobject(py)?.into_any(),
+            chars.map(|c| c.1).into_pyobject(py)?.into_any(),
+            bytes.map(|b| b.0).into_pyobject(py)?.into_any(),
+            bytes.map(|b| b.1).into_pyobject(py)?.into_any(),
+            lines.map(|l| l.0).into_pyobject(py)?.into_any(),
+            lines.map(|l| l.1).into_pyobject(py)?.into_any(),
+            token_count.into_pyobject(py)?.into_any(),
+            expires_at.map(|t| t.0).into_pyobject(py)?.into_any(),
+        ],
+    )
+}
+
+/// A list of `ChunkRow`.
+pub(super) fn chunks<'py>(py: Python<'py>, chunks: &[Chunk]) -> PyResult<Bound<'py, PyList>> {
+    PyList::new(py, chunks.iter().map(|c| chunk(py, c)).collect::<PyResult<Vec<_>>>()?)
+}
+
+/// `DocumentRow` of the stub.
+pub(super) fn document<'py>(py: Python<'py>, document: &Document) -> PyResult<Bound<'py, PyTuple>> {
+    let Document { id, uri, text, content_type, metadata: data, content_hash, created_at, updated_at, expires_at } =
+        document;
+    (
+        id,
+        uri,
+        text,
+        content_type,
+        metadata(py, data)?,
+        content_hash.to_string(),
+        created_at.0,
+        updated_at.0,
+        expires_at.map(|t| t.0),
+    )
+        .into_pyobject(py)
+}
+
+/// `CollectionRow` of the stub.
+pub(super) fn collection<'py>(py: Python<'py>, info: &CollectionInfo) -> PyResult<Bound<'py, PyTuple>> {
+    let CollectionInfo { name, description, settings: kept, tokenizer, created_at, spaces } = info;
+    let spaces: Vec<_> =
+        spaces.iter().map(|s| (s.name.as_str(), s.dimension, s.metric.as_str(), s.model.as_deref())).collect();
+    (name, description, settings(py, kept)?, tokenizer, created_at.0, spaces).into_pyobject(py)
+}
+
+/// `AddRow`, ids, `CollectionRow`, a count or None: what a write did.
+pub(super) fn written<'py>(py: Python<'py>, written: Written) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match written {
+        Written::Added(AddResult { chunk_ids, document_ids, added, replaced, unchanged, skipped }) => {
+            (chunk_ids, document_ids, added, replaced, unchanged, skipped).into_pyobject(py)?.into_any()
+        }
+        Written::Ids(ids) => ids.into_pyobject(py)?.into_any(),
+        Written::Collection(info) => collection(py, &info)?.into_any(),
+        Written::Count(count) => count.into_pyobject(py)?.into_any(),
+        Written::Done => py.None().into_bound(py),
+    })
+}

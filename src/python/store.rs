@@ -1,0 +1,286 @@
+//! `Store`: the core's store, with Python's values in and out.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use numpy::{PyArray1, PyArray2, PyArrayMethods};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+
+use super::array;
+use super::convert;
+use super::documents;
+use super::errors::guarded;
+use super::hit::Hit;
+use super::rows;
+use super::watch::Watcher;
+use super::write::Write;
+use crate::connect;
+use crate::error::{Error, Result};
+use crate::model::ContentHash;
+use crate::request::{Derived, DocumentKey, Durability, GetDocument, ListDocuments, Mode, Neighbors, Open, Search};
+use crate::store;
+
+#[pyclass(frozen, module = "ragstore._ragstore")]
+pub(super) struct Store(Arc<dyn store::Store>);
+
+impl Store {
+    /// Runs `body` on the core, detached from the interpreter.
+    fn detached<T: Send>(
+        &self,
+        py: Python<'_>,
+        body: impl FnOnce(&dyn store::Store) -> Result<T> + Send,
+    ) -> PyResult<T> {
+        let store = &*self.0;
+        guarded(|| Ok(py.detach(|| body(store))?))
+    }
+}
+
+fn seconds(name: &str, value: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| PyValueError::new_err(format!("{name} is {value}; it is a number of seconds, 0 or more")))
+}
+
+#[pyfunction]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn open(
+    py: Python<'_>,
+    path: Option<PathBuf>,
+    create: bool,
+    read_only: bool,
+    durability: &str,
+    timeout: f64,
+    readers: Option<usize>,
+    derived: &str,
+    memory_limit: Option<usize>,
+) -> PyResult<Store> {
+    guarded(|| {
+        let mut request = path.map_or_else(Open::ephemeral, Open::file);
+        request.create = create;
+        request.read_only = read_only;
+        request.durability = match durability {
+            "full" => Durability::Full,
+            "relaxed" => Durability::Relaxed,
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "durability is {other:?}; it is one of \"full\", \"relaxed\""
+                )));
+            }
+        };
+        request.timeout = seconds("timeout", timeout)?;
+        if let Some(readers) = readers {
+            request.readers = readers;
+        }
+        request.derived = match derived {
+            "auto" => Derived::Auto,
+            "memory" => Derived::Memory,
+            "off" => Derived::Off,
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "derived is {other:?}; it is one of \"auto\", \"memory\", \"off\""
+                )));
+            }
+        };
+        request.memory_limit = memory_limit;
+        Ok(Store(py.detach(|| connect::open(&request))?))
+    })
+}
+
+#[pymethods]
+impl Store {
+    #[getter]
+    fn path(&self) -> Option<PathBuf> {
+        self.0.path().map(PathBuf::from)
+    }
+
+    #[getter]
+    fn read_only(&self) -> bool {
+        self.0.read_only()
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.0.closed()
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.detached(py, |store| store.close())
+    }
+
+    /// Commits the changes as one and returns what each did.
+    #[pyo3(signature = (writes, progress = None))]
+    fn write<'py>(
+        &self,
+        py: Python<'py>,
+        writes: &Bound<'py, PyList>,
+        progress: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        guarded(|| {
+            let (mut changes, mut pins, mut units) = (Vec::with_capacity(writes.len()), Vec::new(), 0);
+            for write in writes.iter() {
+                let prepared = write.cast::<Write>()?.get().take()?;
+                changes.push(prepared.write);
+                pins.extend(prepared.pins);
+                units += prepared.units;
+            }
+            let mut watcher = Watcher::new(progress, units);
+            let store = &*self.0;
+            let outcome = py.detach(|| store.write(changes, &mut watcher));
+            // The core is done: only now may the arrays move.
+            drop(pins);
+            let written = watcher.finish(py, outcome)?;
+            PyList::new(py, written.into_iter().map(|w| rows::written(py, w)).collect::<PyResult<Vec<_>>>()?)
+        })
+    }
+
+    fn get_collection<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyTuple>> {
+        let info = self.detached(py, |store| store.get_collection(name))?;
+        rows::collection(py, &info)
+    }
+
+    fn list_collections<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let infos = self.detached(py, |store| store.list_collections())?;
+        PyList::new(py, infos.iter().map(|info| rows::collection(py, info)).collect::<PyResult<Vec<_>>>()?)
+    }
+
+    fn get<'py>(&self, py: Python<'py>, collection: &str, chunk_ids: Vec<String>) -> PyResult<Bound<'py, PyList>> {
+        let found = self.detached(py, |store| store.get(collection, &chunk_ids))?;
+        let rows: Vec<_> =
+            found.iter().map(|c| c.as_ref().map(|c| rows::chunk(py, c)).transpose()).collect::<PyResult<_>>()?;
+        PyList::new(py, rows)
+    }
+
+    /// `kind` is "id", "uri" or "content_hash".
+    fn get_document<'py>(
+        &self,
+        py: Python<'py>,
+        collection: String,
+        kind: &str,
+        key: String,
+    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        guarded(|| {
+            let key = match kind {
+                "id" => DocumentKey::Id(key),
+                "uri" => DocumentKey::Uri(key),
+                _ => DocumentKey::ContentHash(ContentHash::parse(&key)?),
+            };
+            let request = GetDocument { collection, key };
+            let found = self.detached(py, |store| store.get_document(&request))?;
+            found.map(|document| rows::document(py, &document)).transpose()
+        })
+    }
+
+    fn list_documents<'py>(
+        &self,
+        py: Python<'py>,
+        collection: String,
+        r#where: &Bound<'py, PyAny>,
+        limit: usize,
+        after: Option<String>,
+        offset: usize,
+    ) -> PyResult<Bound<'py, PyList>> {
+        guarded(|| {
+            let request = ListDocuments { collection, filter: convert::filter(r#where)?, limit, after, offset };
+            let found = self.detached(py, |store| store.list_documents(&request))?;
+            PyList::new(py, found.iter().map(|d| rows::document(py, d)).collect::<PyResult<Vec<_>>>()?)
+        })
+    }
+
+    fn get_chunks<'py>(&self, py: Python<'py>, collection: &str, document_id: &str) -> PyResult<Bound<'py, PyList>> {
+        rows::chunks(py, &self.detached(py, |store| store.get_chunks(collection, document_id))?)
+    }
+
+    fn get_chunk_by_index<'py>(
+        &self,
+        py: Python<'py>,
+        collection: &str,
+        document_id: &str,
+        index: u64,
+    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let found = self.detached(py, |store| store.get_chunk_by_index(collection, document_id, index))?;
+        found.map(|chunk| rows::chunk(py, &chunk)).transpose()
+    }
+
+    fn neighbors<'py>(
+        &self,
+        py: Python<'py>,
+        collection: String,
+        chunk_id: String,
+        before: usize,
+        after: usize,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let request = Neighbors { collection, chunk_id, before, after };
+        rows::chunks(py, &self.detached(py, |store| store.neighbors(&request))?)
+    }
+
+    fn get_embeddings<'py>(
+        &self,
+        py: Python<'py>,
+        collection: &str,
+        chunk_ids: Vec<String>,
+        space: &str,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        guarded(|| {
+            let vectors = self.detached(py, |store| store.get_embeddings(collection, &chunk_ids, space))?;
+            PyArray1::from_vec(py, vectors.values).reshape([chunk_ids.len(), vectors.dimension])
+        })
+    }
+
+    fn count(&self, py: Python<'_>, collection: &str, r#where: &Bound<'_, PyAny>) -> PyResult<u64> {
+        guarded(|| {
+            let filter = convert::filter(r#where)?;
+            self.detached(py, |store| store.count(collection, filter.as_ref()))
+        })
+    }
+
+    fn count_documents(&self, py: Python<'_>, collection: &str, r#where: &Bound<'_, PyAny>) -> PyResult<u64> {
+        guarded(|| {
+            let filter = convert::filter(r#where)?;
+            self.detached(py, |store| store.count_documents(collection, filter.as_ref()))
+        })
+    }
+
+    fn unchanged(&self, py: Python<'_>, collection: &str, documents: &Bound<'_, PyList>) -> PyResult<Vec<bool>> {
+        guarded(|| {
+            let documents = documents::documents(documents)?;
+            self.detached(py, |store| store.unchanged(collection, &documents))
+        })
+    }
+
+    /// A vector, a text or both make the mode. Returns the hits, whether they are exact, whether they are complete, and
+    /// the milliseconds it took.
+    #[allow(clippy::too_many_arguments)]
+    fn search<'py>(
+        &self,
+        py: Python<'py>,
+        collection: String,
+        text: Option<String>,
+        vector: Option<&Bound<'py, PyAny>>,
+        space: String,
+        k: usize,
+        r#where: &Bound<'py, PyAny>,
+        exact: bool,
+        rrf_k: u32,
+        candidates: Option<usize>,
+    ) -> PyResult<(Bound<'py, PyList>, bool, bool, f64)> {
+        guarded(|| {
+            let mode = match (text, vector.map(array::vector).transpose()?) {
+                (None, Some(vector)) => Mode::Vector { vector, space },
+                (Some(text), None) => Mode::Keyword { text },
+                (Some(text), Some(vector)) => Mode::Hybrid { text, vector, space, rrf_k, candidates },
+                (None, None) => return Err(Error::internal("a search without text and vector").into()),
+            };
+            let request = Search { collection, mode, k, filter: convert::filter(r#where)?, exact };
+            let found = self.detached(py, |store| store.search(&request))?;
+            let marker = found.marker;
+            let hits = found
+                .hits
+                .into_iter()
+                .map(|hit| Bound::new(py, Hit::new(hit, marker.clone())))
+                .collect::<PyResult<Vec<_>>>()?;
+            Ok((PyList::new(py, hits)?, found.exact, found.complete, found.took.as_secs_f64() * 1e3))
+        })
+    }
+}

@@ -1,0 +1,92 @@
+//! Signals and progress while a write runs.
+
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::store::Watch;
+
+/// The least time between two looks at the interpreter.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Attaches to the interpreter every so often, on the thread that called, to let signal handlers run and to report.
+pub(super) struct Watcher {
+    callback: Option<Py<PyAny>>,
+    last: Instant,
+    total: u64,
+    reported: Option<(u64, u64)>,
+    /// What the callback or a signal handler raised; it cancels the write.
+    raised: Option<PyErr>,
+}
+
+impl Watcher {
+    /// `total` is what the last report says where the write was too quick to be looked at.
+    pub(super) fn new(callback: Option<Bound<'_, PyAny>>, total: u64) -> Self {
+        Self { callback: callback.map(Bound::unbind), last: Instant::now(), total, reported: None, raised: None }
+    }
+
+    fn report(&mut self, py: Python<'_>, done: u64, total: u64) -> PyResult<()> {
+        // Of 0 while the write waits for its turn.
+        if let Some(callback) = &self.callback
+            && total > 0
+            && self.reported != Some((done, total))
+        {
+            self.reported = Some((done, total));
+            callback.call1(py, (done, total))?;
+        }
+        Ok(())
+    }
+
+    /// The outcome of the watched write: what was raised goes before an error of the core, and the last report is made.
+    pub(super) fn finish<T>(mut self, py: Python<'_>, outcome: Result<T>) -> PyResult<T> {
+        match (outcome, self.raised.take()) {
+            (Ok(value), None) => {
+                self.report(py, self.total, self.total).inspect_err(|raised| committed(py, raised))?;
+                Ok(value)
+            }
+            (Ok(_), Some(raised)) => {
+                committed(py, &raised);
+                Err(raised)
+            }
+            (Err(_), Some(raised)) => Err(raised),
+            (Err(error), None) => Err(error.into()),
+        }
+    }
+}
+
+/// Says what a traceback cannot show: it was too late to cancel.
+fn committed(py: Python<'_>, raised: &PyErr) {
+    let _ = raised.add_note(py, "ragstore: the write was committed before this was raised");
+}
+
+impl Watch for Watcher {
+    fn keep_going(&mut self, done: u64, total: u64) -> bool {
+        if self.raised.is_some() {
+            return false;
+        }
+        if total > 0 {
+            self.total = total;
+        }
+        if self.last.elapsed() < INTERVAL {
+            return true;
+        }
+        let outcome = Python::try_attach(|py| {
+            py.check_signals()?;
+            self.report(py, done, total)
+        });
+        self.last = Instant::now();
+        match outcome {
+            Some(Ok(())) => true,
+            Some(Err(raised)) => {
+                self.raised = Some(raised);
+                false
+            }
+            // The interpreter is shutting down: nobody waits for the outcome.
+            None => {
+                self.raised = Some(Error::internal("the interpreter is shutting down").into());
+                false
+            }
+        }
+    }
+}

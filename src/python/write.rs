@@ -1,0 +1,259 @@
+//! `Write`: a change that is put together and not yet committed.
+
+use parking_lot::Mutex;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use super::array::{self, Pins};
+use super::convert;
+use super::documents;
+use super::errors::guarded;
+use crate::error::{Error, ErrorKind};
+use crate::model::{Embeddings, Metric, NewDocument, OnConflict};
+use crate::request;
+
+/// A change with the arrays it reads in place. It is committed once.
+#[pyclass(frozen, module = "ragstore._ragstore")]
+pub(super) struct Write(Mutex<Option<Prepared>>);
+
+pub(super) struct Prepared {
+    pub(super) write: request::Write,
+    /// Dropped after the core is done with the write.
+    pub(super) pins: Option<Pins>,
+    /// Documents, which is what a progress report counts.
+    pub(super) units: u64,
+}
+
+impl Write {
+    fn new(write: request::Write) -> Self {
+        Self(Mutex::new(Some(Prepared { write, pins: None, units: 0 })))
+    }
+
+    fn with_rows(write: request::Write, pins: Option<Pins>, units: usize) -> Self {
+        Self(Mutex::new(Some(Prepared { write, pins, units: units as u64 })))
+    }
+
+    /// The change, which is gone from here then.
+    pub(super) fn take(&self) -> PyResult<Prepared> {
+        self.0.lock().take().ok_or_else(|| Error::internal("a change was given to be committed twice").into())
+    }
+}
+
+/// Rows for `chunks`: none at all is said by no array, or by an empty one where there are no chunks.
+fn rows(array: Option<&Bound<'_, PyAny>>, copy: bool, chunks: usize) -> PyResult<(Option<Embeddings>, Option<Pins>)> {
+    let Some(array) = array else { return Ok((None, None)) };
+    match array::embeddings(array, copy)? {
+        Some((embeddings, pins)) => Ok((Some(embeddings), pins)),
+        None if chunks == 0 => Ok((None, None)),
+        None => Err(Error::new(
+            ErrorKind::InvalidVector,
+            format!("embeddings have 0 rows for {chunks} chunks; give one row per chunk, or None"),
+        )
+        .into()),
+    }
+}
+
+fn on_conflict(name: &str) -> PyResult<OnConflict> {
+    match name {
+        "error" => Ok(OnConflict::Error),
+        "replace" => Ok(OnConflict::Replace),
+        "skip" => Ok(OnConflict::Skip),
+        other => Err(PyValueError::new_err(format!(
+            "on_conflict is {other:?}; it is one of \"error\", \"replace\", \"skip\""
+        ))),
+    }
+}
+
+fn add(
+    collection: String,
+    documents: Vec<NewDocument>,
+    embeddings: Option<&Bound<'_, PyAny>>,
+    policy: &str,
+    space: String,
+    copy: bool,
+) -> PyResult<Write> {
+    let on_conflict = on_conflict(policy)?;
+    let chunks = documents.iter().map(NewDocument::chunk_count).sum();
+    let units = documents.len();
+    let (embeddings, pins) = rows(embeddings, copy, chunks)?;
+    let write = request::Write::Add(request::Add { collection, documents, embeddings, on_conflict, space });
+    Ok(Write::with_rows(write, pins, units))
+}
+
+#[pymethods]
+impl Write {
+    #[staticmethod]
+    fn add(
+        collection: String,
+        documents: &Bound<'_, PyList>,
+        embeddings: Option<&Bound<'_, PyAny>>,
+        on_conflict: &str,
+        space: String,
+        copy: bool,
+    ) -> PyResult<Self> {
+        guarded(|| add(collection, documents::documents(documents)?, embeddings, on_conflict, space, copy))
+    }
+
+    #[staticmethod]
+    #[allow(clippy::too_many_arguments)]
+    fn add_texts(
+        collection: String,
+        texts: &Bound<'_, PyList>,
+        embeddings: Option<&Bound<'_, PyAny>>,
+        ids: Option<&Bound<'_, PyList>>,
+        metadatas: Option<&Bound<'_, PyList>>,
+        uris: Option<&Bound<'_, PyList>>,
+        on_conflict: &str,
+        copy: bool,
+    ) -> PyResult<Self> {
+        guarded(|| {
+            let documents = documents::texts(texts, ids, metadatas, uris)?;
+            add(collection, documents, embeddings, on_conflict, request::DEFAULT_SPACE.to_owned(), copy)
+        })
+    }
+
+    #[staticmethod]
+    fn add_chunks(
+        collection: String,
+        document_id: String,
+        chunks: &Bound<'_, PyList>,
+        embeddings: Option<&Bound<'_, PyAny>>,
+        copy: bool,
+    ) -> PyResult<Self> {
+        guarded(|| {
+            let chunks = documents::chunks(chunks)?;
+            let units = chunks.len();
+            let (embeddings, pins) = rows(embeddings, copy, units)?;
+            let write = request::Write::AddChunks(request::AddChunks { collection, document_id, chunks, embeddings });
+            Ok(Self::with_rows(write, pins, 0))
+        })
+    }
+
+    /// None where there is nothing to set.
+    #[staticmethod]
+    fn set_embeddings(
+        collection: String,
+        chunk_ids: Vec<String>,
+        embeddings: &Bound<'_, PyAny>,
+        space: String,
+        copy: bool,
+    ) -> PyResult<Option<Self>> {
+        guarded(|| {
+            let units = chunk_ids.len();
+            let (Some(embeddings), pins) = rows(Some(embeddings), copy, units)? else { return Ok(None) };
+            let write = request::SetEmbeddings { collection, chunk_ids, embeddings, space };
+            Ok(Some(Self::with_rows(request::Write::SetEmbeddings(write), pins, 0)))
+        })
+    }
+
+    #[staticmethod]
+    fn delete_embeddings(collection: String, chunk_ids: Vec<String>, space: String) -> Self {
+        Self::new(request::Write::DeleteEmbeddings(request::DeleteEmbeddings { collection, chunk_ids, space }))
+    }
+
+    #[staticmethod]
+    fn update_metadata(
+        collection: String,
+        metadata: &Bound<'_, PyAny>,
+        chunk_ids: Option<Vec<String>>,
+        document_ids: Option<Vec<String>>,
+        r#where: &Bound<'_, PyAny>,
+        mode: &str,
+    ) -> PyResult<Self> {
+        guarded(|| {
+            let mode = match mode {
+                "merge" => request::MetadataMode::Merge,
+                "replace" => request::MetadataMode::Replace,
+                other => {
+                    return Err(PyValueError::new_err(format!(
+                        "mode is {other:?}; it is one of \"merge\", \"replace\""
+                    )));
+                }
+            };
+            Ok(Self::new(request::Write::UpdateMetadata(request::UpdateMetadata {
+                collection,
+                metadata: convert::metadata(metadata).map_err(|refused| refused.raise("metadata"))?,
+                chunk_ids,
+                document_ids,
+                filter: convert::filter(r#where)?,
+                mode,
+            })))
+        })
+    }
+
+    #[staticmethod]
+    fn delete(
+        collection: String,
+        chunk_ids: Option<Vec<String>>,
+        document_ids: Option<Vec<String>>,
+        uris: Option<Vec<String>>,
+        r#where: &Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
+        guarded(|| {
+            let filter = convert::filter(r#where)?;
+            let write = request::Delete { collection, chunk_ids, document_ids, uris, filter };
+            Ok(Self::new(request::Write::Delete(write)))
+        })
+    }
+
+    #[staticmethod]
+    fn clear(collection: String) -> Self {
+        Self::new(request::Write::Clear(request::Clear { collection }))
+    }
+
+    #[staticmethod]
+    #[allow(clippy::too_many_arguments)]
+    fn create_collection(
+        name: String,
+        dimension: Option<usize>,
+        metric: &str,
+        tokenizer: String,
+        description: Option<String>,
+        settings: Option<&Bound<'_, PyAny>>,
+        model: Option<String>,
+        exist_ok: bool,
+    ) -> PyResult<Self> {
+        guarded(|| {
+            let settings = match settings {
+                Some(settings) => convert::object(settings).map_err(|refused| refused.raise("settings"))?,
+                None => serde_json::Map::new(),
+            };
+            Ok(Self::new(request::Write::CreateCollection(request::CreateCollection {
+                name,
+                dimension,
+                metric: metric.parse::<Metric>()?,
+                tokenizer,
+                description,
+                settings,
+                model,
+                exist_ok,
+            })))
+        })
+    }
+
+    #[staticmethod]
+    fn delete_collection(name: String) -> Self {
+        Self::new(request::Write::DeleteCollection(request::DeleteCollection { name }))
+    }
+
+    #[staticmethod]
+    fn create_space(
+        collection: String,
+        name: String,
+        dimension: Option<usize>,
+        metric: &str,
+        model: Option<String>,
+    ) -> PyResult<Self> {
+        guarded(|| {
+            let metric = metric.parse::<Metric>()?;
+            let write = request::CreateSpace { collection, name, dimension, metric, model };
+            Ok(Self::new(request::Write::CreateSpace(write)))
+        })
+    }
+
+    #[staticmethod]
+    fn delete_space(collection: String, name: String) -> Self {
+        Self::new(request::Write::DeleteSpace(request::DeleteSpace { collection, name }))
+    }
+}
