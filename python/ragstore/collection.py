@@ -42,9 +42,7 @@ class Collection:
 
     def __init__(self, store: Store, name: str, embedder: Embedder | None = None) -> None:
         if embedder is not None and not callable(embedder):
-            raise TypeError(
-                f"embedder is of type {type(embedder).__name__}; it must be callable with a list of str"
-            )
+            raise TypeError(f"embedder is of type {type(embedder).__name__}; it must be callable with a list of str")
         self._store = store
         self._raw = store._raw
         self._embedder = embedder
@@ -84,7 +82,7 @@ class Collection:
         embeddings : ArrayLike of float32, shape (n, d), optional
             One row for each chunk of all documents, in order. C-contiguous float32 is read in place. Without it, and
             with an embedder, the texts of the chunks are embedded, except those of documents that are stored with the
-            same content.
+            same content, whether or not they were stored with embeddings: `set_embeddings` gives those theirs.
         on_conflict : {"error", "replace", "skip"}
             For a document whose id or uri is taken: nothing of the call is stored; text, chunks, embeddings and
             metadata are swapped whole; or the old one stays.
@@ -138,7 +136,7 @@ class Collection:
             write = writes.add(self.name, items, matrix, on_conflict, space, copy=False)
             (row,) = self._raw.write([write], report)
             return AddResult._of(row)
-        runs = self._embedded(items)
+        runs = self._embedded(items, self._embedder)
         changes = [writes.add(self.name, part, rows, on_conflict, space, copy=False) for part, rows in runs]
         try:
             # Of several parts the core counts each anew.
@@ -153,9 +151,10 @@ class Collection:
             result = result._with(AddResult._of(row))
         return result
 
-    def _embedded(self, items: list[Document]) -> list[tuple[list[Document], NDArray[np.float32] | None]]:
+    def _embedded(
+        self, items: list[Document], embedder: Embedder
+    ) -> list[tuple[list[Document], NDArray[np.float32] | None]]:
         """Runs of documents, in order, with embeddings and without: those that are stored already need none."""
-        assert self._embedder is not None
         known = self._raw.unchanged(self.name, items)
         texts: list[str] = []
         runs: list[tuple[list[Document], int | None]] = []
@@ -170,7 +169,7 @@ class Collection:
                 runs[-1] = (part, rows + len(found))
         if not runs:
             return [([], None)]
-        matrix = embed(self._embedder, texts) if texts else None
+        matrix = embed(embedder, texts) if texts else None
         made: list[tuple[list[Document], NDArray[np.float32] | None]] = []
         first = 0
         for part, rows in runs:
@@ -197,9 +196,7 @@ class Collection:
             known = list(items)
             chunks = sum(map(writes.chunk_count, known))
             if chunks != len(matrix):
-                raise InvalidVectorError(
-                    f"embeddings has {len(matrix)} rows for {chunks} chunks; give one for each"
-                )
+                raise InvalidVectorError(f"embeddings has {len(matrix)} rows for {chunks} chunks; give one for each")
             items = iter(known)
         result = AddResult()
         done = row = 0
@@ -239,7 +236,7 @@ class Collection:
         embeddings : ArrayLike of float32, shape (n, d), optional
             One row for each text.
         ids, metadatas, uris : Sequence, optional
-            One for each text. Ids are ULIDs when not given.
+            One for each text. Ids are ULIDs when not given. Metadata goes to the chunk, where `get` shows it.
         on_conflict, progress
             As in `add`.
 
@@ -271,13 +268,11 @@ class Collection:
                 name = new_id() if given.ids is None else given.ids[index]
                 metadata = None if given.metadatas is None else given.metadatas[index]
                 uri = None if given.uris is None else given.uris[index]
-                chunk = Chunk(id=name, start=0, end=len(text))
-                items.append(Document(text, id=name, uri=uri, metadata=metadata, chunks=[chunk]))
+                chunk = Chunk(id=name, metadata=metadata, start=0, end=len(text))
+                items.append(Document(text, id=name, uri=uri, chunks=[chunk]))
             return self._add(items, None, on_conflict, "default", report).document_ids
 
-    def add_chunks(
-        self, document_id: str, chunks: Sequence[Chunk], embeddings: ArrayLike | None = None
-    ) -> list[str]:
+    def add_chunks(self, document_id: str, chunks: Sequence[Chunk], embeddings: ArrayLike | None = None) -> list[str]:
         """Append chunks to a document.
 
         Parameters
@@ -329,9 +324,7 @@ class Collection:
         """
         return self._raw.unchanged(self.name, writes.documents(documents))
 
-    def set_embeddings(
-        self, chunk_ids: Sequence[str], embeddings: ArrayLike, *, space: str = "default"
-    ) -> None:
+    def set_embeddings(self, chunk_ids: Sequence[str], embeddings: ArrayLike, *, space: str = "default") -> None:
         """Give chunks their embeddings, in place of those they had.
 
         Parameters
@@ -453,7 +446,7 @@ class Collection:
     def get(self, ids: str) -> Chunk | None: ...  # type: ignore[overload-overlap]
     @overload
     def get(self, ids: Sequence[str]) -> list[Chunk | None]: ...
-    def get(self, ids: str | Sequence[str]) -> Chunk | None | list[Chunk | None]:
+    def get(self, ids: str | Sequence[str]) -> Chunk | list[Chunk | None] | None:
         """Read chunks by id: one for a str, a list for many; None stands where there is none."""
         if isinstance(ids, str):
             (row,) = self._raw.get(self.name, [ids])
@@ -502,9 +495,7 @@ class Collection:
 
     def get_chunk_by_index(self, document_id: str, index: int) -> Chunk | None:
         """Read one chunk of a document by its place, from 0."""
-        row = self._raw.get_chunk_by_index(
-            self.name, string("document_id", document_id), count("index", index)
-        )
+        row = self._raw.get_chunk_by_index(self.name, string("document_id", document_id), count("index", index))
         return None if row is None else Chunk._stored(row)
 
     def neighbors(self, chunk_id: str, before: int = 1, after: int = 1) -> list[Chunk]:
@@ -590,33 +581,35 @@ class Collection:
         ...     pets.search("who barks?").ids, pets.search(vector=[0.9, 0.1], k=1).ids
         (['dog'], ['cat'])
         """
-        optional("text", text)
+        mode = self._mode(optional("text", text), vector, mode)
+        if text is not None and mode == "keyword":
+            return self._search(text, None, k, where, space, exact=exact)
+        if vector is None:
+            vector = self._query(text or "")
+        return self._search(text if mode == "hybrid" else None, as_query(vector), k, where, space, exact=exact)
+
+    def _mode(self, text: str | None, vector: ArrayLike | None, mode: Mode | None) -> Mode:
+        """The mode that is asked for, or else the one that the arguments allow; nothing given goes unused."""
         if mode is None:
             if text is None and vector is None:
                 raise TypeError("search takes text, vector or both")
             if text is None:
-                mode = "vector"
-            else:
-                mode = "keyword" if vector is None and self._embedder is None else "hybrid"
+                return "vector"
+            return "keyword" if vector is None and self._embedder is None else "hybrid"
         if mode == "keyword":
-            if text is None or vector is not None:
-                raise TypeError('mode="keyword" takes text and no vector')
-            return self._search(text, None, k, where, space, exact)
-        if mode == "vector":
-            if vector is None:
-                if text is None:
-                    raise TypeError('mode="vector" takes vector, or text with an embedder')
-                vector = self._query(text)
-            elif text is not None:
-                raise TypeError('mode="vector" takes vector or text, not both; mode="hybrid" takes both')
-            return self._search(None, as_query(vector), k, where, space, exact)
-        if mode == "hybrid":
-            if text is None:
-                raise TypeError('mode="hybrid" takes text, and vector or an embedder')
-            return self._search(
-                text, as_query(self._query(text) if vector is None else vector), k, where, space, exact
-            )
-        raise ValueError(f'mode is {mode!r}; it is one of "vector", "keyword", "hybrid"')
+            fits = text is not None and vector is None
+            needs = "text and no vector"
+        elif mode == "vector":
+            fits = (text is None) != (vector is None)
+            needs = "vector, or text with an embedder, not both"
+        elif mode == "hybrid":
+            fits = text is not None
+            needs = "text, and vector or an embedder"
+        else:
+            raise ValueError(f'mode is {mode!r}; it is one of "vector", "keyword", "hybrid"')
+        if not fits:
+            raise TypeError(f'mode="{mode}" takes {needs}')
+        return mode
 
     def vector_search(
         self,
@@ -628,11 +621,11 @@ class Collection:
         space: str = "default",
     ) -> Hits:
         """Find the chunks whose embeddings are nearest to a vector, of shape (d,) or (1, d). See `search`."""
-        return self._search(None, as_query(vector), k, where, space, exact)
+        return self._search(None, as_query(vector), k, where, space, exact=exact)
 
     def keyword_search(self, text: str, k: int = 10, *, where: Filter | None = None) -> Hits:
         """Find the chunks that hold words of a text, by BM25. Any text will do. See `search`."""
-        return self._search(string("text", text), None, k, where, "default", False)
+        return self._search(string("text", text), None, k, where, "default")
 
     def hybrid_search(
         self,
@@ -664,7 +657,7 @@ class Collection:
         rrf_k = count("rrf_k", rrf_k)
         if rrf_k >= 2**32:
             raise ValueError(f"rrf_k is {rrf_k}; it must be less than 2**32")
-        return self._search(text, query, k, where, "default", False, rrf_k, depth)
+        return self._search(text, query, k, where, "default", rrf_k=rrf_k, candidates=depth)
 
     def search_batch(
         self,
@@ -677,15 +670,11 @@ class Collection:
     ) -> list[Hits]:
         """Find the nearest chunks for each row of an array of shape (n, d). See `vector_search`."""
         matrix = as_matrix(vectors, "vectors")
-        return [
-            self._search(None, matrix[row : row + 1], k, where, space, exact) for row in range(len(matrix))
-        ]
+        return [self._search(None, matrix[row : row + 1], k, where, space, exact=exact) for row in range(len(matrix))]
 
     def _query(self, text: str) -> NDArray[np.float32]:
         if self._embedder is None:
-            raise TypeError(
-                "there is no vector and no embedder to make one; give vector=, or the collection embedder="
-            )
+            raise TypeError("there is no vector and no embedder to make one; give vector=, or the collection embedder=")
         return embed(self._embedder, [text])
 
     def _search(
@@ -695,7 +684,8 @@ class Collection:
         k: int,
         where: Filter | None,
         space: str,
-        exact: bool,
+        *,
+        exact: bool = False,
         rrf_k: int = 60,
         candidates: int | None = None,
     ) -> Hits:
@@ -721,7 +711,7 @@ class Collection:
 
         Raises
         ------
-        CollectionExistsError
+        ConflictError
             There is a space of that name.
         """
         size = None if dimension is None else count("dimension", dimension, 1)

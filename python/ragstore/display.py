@@ -45,9 +45,7 @@ class Bar:
         seconds = time.perf_counter() - self._began
         rate = f"{done / seconds:,.0f}/s" if seconds > 0 and done else ""
         bar = "#" * filled + "." * (24 - filled)
-        return (
-            f"{self._label} [{bar}] {done:,}/{total:,} {100 * share:3.0f} % {seconds:.1f} s {rate}".rstrip()
-        )
+        return f"{self._label} [{bar}] {done:,}/{total:,} {100 * share:3.0f} % {seconds:.1f} s {rate}".rstrip()
 
     def _write(self, text: str) -> None:
         self._drawn = True

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from .store import Store, open
+from . import store
+from .store import Store
 
 __all__ = ["HashEmbedder", "ragstore_embedder", "ragstore_store"]
 
@@ -35,11 +36,11 @@ class HashEmbedder:
     def __call__(self, texts: list[str]) -> NDArray[np.float32]:
         """Embed n texts; float32, shape (n, dimension), each of length 1."""
         out = np.zeros((len(texts), self.dimension), np.float32)
-        for row, text in zip(out, texts, strict=True):
+        for row, text in enumerate(texts):
             # A text without words has a direction too.
             for word in re.findall(r"\w+", text.lower()) or [""]:
-                row += self._word(word)
-            row /= np.linalg.norm(row)
+                out[row] += self._word(word)
+        out /= np.linalg.norm(out, axis=1, keepdims=True)
         return out
 
     def _word(self, word: str) -> NDArray[np.float32]:
@@ -54,8 +55,8 @@ class HashEmbedder:
 @pytest.fixture
 def ragstore_store() -> Iterator[Store]:
     """An ephemeral store, closed after the test."""
-    with open() as store:
-        yield store
+    with store.open() as opened:
+        yield opened
 
 
 @pytest.fixture

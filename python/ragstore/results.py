@@ -129,9 +129,7 @@ class CollectionInfo:
     @classmethod
     def _of(cls, row: CollectionRow) -> CollectionInfo:
         name, description, settings, tokenizer, created_at, spaces = row
-        return cls(
-            name, description, settings, tokenizer, moment(created_at), tuple(SpaceInfo(*s) for s in spaces)
-        )
+        return cls(name, description, settings, tokenizer, moment(created_at), tuple(SpaceInfo(*s) for s in spaces))
 
     @property
     def dimension(self) -> int | None:
@@ -170,9 +168,7 @@ class Hits(Sequence[Hit]):
     complete: bool
     took_ms: float
 
-    def __init__(
-        self, hits: list[Hit], exact: bool = True, complete: bool = True, took_ms: float = 0.0
-    ) -> None:
+    def __init__(self, hits: list[Hit], exact: bool = True, complete: bool = True, took_ms: float = 0.0) -> None:
         self._hits = hits
         self.exact = exact
         self.complete = complete
@@ -253,15 +249,11 @@ class Hits(Sequence[Hit]):
         return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def __repr__(self) -> str:
-        flags = ", ".join(
-            name for name, on in (("exact", self.exact), ("incomplete", not self.complete)) if on
-        )
+        flags = ", ".join(name for name, on in (("exact", self.exact), ("incomplete", not self.complete)) if on)
         lines = [f"Hits({len(self)}, {self.took_ms:.1f} ms{', ' if flags else ''}{flags})"]
         for place, hit in enumerate(self._hits[:10], 1):
             text = " ".join(hit.snippet(12, "", "").split())
-            lines.append(
-                f"{place:>3}. {hit.score:8.4f}  {hit.uri or hit.document_id}#{hit.index}  {text[:100]}"
-            )
+            lines.append(f"{place:>3}. {hit.score:8.4f}  {hit.uri or hit.document_id}#{hit.index}  {text[:100]}")
         if len(self) > 10:
             lines.append(f"     and {len(self) - 10} more")
         return "\n".join(lines)

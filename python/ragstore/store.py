@@ -88,9 +88,7 @@ def open(
     if name is not None:
         string("path", name)
         if not name:
-            raise ValueError(
-                'path is an empty string; give a file, or None or ":memory:" for an ephemeral store'
-            )
+            raise ValueError('path is an empty string; give a file, or None or ":memory:" for an ephemeral store')
         if name == ":memory:":
             name = None
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
@@ -119,7 +117,8 @@ class Store(AbstractContextManager["Store"]):
         self._options = options
         self._pid = os.getpid()
         path = raw.path
-        self._absolute = None if path is None else os.path.abspath(path)
+        # Not resolved: a link may come to name another file.
+        self._absolute = None if path is None else os.path.abspath(path)  # noqa: PTH100
         _OPEN.add(self)
 
     @property
@@ -156,7 +155,7 @@ class Store(AbstractContextManager["Store"]):
         if raw is None or self._pid != os.getpid() or raw.closed:
             return
         warnings.warn(
-            f"unclosed {self!r}; close it, or open it in a with block", ResourceWarning, source=self
+            f"unclosed {self!r}; close it, or open it in a with block", ResourceWarning, stacklevel=2, source=self
         )
         with suppress(RagstoreError):
             raw.close()

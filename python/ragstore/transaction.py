@@ -103,9 +103,7 @@ class Transaction:
 
     def _add(self, write: Write | None, finish: Callable[[Any], T]) -> Pending[T]:
         if self._state != "open":
-            raise RuntimeError(
-                "a transaction takes writes inside its block, as in: with store.transaction() as tx"
-            )
+            raise RuntimeError("a transaction takes writes inside its block, as in: with store.transaction() as tx")
         pending = Pending(finish)
         self._queue.append((write, pending))
         return pending

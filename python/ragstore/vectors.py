@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,7 +37,7 @@ def as_matrix(value: ArrayLike, name: str = "embeddings") -> NDArray[np.float32]
         For another shape, for rows that differ in length, for values that are no real numbers, and for numbers beyond
         float32, naming the row. Whether d is that of the space is for the core to say.
     """
-    array = value if type(value) is np.ndarray else _as_array(value, name)
+    array = value if _is_plain(value) else _as_array(value, name)
     if array.ndim != 2:
         if array.shape == (0,):
             return np.empty((0, 1), np.float32)
@@ -49,7 +49,7 @@ def as_matrix(value: ArrayLike, name: str = "embeddings") -> NDArray[np.float32]
 
 def as_query(value: ArrayLike) -> NDArray[np.float32]:
     """An array of shape (1, d) for a vector of shape (d,) or (1, d)."""
-    array = value if type(value) is np.ndarray else _as_array(value, "vector")
+    array = value if _is_plain(value) else _as_array(value, "vector")
     if array.ndim == 1:
         array = array.reshape(1, -1)
     if array.ndim != 2 or array.shape[0] != 1:
@@ -61,13 +61,17 @@ def embed(embedder: Embedder, texts: list[str]) -> NDArray[np.float32]:
     """What an embedder makes of texts, one row each."""
     made = embedder(texts)
     name = "the embedder's result"
-    array = made if type(made) is np.ndarray else _as_array(made, name)
+    array = made if _is_plain(made) else _as_array(made, name)
     if array.ndim == 1 and len(texts) == 1:
         array = array.reshape(1, -1)
     matrix = as_matrix(array, name)
     if len(matrix) != len(texts):
         raise InvalidVectorError(f"the embedder returned {len(matrix)} vectors for {len(texts)} texts")
     return matrix
+
+
+def _is_plain(value: object) -> TypeGuard[NDArray[Any]]:
+    return type(value) is np.ndarray and value.dtype != object
 
 
 def _as_array(value: Any, name: str) -> NDArray[Any]:
@@ -96,10 +100,7 @@ def _as_array(value: Any, name: str) -> NDArray[Any]:
 
 
 def _has_array(value: Any) -> bool:
-    return any(
-        hasattr(value, name)
-        for name in ("__array__", "__array_interface__", "__array_struct__", "__buffer__")
-    )
+    return any(hasattr(value, name) for name in ("__array__", "__array_interface__", "__array_struct__", "__buffer__"))
 
 
 def _check_rows(value: Any, name: str) -> None:
@@ -110,18 +111,14 @@ def _check_rows(value: Any, name: str) -> None:
     for row, vector in enumerate(value):
         try:
             shape = np.shape(vector)
-        except Exception:
-            raise InvalidVectorError(
-                f"{name} row {row} is no vector: its components differ in length"
-            ) from None
+        except ValueError:
+            raise InvalidVectorError(f"{name} row {row} is no vector: its components differ in length") from None
         if len(shape) != 1:
             raise InvalidVectorError(f"{name} row {row} has shape {shape}; a row is one vector, (d,)")
         if wanted is None:
             wanted = shape[0]
         elif shape[0] != wanted:
-            raise InvalidVectorError(
-                f"{name} row {row} has dimension {shape[0]}; the rows before it have {wanted}"
-            )
+            raise InvalidVectorError(f"{name} row {row} has dimension {shape[0]}; the rows before it have {wanted}")
 
 
 def _as_float32(array: NDArray[Any], name: str) -> NDArray[np.float32]:
@@ -161,11 +158,12 @@ def _not_numbers(array: NDArray[Any], name: str) -> str:
     if array.dtype.kind == "O":
         for row, vector in enumerate(array):
             for component, value in enumerate(vector):
+                place = f"{name} row {row} component {component}"
                 if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
-                    return (
-                        f"{name} row {row} component {component} is of type {type(value).__name__}; {advice}"
-                    )
-        return f"{name} row 0 holds Python objects, or integers too large; {advice}"
+                    return f"{place} is of type {type(value).__name__}; {advice}"
+                if _beyond(value):
+                    return f"{place} is too large; scale the vectors down"
+        return f"{name} row 0 holds Python objects; {advice}"
     kinds = {
         "b": "booleans",
         "c": "complex numbers",
@@ -175,3 +173,7 @@ def _not_numbers(array: NDArray[Any], name: str) -> str:
         "m": "durations",
     }
     return f"{name} row 0 holds {kinds.get(array.dtype.kind, f'values of dtype {array.dtype}')}; {advice}"
+
+
+def _beyond(number: Any) -> bool:
+    return bool(abs(number) >= 2**64)

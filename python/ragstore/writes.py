@@ -72,9 +72,7 @@ def add(
     copy: bool,
 ) -> Write:
     """Documents."""
-    return Write.add(
-        collection, items, embeddings, string("on_conflict", on_conflict), string("space", space), copy
-    )
+    return Write.add(collection, items, embeddings, string("on_conflict", on_conflict), string("space", space), copy)
 
 
 class Texts:
@@ -100,19 +98,13 @@ class Texts:
         ]
         for name, values in lists:
             if values is not None and len(values) != len(self.texts):
-                raise ValueError(
-                    f"there are {len(self.texts)} texts and {len(values)} {name}; give one for each text"
-                )
+                raise ValueError(f"there are {len(self.texts)} texts and {len(values)} {name}; give one for each text")
 
-    def write(
-        self, collection: str, embeddings: ArrayLike | None, on_conflict: OnConflict, *, copy: bool
-    ) -> Write:
+    def write(self, collection: str, embeddings: ArrayLike | None, on_conflict: OnConflict, *, copy: bool) -> Write:
         """The change."""
         matrix = None if embeddings is None else as_matrix(embeddings)
         policy = string("on_conflict", on_conflict)
-        return Write.add_texts(
-            collection, self.texts, matrix, self.ids, self.metadatas, self.uris, policy, copy
-        )
+        return Write.add_texts(collection, self.texts, matrix, self.ids, self.metadatas, self.uris, policy, copy)
 
 
 def chunk_list(chunks: Sequence[Chunk]) -> list[Chunk]:

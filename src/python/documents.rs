@@ -46,7 +46,7 @@ pub(super) fn texts(
         let chunk = NewChunk {
             id: Some(id.clone()),
             text: None,
-            metadata: Metadata::empty(),
+            metadata,
             chars: Some((0, text.chars().count() as u64)),
             token_count: None,
             expires_at: None,
@@ -56,7 +56,7 @@ pub(super) fn texts(
             uri: at(uris, index, "uris")?,
             text: Some(text),
             content_type: "text/plain".to_owned(),
-            metadata,
+            metadata: Metadata::empty(),
             chunks: Some(vec![chunk]),
             expires_at: None,
         });

@@ -91,6 +91,7 @@ mod _ragstore {
     /// Panics, so that a test can hold the promise that none passes an entry point.
     #[pyfunction]
     #[pyo3(name = "_panic")]
+    #[allow(clippy::panic)]
     fn panic_for_a_test() -> PyResult<()> {
         guarded(|| panic!("asked for"))
     }

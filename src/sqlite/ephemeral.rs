@@ -17,6 +17,9 @@ const DATABASE: &str = "store.db";
 /// Locked as long as the owner lives; the lock ends with the process, however it ends.
 const OWNED: &str = "owned";
 
+/// Nobody else writes here.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A folder that is removed with this value.
 pub struct Folder {
     folder: tempfile::TempDir,
@@ -24,8 +27,9 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Makes a folder with an empty store in it. Copying a template takes a fraction of what its tables take to make.
-    pub fn create() -> Result<Self> {
+    /// Makes a folder with an empty store in it, and its writer's connection. Copying a template takes a fraction of what
+    /// its tables take to make.
+    pub fn create() -> Result<(Self, Connection)> {
         static SWEPT: Once = Once::new();
         SWEPT.call_once(|| sweep(&std::env::temp_dir()));
         let template = TEMPLATE.as_ref().map_err(Clone::clone)?;
@@ -34,12 +38,12 @@ impl Folder {
         owned.lock()?;
         fs::write(folder.path().join(DATABASE), template)?;
         let new = Self { folder, _owned: owned };
-        let conn = Connection::open(new.database())?;
-        conn.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; BEGIN")?;
+        let conn = open::writer(&new.database(), Synchronous::Off, Instant::now() + PATIENCE)?;
+        conn.execute_batch("BEGIN")?;
         // Two stores are never one replica.
         meta::init(&conn)?;
         conn.execute_batch("COMMIT")?;
-        Ok(new)
+        Ok((new, conn))
     }
 
     /// The database in it.
@@ -52,7 +56,7 @@ static TEMPLATE: LazyLock<Result<Vec<u8>>> = LazyLock::new(|| {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join(DATABASE);
     fs::write(&path, [])?;
-    let conn = open::writer(&path, Synchronous::Off, Instant::now() + Duration::from_secs(30))?;
+    let conn = open::writer(&path, Synchronous::Off, Instant::now() + PATIENCE)?;
     sql::query_one(&conn, "PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     conn.close().map_err(|(_, error)| Error::from(error))?;
     Ok(fs::read(&path)?)
@@ -95,8 +99,7 @@ mod tests {
     fn each_store_has_an_identity_of_its_own() {
         let ids: Vec<Vec<u8>> = (0..2)
             .map(|_| {
-                let folder = Folder::create().unwrap();
-                let conn = Connection::open(folder.database()).unwrap();
+                let (_folder, conn) = Folder::create().unwrap();
                 conn.query_row("SELECT value FROM meta WHERE key = 'store_id'", [], |row| row.get(0)).unwrap()
             })
             .collect();

@@ -19,6 +19,9 @@ pub fn condition(filter: &Filter, first: usize) -> Condition {
     Condition { sql, values: writer.values }
 }
 
+/// Longer lists are bound as one JSON array: SQLite numbers at most 32,766 places.
+const LISTED: usize = 64;
+
 struct Writer {
     first: usize,
     values: Vec<Value>,
@@ -28,6 +31,25 @@ impl Writer {
     fn bind(&mut self, value: Value) -> String {
         self.values.push(value);
         format!("?{}", self.first + self.values.len() - 1)
+    }
+
+    /// The inside of an `IN (...)`.
+    fn list<'l>(&mut self, literals: impl Iterator<Item = &'l Literal> + Clone) -> String {
+        if literals.clone().count() <= LISTED {
+            let places: Vec<String> = literals.map(|literal| self.bind(value(literal))).collect();
+            return places.join(", ");
+        }
+        let array: Vec<serde_json::Value> = literals
+            .map(|literal| match literal {
+                Literal::Int(value) => (*value).into(),
+                Literal::Float(value) => (*value).into(),
+                Literal::Text(text) => text.as_str().into(),
+                Literal::Time(time) => time.0.into(),
+                Literal::Null | Literal::Bool(_) => serde_json::Value::Null,
+            })
+            .collect();
+        let place = self.bind(Value::Text(serde_json::Value::Array(array).to_string()));
+        format!("SELECT value FROM json_each({place})")
     }
 
     fn filter(&mut self, filter: &Filter) -> String {
@@ -68,12 +90,8 @@ impl Writer {
     fn in_column(&mut self, column: Column, literals: &[Literal]) -> String {
         let name = column_name(column);
         let null = literals.contains(&Literal::Null);
-        let places: Vec<String> = literals
-            .iter()
-            .filter(|literal| **literal != Literal::Null)
-            .map(|literal| self.bind(value(literal)))
-            .collect();
-        let listed = format!("{name} IN ({})", places.join(", "));
+        let list = self.list(literals.iter().filter(|literal| **literal != Literal::Null));
+        let listed = format!("{name} IN ({list})");
         if null { format!("({listed} OR {name} IS NULL)") } else { listed }
     }
 
@@ -96,10 +114,9 @@ impl Writer {
             ("{T} = 'text'", (|l: &Literal| matches!(l, Literal::Text(_))) as fn(&Literal) -> bool),
             ("{T} IN ('integer', 'real')", |l: &Literal| matches!(l, Literal::Int(_) | Literal::Float(_))),
         ] {
-            let places: Vec<String> =
-                literals.iter().filter(|literal| wanted(literal)).map(|literal| self.bind(value(literal))).collect();
-            if !places.is_empty() {
-                tests.push(format!("({types} AND {{V}} IN ({}))", places.join(", ")));
+            let list = self.list(literals.iter().filter(|literal| wanted(literal)));
+            if !list.is_empty() {
+                tests.push(format!("({types} AND {{V}} IN ({list}))"));
             }
         }
         for literal in [Literal::Null, Literal::Bool(true), Literal::Bool(false)] {
@@ -201,6 +218,21 @@ mod tests {
         assert!(matches(r#"{"a": {"$in": ["x", 5, null]}}"#, r#"{"a": 5}"#, "{}"));
         assert!(matches(r#"{"a": {"$in": ["x", null]}}"#, r#"{"a": null}"#, "{}"));
         assert!(!matches(r#"{"a": {"$in": []}}"#, r#"{"a": null}"#, "{}"));
+    }
+
+    #[test]
+    fn long_lists_are_one_value() {
+        let list = |last: &str| {
+            let texts: Vec<String> = (0..100_000).map(|i| format!("\"t{i}\"")).collect();
+            format!("{{\"a\": {{\"$in\": [{}, 7, 2.5, true, {last}]}}}}", texts.join(","))
+        };
+        for value in ["\"t99999\"", "7", "7.0", "2.5", "true", "null"] {
+            assert!(matches(&list("null"), &format!("{{\"a\": {value}}}"), "{}"), "{value}");
+        }
+        for value in ["\"7\"", "8", "false"] {
+            assert!(!matches(&list("null"), &format!("{{\"a\": {value}}}"), "{}"), "{value}");
+        }
+        assert!(!matches(&list("1"), r#"{"a": null}"#, "{}"));
     }
 
     #[test]

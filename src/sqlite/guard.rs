@@ -115,6 +115,17 @@ mod linux {
             Ok(WriterLock { guard: self, _turn: turn })
         }
 
+        /// Waits while another SQLite library of this process writes: Python's own, say. To POSIX locks the two are one
+        /// and do not exclude each other; the store's own writers are excluded already. One that begins later is not
+        /// seen, so two libraries of one process must not write one file at the same time.
+        pub fn wait_for_other_libraries(&self, deadline: Instant, cancelled: &dyn Fn() -> bool) -> Result<()> {
+            let mut pause = SHORTEST;
+            while self.write_lock_stands()? {
+                wait(&mut pause, deadline, cancelled)?;
+            }
+            Ok(())
+        }
+
         /// Whether SQLite's write lock, taken by this process, is still there.
         pub fn write_lock_stands(&self) -> Result<bool> {
             let mut request = flock(libc::F_WRLCK, WAL_WRITE);
@@ -189,16 +200,21 @@ mod linux {
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES | libc::EINTR)) => {}
                 Err(error) => return Err(error.into()),
             }
-            if cancelled() {
-                return Err(Error::new(ErrorKind::Cancelled, "cancelled while waiting for another writer"));
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(timed_out());
-            }
-            thread::sleep(pause.min(left));
-            pause = (pause * 2).min(LONGEST);
+            wait(&mut pause, deadline, cancelled)?;
         }
+    }
+
+    fn wait(pause: &mut Duration, deadline: Instant, cancelled: &dyn Fn() -> bool) -> Result<()> {
+        if cancelled() {
+            return Err(Error::new(ErrorKind::Cancelled, "cancelled while waiting for another writer"));
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(timed_out());
+        }
+        thread::sleep((*pause).min(left));
+        *pause = (*pause * 2).min(LONGEST);
+        Ok(())
     }
 
     fn flock(kind: libc::c_int, range: Range) -> libc::flock {
@@ -294,7 +310,10 @@ except sqlite3.OperationalError as error:
             let (path, conn) = store(folder.path());
             let guard = Guard::acquire(&path).unwrap();
             assert!(!guard.write_lock_stands().unwrap());
+            guard.wait_for_other_libraries(Instant::now(), &|| false).unwrap();
             conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+            let busy = guard.wait_for_other_libraries(Instant::now(), &|| false);
+            assert_eq!(busy.unwrap_err().kind(), ErrorKind::Locked);
             assert!(guard.write_lock_stands().unwrap());
             drop(std::fs::read(beside(&path, "-shm")).unwrap());
             assert!(!guard.write_lock_stands().unwrap());
@@ -358,6 +377,11 @@ mod other {
         /// Succeeds; SQLite's own lock is the only one.
         pub fn lock_writer(&self, _deadline: Instant, _cancelled: &dyn Fn() -> bool) -> Result<WriterLock> {
             Ok(WriterLock)
+        }
+
+        /// Cannot be asked on this platform.
+        pub fn wait_for_other_libraries(&self, _deadline: Instant, _cancelled: &dyn Fn() -> bool) -> Result<()> {
+            Ok(())
         }
 
         /// Cannot be asked on this platform.

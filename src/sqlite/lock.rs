@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -13,19 +13,19 @@ const LONGEST: Duration = Duration::from_millis(5);
 /// BEGIN IMMEDIATE, tried until `deadline`. The connection must have no busy timeout of its own, or it could not be
 /// cancelled.
 pub fn begin_immediate(conn: &Connection, deadline: Instant, cancelled: &dyn Fn() -> bool) -> Result<()> {
-    retry(deadline, cancelled, || conn.execute_batch("BEGIN IMMEDIATE"))
+    retry(deadline, cancelled, || Ok(conn.execute_batch("BEGIN IMMEDIATE")?))
 }
 
-/// Runs `attempt` until it is not busy, or until `deadline`.
-pub fn retry<T>(
-    deadline: Instant,
-    cancelled: &dyn Fn() -> bool,
-    mut attempt: impl FnMut() -> rusqlite::Result<T>,
-) -> Result<T> {
+/// Runs `attempt` until nobody else is in its way, or until `deadline`.
+pub fn retry_locked<T>(deadline: Instant, attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    retry(deadline, &|| false, attempt)
+}
+
+fn retry<T>(deadline: Instant, cancelled: &dyn Fn() -> bool, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let mut pause = SHORTEST;
     loop {
         match attempt() {
-            Err(error) if is_busy(&error) => {
+            Err(error) if error.kind() == ErrorKind::Locked => {
                 if cancelled() {
                     return Err(Error::new(ErrorKind::Cancelled, "cancelled while waiting for another writer"));
                 }
@@ -36,7 +36,7 @@ pub fn retry<T>(
                 thread::sleep(pause.min(left));
                 pause = (pause * 2).min(LONGEST);
             }
-            other => return Ok(other?),
+            other => return other,
         }
     }
 }
@@ -55,8 +55,4 @@ pub fn rollback(conn: &Connection) {
     if !conn.is_autocommit() {
         let _ = conn.execute_batch("ROLLBACK");
     }
-}
-
-fn is_busy(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::FileLockingProtocolFailed))
 }

@@ -92,7 +92,8 @@ fn take_missing(conn: &Connection) -> Result<()> {
     Ok(())
 }
 
-fn compare(conn: &Connection) -> Result<()> {
+/// Refuses a file whose migrations were not those of this version.
+pub fn compare(conn: &Connection) -> Result<()> {
     let stored: Vec<(usize, String)> =
         sql::query_all(conn, "SELECT version, sha256 FROM migrations ORDER BY version", [], |row| {
             Ok((row.get(0)?, row.get(1)?))

@@ -29,6 +29,7 @@ use rusqlite::Connection;
 use self::ephemeral::Folder;
 use self::fork::ForkToken;
 use self::guard::Guard;
+use self::migrate::Header;
 use self::readers::{Readers, closed};
 use self::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
@@ -69,25 +70,31 @@ impl SqliteStore {
                     "an ephemeral store begins empty, so read_only=True leaves nothing to do; give a path",
                 ));
             }
-            let folder = Folder::create()?;
-            let conn = open::writer(&folder.database(), open::Synchronous::Off, deadline)?;
+            let (folder, conn) = Folder::create()?;
+            let config = writer::Config {
+                path: folder.database(),
+                synchronous: open::Synchronous::Off,
+                timeout: request.timeout,
+            };
             let readers = Readers::new(folder.database(), request.timeout, request.readers, Vec::new());
-            let writer = Writer::start(conn, None, request.timeout, "ephemeral")?;
+            let writer = Writer::new(config, None, Some(conn))?;
             return Ok(Self::assemble(None, readers, Some(writer), token, None, Some(folder)));
         };
         let file = open::absolute(path)?;
         open::ensure_file(&file, request)?;
-        let (writer, idle) = if request.read_only {
-            (None, vec![open::first_reader(&file, request.timeout)?])
-        } else {
-            (Some(open::writer(&file, request.durability.into(), deadline)?), Vec::new())
+        let (reader, header) = open::first_reader(&file, request.timeout, deadline)?;
+        let writer = match header {
+            Header::Current => None,
+            _ if request.read_only => return Err(open::not_without_writing(&file)),
+            Header::Empty | Header::Older => Some(open::writer(&file, request.durability.into(), deadline)?),
         };
+        open::check_migrations(&file, &reader)?;
         // SQLite has read the file, so its shared memory is there for the guard to lock.
         let guard = Guard::acquire(&file)?;
-        let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let readers = Readers::new(file.clone(), request.timeout, request.readers, vec![reader]);
+        let config = writer::Config { path: file, synchronous: request.durability.into(), timeout: request.timeout };
         let writer =
-            writer.map(|conn| Writer::start(conn, Some(Arc::clone(&guard)), request.timeout, &name)).transpose()?;
-        let readers = Readers::new(file, request.timeout, request.readers, idle);
+            if request.read_only { None } else { Some(Writer::new(config, Some(Arc::clone(&guard)), writer)?) };
         Ok(Self::assemble(Some(path.clone()), readers, writer, token, Some(guard), None))
     }
 

@@ -19,7 +19,13 @@ impl From<rusqlite::Error> for Error {
             Some(Code::TooBig) => ErrorKind::Limit,
             _ => ErrorKind::Internal,
         };
-        Self::new(kind, format!("SQLite: {error}"))
+        let mut message = format!("SQLite: {error}");
+        // It may carry a whole statement.
+        if let Some((end, _)) = message.char_indices().nth(500) {
+            message.truncate(end);
+            message.push('…');
+        }
+        Self::new(kind, message)
     }
 }
 

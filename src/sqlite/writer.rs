@@ -2,8 +2,9 @@
 //! acknowledges each after the commit.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use rusqlite::Connection;
 use super::fork;
 use super::guard::Guard;
 use super::lock;
+use super::open::{self, Synchronous};
 use super::ops::{self, Step};
 use super::readers::closed;
 use super::txn::{Progress, Txn, lost_lock};
@@ -77,28 +79,82 @@ impl Job {
     }
 }
 
-/// The callers' side.
+/// How a writer works.
+pub struct Config {
+    pub path: PathBuf,
+    pub synchronous: Synchronous,
+    pub timeout: Duration,
+}
+
+/// The callers' side. The connection and the thread are made when first needed: a store that only reads opens sooner.
 pub struct Writer {
+    config: Config,
+    running: Mutex<Option<Running>>,
+    /// Changed under the lock of `running`.
+    closed: AtomicBool,
+    /// Let go with the connection.
+    guard: Mutex<Option<Arc<Guard>>>,
+}
+
+struct Running {
     queue: Sender<Command>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: JoinHandle<()>,
 }
 
 impl Writer {
-    /// Starts the thread.
-    pub fn start(conn: Connection, guard: Option<Arc<Guard>>, timeout: Duration, name: &str) -> Result<Self> {
+    /// With a connection where there is one already. An ephemeral store has no guard: nobody else knows its file, and
+    /// nobody needs it afterwards.
+    pub fn new(config: Config, guard: Option<Arc<Guard>>, conn: Option<Connection>) -> Result<Self> {
+        let writer =
+            Self { config, running: Mutex::new(None), closed: AtomicBool::new(false), guard: Mutex::new(guard) };
+        if let Some(conn) = conn {
+            let running = writer.start(conn)?;
+            *writer.running.lock() = Some(running);
+        }
+        Ok(writer)
+    }
+
+    fn start(&self, conn: Connection) -> Result<Running> {
         let (queue, commands) = bounded(limits::QUEUE);
-        let worker = Worker { conn, guard, timeout, commands, next: None, expected: 1, poison: None };
+        let Config { timeout, path, synchronous: _ } = &self.config;
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let worker = Worker {
+            conn,
+            guard: self.guard.lock().clone(),
+            timeout: *timeout,
+            commands,
+            next: None,
+            expected: 1,
+            poison: None,
+        };
         let thread = thread::Builder::new().name(format!("ragstore {name}")).spawn(move || worker.run())?;
-        Ok(Self { queue, thread: Mutex::new(Some(thread)) })
+        Ok(Running { queue, thread })
+    }
+
+    fn queue(&self) -> Result<Sender<Command>> {
+        let mut running = self.running.lock();
+        if let Some(running) = &*running {
+            return Ok(running.queue.clone());
+        }
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(closed());
+        }
+        let conn = {
+            let _activity = fork::enter();
+            open::writer(&self.config.path, self.config.synchronous, Instant::now() + self.config.timeout)?
+        };
+        let started = self.start(conn)?;
+        Ok(running.insert(started).queue.clone())
     }
 
     /// Queues writes that are committed as one and waits for their outcome.
     pub fn write(&self, writes: Vec<Write>, watch: &mut dyn Watch) -> Result<Vec<Written>> {
+        let queue = self.queue()?;
         let progress = Arc::new(Progress::default());
         let (reply, outcome) = bounded(1);
         let mut command = Command::Write(Job { writes, progress: Arc::clone(&progress), reply });
         loop {
-            match self.queue.send_timeout(command, TICK) {
+            match queue.send_timeout(command, TICK) {
                 Ok(()) => break,
                 Err(SendTimeoutError::Timeout(back)) => command = back,
                 Err(SendTimeoutError::Disconnected(_)) => return Err(closed()),
@@ -124,7 +180,8 @@ impl Writer {
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Error::internal("the writer ended without an answer; open the store again"));
+                    // Closed between the check and the queue.
+                    return Err(closed());
                 }
             }
         }
@@ -132,17 +189,23 @@ impl Writer {
 
     /// Lets the queued writes finish, moves the log into the file and ends the thread.
     pub fn close(&self) {
-        let _ = self.queue.send(Command::Close);
-        if let Some(thread) = self.thread.lock().take() {
+        let mut running = self.running.lock();
+        self.closed.store(true, Ordering::Relaxed);
+        if let Some(Running { queue, thread }) = running.take() {
+            let _ = queue.send(Command::Close);
             // The worker catches panics, and what it could not do it has told its callers.
             let _ = thread.join();
         }
+        drop(self.guard.lock().take());
     }
 
     /// Lets go of the thread: after a fork it exists in the parent only.
     pub fn forget(&self) {
-        if let Some(mut thread) = self.thread.try_lock() {
-            std::mem::forget(thread.take());
+        if let Some(mut running) = self.running.try_lock() {
+            std::mem::forget(running.take());
+        }
+        if let Some(mut guard) = self.guard.try_lock() {
+            std::mem::forget(guard.take());
         }
     }
 }
@@ -186,7 +249,9 @@ impl Worker {
                 Command::Close => break,
             }
         }
-        self.checkpoint();
+        if self.guard.is_some() {
+            self.checkpoint();
+        }
         // Dropped before the guard, whose files may close only after SQLite's.
         drop(self.conn);
         drop(self.guard);
@@ -270,6 +335,9 @@ impl Worker {
         let cancelled = || group.iter().all(Job::cancelled);
         let guard = self.guard.as_deref();
         let _turn = guard.map(|guard| guard.lock_writer(deadline, &cancelled)).transpose().map_err(Failure::Shared)?;
+        if let Some(guard) = guard {
+            guard.wait_for_other_libraries(deadline, &cancelled).map_err(Failure::Shared)?;
+        }
         let _activity = fork::enter();
         lock::begin_immediate(&self.conn, deadline, &cancelled).map_err(Failure::Shared)?;
         let result = self.transaction(group, steps);
