@@ -24,7 +24,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let outcome = match args[..] {
-        ["add", database, texts, vectors, dimension] => add(database, texts, vectors, dimension.parse()?),
+        ["add", database, texts, vectors, dimension, page_size] => {
+            add(database, texts, vectors, dimension.parse()?, page_size.parse()?)
+        }
         ["knn", database, queries, dimension, k] => knn(database, queries, dimension.parse()?, k.parse()?),
         ["get", database, rounds] => get(database, rounds.parse()?),
         ["open", database, rounds] => open_and_select(database, rounds.parse()?),
@@ -68,13 +70,14 @@ fn floats(path: &str) -> Result<Vec<f32>, Box<dyn Error>> {
 }
 
 /// One document of one chunk for each line of JSON, with a row of float32, in one transaction at full durability.
-fn add(database: &str, texts: &str, vectors: &str, dimension: usize) -> Outcome {
+fn add(database: &str, texts: &str, vectors: &str, dimension: usize, page_size: u32) -> Outcome {
     let lines = BufReader::new(fs::File::open(texts)?).lines().collect::<Result<Vec<String>, _>>()?;
     let texts = lines.iter().map(|line| serde_json::from_str(line)).collect::<Result<Vec<String>, _>>()?;
     let vectors = floats(vectors)?;
     let conn = connect(database)?;
+    conn.pragma_update(None, "page_size", page_size)?;
     conn.execute_batch(
-        "PRAGMA page_size = 8192; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+        "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
          PRAGMA cache_size = -32768; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA secure_delete = FAST",
     )?;
     schema(&conn, dimension)?;

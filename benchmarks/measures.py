@@ -61,7 +61,7 @@ def bulk_add(folder: Path, corpus: Corpus, rounds: int = 3) -> Figures:
     dimension = corpus.vectors.shape[1]
     ours, theirs = [], []
     for i in range(rounds):
-        theirs.append(bare("add", folder / f"bare{i}.db", texts, vectors, dimension)["seconds"])
+        theirs.append(bare("add", folder / f"bare{i}.db", texts, vectors, dimension, 8192)["seconds"])
         ours.append(fill(folder / f"ours{i}.db", corpus))
         for path in folder.glob(f"*{i}.db*"):
             path.unlink()
@@ -76,9 +76,10 @@ def bulk_add(folder: Path, corpus: Corpus, rounds: int = 3) -> Figures:
 def peak_memory(folder: Path, rows: int = 200_000, dimension: int = 384) -> Figures:
     """Peak resident memory that adding one array takes beyond the array, in a process of its own."""
     script = """
-import resource, sys, numpy as np, ragstore
+import re, sys, numpy as np, ragstore
+from pathlib import Path
 path, rows, dimension = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+resident = lambda which: int(re.search(which + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 rng = np.random.default_rng(1)
 vectors = np.empty((rows, dimension), np.float32)
 for i in range(0, rows, 10_000):
@@ -88,13 +89,32 @@ with ragstore.open(path) as store:
     chunks = [ragstore.Chunk() for _ in range(rows)]
     document = ragstore.Document(id="all", chunks=chunks)
     collection.add([ragstore.Document(id="warm", text="warm")])
-    before = peak()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = resident("VmRSS")
     collection.add([document], vectors)
-    print(peak() - before)
+    print(resident("VmHWM") - before)
 """
     args = [sys.executable, "-c", script, folder / "memory.db", rows, dimension]
     done = subprocess.run([str(arg) for arg in args], capture_output=True, text=True, check=True)
     return {"MiB beyond the array": float(done.stdout), "MiB of the array": rows * dimension * 4 / 2**20}
+
+
+def page_size(folder: Path, corpus: Corpus) -> Figures:
+    """The same statements through bare rusqlite at several page sizes, and vec0's query on the file."""
+    texts, vectors, queries = folder / "texts.jsonl", folder / "vectors.f32", folder / "queries.f32"
+    texts.write_text("".join(json.dumps(text) + "\n" for text in corpus.texts))
+    corpus.vectors.tofile(vectors)
+    corpus.queries.tofile(queries)
+    dimension = corpus.vectors.shape[1]
+    figures: Figures = {}
+    for size in (4096, 8192, 16384):
+        path = folder / f"{size}.db"
+        rate = len(corpus.texts) / bare("add", path, texts, vectors, dimension, size)["seconds"]
+        figures[f"{size}: chunks/s"] = rate
+        figures[f"{size}: vec0 ms"] = median(bare("knn", path, queries, dimension, 10)["millis"])
+        figures[f"{size}: ten reads ms"] = median(bare("get", path, 300)["millis"])
+        figures[f"{size}: MiB"] = sum(file.stat().st_size for file in folder.glob(f"{size}.db*")) / 2**20
+    return figures
 
 
 def exact_search(folder: Path, corpus: Corpus, k: int = 10) -> Figures:

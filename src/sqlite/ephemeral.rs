@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::open::{self, Synchronous};
+use super::open::{self, Caches, Synchronous};
 use super::sql;
 use super::tables::meta;
 use crate::error::{Error, Result};
+use crate::request::Open;
 
 const PREFIX: &str = "ragstore-ephemeral-";
 const DATABASE: &str = "store.db";
@@ -29,7 +30,7 @@ pub struct Folder {
 impl Folder {
     /// Makes a folder with an empty store in it, and its writer's connection. Copying a template takes a fraction of what
     /// its tables take to make.
-    pub fn create() -> Result<(Self, Connection)> {
+    pub fn create(caches: Caches) -> Result<(Self, Connection)> {
         static SWEPT: Once = Once::new();
         SWEPT.call_once(|| sweep(&std::env::temp_dir()));
         let template = TEMPLATE.as_ref().map_err(Clone::clone)?;
@@ -38,7 +39,7 @@ impl Folder {
         owned.lock()?;
         fs::write(folder.path().join(DATABASE), template)?;
         let new = Self { folder, _owned: owned };
-        let conn = open::writer(&new.database(), Synchronous::Off, Instant::now() + PATIENCE)?;
+        let conn = open::writer(&new.database(), Synchronous::Off, caches, Instant::now() + PATIENCE)?;
         conn.execute_batch("BEGIN")?;
         // Two stores are never one replica.
         meta::init(&conn)?;
@@ -56,7 +57,7 @@ static TEMPLATE: LazyLock<Result<Vec<u8>>> = LazyLock::new(|| {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join(DATABASE);
     fs::write(&path, [])?;
-    let conn = open::writer(&path, Synchronous::Off, Instant::now() + PATIENCE)?;
+    let conn = open::writer(&path, Synchronous::Off, Caches::of(&Open::ephemeral()), Instant::now() + PATIENCE)?;
     sql::query_one(&conn, "PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     conn.close().map_err(|(_, error)| Error::from(error))?;
     Ok(fs::read(&path)?)
@@ -99,7 +100,7 @@ mod tests {
     fn each_store_has_an_identity_of_its_own() {
         let ids: Vec<Vec<u8>> = (0..2)
             .map(|_| {
-                let (_folder, conn) = Folder::create().unwrap();
+                let (_folder, conn) = Folder::create(Caches::of(&Open::ephemeral())).unwrap();
                 conn.query_row("SELECT value FROM meta WHERE key = 'store_id'", [], |row| row.get(0)).unwrap()
             })
             .collect();

@@ -31,6 +31,17 @@ pub enum Header {
 
 /// Reads the header and refuses files of others and of newer versions, without a write.
 pub fn header(conn: &Connection) -> Result<Header> {
+    if conn.is_autocommit() {
+        // One snapshot: between two statements another process may finish making the store.
+        let snapshot = conn.unchecked_transaction()?;
+        let header = read_header(&snapshot);
+        snapshot.finish()?;
+        return header;
+    }
+    read_header(conn)
+}
+
+fn read_header(conn: &Connection) -> Result<Header> {
     let application: i32 = conn.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     let version: usize = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if application == 0 && version == 0 {

@@ -30,6 +30,7 @@ use self::ephemeral::Folder;
 use self::fork::ForkToken;
 use self::guard::Guard;
 use self::migrate::Header;
+use self::open::Caches;
 use self::readers::{Readers, closed};
 use self::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
@@ -63,6 +64,7 @@ impl SqliteStore {
         let _activity = fork::enter();
         let token = ForkToken::new();
         let deadline = Instant::now() + request.timeout;
+        let caches = Caches::of(request);
         let Some(path) = &request.path else {
             if request.read_only {
                 return Err(Error::new(
@@ -70,29 +72,31 @@ impl SqliteStore {
                     "an ephemeral store begins empty, so read_only=True leaves nothing to do; give a path",
                 ));
             }
-            let (folder, conn) = Folder::create()?;
+            let (folder, conn) = Folder::create(caches)?;
             let config = writer::Config {
                 path: folder.database(),
                 synchronous: open::Synchronous::Off,
                 timeout: request.timeout,
+                caches,
             };
-            let readers = Readers::new(folder.database(), request.timeout, request.readers, Vec::new());
+            let readers = Readers::new(folder.database(), request.timeout, request.readers, caches, Vec::new());
             let writer = Writer::new(config, None, Some(conn))?;
             return Ok(Self::assemble(None, readers, Some(writer), token, None, Some(folder)));
         };
         let file = open::absolute(path)?;
         open::ensure_file(&file, request)?;
-        let (reader, header) = open::first_reader(&file, request.timeout, deadline)?;
+        let (reader, header) = open::first_reader(&file, request.timeout, caches, deadline)?;
         let writer = match header {
             Header::Current => None,
             _ if request.read_only => return Err(open::not_without_writing(&file)),
-            Header::Empty | Header::Older => Some(open::writer(&file, request.durability.into(), deadline)?),
+            Header::Empty | Header::Older => Some(open::writer(&file, request.durability.into(), caches, deadline)?),
         };
         open::check_migrations(&file, &reader)?;
         // SQLite has read the file, so its shared memory is there for the guard to lock.
         let guard = Guard::acquire(&file)?;
-        let readers = Readers::new(file.clone(), request.timeout, request.readers, vec![reader]);
-        let config = writer::Config { path: file, synchronous: request.durability.into(), timeout: request.timeout };
+        let readers = Readers::new(file.clone(), request.timeout, request.readers, caches, vec![reader]);
+        let config =
+            writer::Config { path: file, synchronous: request.durability.into(), timeout: request.timeout, caches };
         let writer =
             if request.read_only { None } else { Some(Writer::new(config, Some(Arc::clone(&guard)), writer)?) };
         Ok(Self::assemble(Some(path.clone()), readers, writer, token, Some(guard), None))
@@ -315,7 +319,7 @@ mod tests {
         };
         contract::run(&open, &|store| {
             let path = store.path().unwrap();
-            let reader = open::reader(path, std::time::Duration::ZERO).unwrap();
+            let reader = open::reader(path, std::time::Duration::ZERO, Caches::of(&Open::ephemeral())).unwrap();
             check(&reader);
             check_text_index(path);
             count.store(true, Ordering::Relaxed);
@@ -364,6 +368,22 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_another_tool_took_away_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        SqliteStore::open(&Open::file(&path)).unwrap().close().unwrap();
+        let mode =
+            |text: &str| -> String { Connection::open(&path).unwrap().query_row(text, [], |row| row.get(0)).unwrap() };
+        assert_eq!(mode("PRAGMA journal_mode = DELETE"), "delete");
+        let refused = SqliteStore::open(&Open { read_only: true, ..Open::file(&path) }).err().unwrap();
+        assert_eq!(refused.kind(), ErrorKind::ReadOnly);
+        let store = SqliteStore::open(&Open { memory_limit: Some(1), ..Open::file(&path) }).unwrap();
+        contract::fill(&store, 3);
+        store.close().unwrap();
+        assert_eq!(mode("PRAGMA journal_mode"), "wal");
+    }
+
+    #[test]
     fn a_commit_is_shared_and_one_victim_takes_nobody_along() {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&Open::file(folder.path().join("a.db"))).unwrap();
@@ -379,7 +399,8 @@ mod tests {
         });
         assert_eq!(failed, 16);
         assert_eq!(store.count("c", None).unwrap(), 1 + 16 * 19);
-        let conn = open::reader(&folder.path().join("a.db"), std::time::Duration::ZERO).unwrap();
+        let conn = open::reader(&folder.path().join("a.db"), std::time::Duration::ZERO, Caches::of(&Open::ephemeral()))
+            .unwrap();
         check(&conn);
         let commits: i64 =
             conn.query_row("SELECT count(DISTINCT commit_tag) FROM changes", [], |row| row.get(0)).unwrap();

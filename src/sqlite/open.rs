@@ -13,13 +13,30 @@ use super::migrate::{self, Header};
 use crate::error::{Error, ErrorKind, Result};
 use crate::request::{Durability, Open};
 
-/// By measurement (docs/benchmarks.md): blocks of vectors are long overflow chains, and fewer, larger pages read faster
-/// than 4 KiB, while 16 KiB costs single adds more than it gives scans.
+/// By measurement (docs/adr/0002): blocks of vectors are long overflow chains, and fewer, larger pages read faster
+/// than 4 KiB, while 16 KiB make single rows dearer.
 const PAGE_SIZE: u32 = 8192;
-/// In KiB, negative as SQLite wants it.
-const WRITER_CACHE: i32 = -32 * 1024;
-const READER_CACHE: i32 = -8 * 1024;
+/// Bytes of pages that a connection keeps.
+const WRITER_CACHE: usize = 32 << 20;
+const READER_CACHE: usize = 8 << 20;
+/// SQLite works with less, but no faster.
+const LEAST_CACHE: usize = 256 << 10;
 const STATEMENTS: usize = 128;
+
+/// Bytes of pages that each connection keeps, so that all together stay within the store's memory limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Caches {
+    writer: usize,
+    reader: usize,
+}
+
+impl Caches {
+    /// As the request limits them.
+    pub fn of(request: &Open) -> Self {
+        let share = request.memory_limit.map_or(usize::MAX, |limit| limit / (request.readers.max(1) + 1));
+        Self { writer: WRITER_CACHE.min(share).max(LEAST_CACHE), reader: READER_CACHE.min(share).max(LEAST_CACHE) }
+    }
+}
 
 /// How hard a commit is pressed onto the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +103,7 @@ fn sync_directory(_path: &Path) -> Result<()> {
 }
 
 /// The one connection that writes, with the file at the current format.
-pub fn writer(path: &Path, synchronous: Synchronous, deadline: Instant) -> Result<Connection> {
+pub fn writer(path: &Path, synchronous: Synchronous, caches: Caches, deadline: Instant) -> Result<Connection> {
     let open = || -> Result<Connection> {
         let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         conn.busy_timeout(Duration::ZERO)?;
@@ -113,7 +130,7 @@ pub fn writer(path: &Path, synchronous: Synchronous, deadline: Instant) -> Resul
         conn.pragma_update(None, "wal_autocheckpoint", 1000)?;
         conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
         conn.pragma_update(None, "secure_delete", "FAST")?;
-        conn.pragma_update(None, "cache_size", WRITER_CACHE)?;
+        set_cache(&conn, caches.writer)?;
         migrate::migrate(&conn, deadline)?;
         Ok(conn)
     };
@@ -121,20 +138,26 @@ pub fn writer(path: &Path, synchronous: Synchronous, deadline: Instant) -> Resul
 }
 
 /// A connection that reads.
-pub fn reader(path: &Path, timeout: Duration) -> Result<Connection> {
+pub fn reader(path: &Path, timeout: Duration, caches: Caches) -> Result<Connection> {
     let open = || -> Result<Connection> {
         let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         conn.busy_timeout(timeout)?;
-        conn.pragma_update(None, "cache_size", READER_CACHE)?;
+        set_cache(&conn, caches.reader)?;
         Ok(conn)
     };
     open().map_err(|e| at(path, &e))
 }
 
 /// The first connection of a store, and what it says the file is.
-pub fn first_reader(path: &Path, timeout: Duration, deadline: Instant) -> Result<(Connection, Header)> {
-    let conn = reader(path, timeout)?;
-    let header = lock::retry_locked(deadline, || migrate::header(&conn)).map_err(|e| at(path, &e))?;
+pub fn first_reader(path: &Path, timeout: Duration, caches: Caches, deadline: Instant) -> Result<(Connection, Header)> {
+    let conn = reader(path, timeout, caches)?;
+    let look = || -> Result<Header> {
+        let header = migrate::header(&conn)?;
+        let mode: String = conn.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+        // Another tool took the log away; the writer brings it back.
+        Ok(if header == Header::Current && mode != "wal" { Header::Older } else { header })
+    };
+    let header = lock::retry_locked(deadline, look).map_err(|e| at(path, &e))?;
     Ok((conn, header))
 }
 
@@ -147,7 +170,8 @@ pub fn check_migrations(path: &Path, conn: &Connection) -> Result<()> {
 pub fn not_without_writing(path: &Path) -> Error {
     let why = Error::new(
         ErrorKind::ReadOnly,
-        "it is empty or of an older format, which read_only=True cannot change; open it once for writing",
+        "it is empty, of an older format or without a write-ahead log, which read_only=True cannot change; open it once for \
+         writing",
     );
     at(path, &why)
 }
@@ -195,6 +219,11 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
     })?;
     ffi::register_vec0(&conn)?;
     Ok(conn)
+}
+
+fn set_cache(conn: &Connection, bytes: usize) -> Result<()> {
+    // In KiB, negative as SQLite wants it.
+    Ok(conn.pragma_update(None, "cache_size", -i64::try_from(bytes >> 10).unwrap_or(i64::MAX))?)
 }
 
 fn at(path: &Path, error: &Error) -> Error {

@@ -7,7 +7,7 @@ use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 
 use super::fork;
-use super::open;
+use super::open::{self, Caches};
 use crate::error::{Error, ErrorKind, Result};
 
 /// At most so many connections, each used by one thread at a time.
@@ -15,6 +15,7 @@ pub struct Readers {
     path: PathBuf,
     timeout: Duration,
     most: usize,
+    caches: Caches,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -28,9 +29,9 @@ struct State {
 
 impl Readers {
     /// A pool with the connections that are already there.
-    pub fn new(path: PathBuf, timeout: Duration, most: usize, idle: Vec<Connection>) -> Self {
+    pub fn new(path: PathBuf, timeout: Duration, most: usize, caches: Caches, idle: Vec<Connection>) -> Self {
         let state = State { open: idle.len(), idle, closed: false };
-        Self { path, timeout, most: most.max(1), state: Mutex::new(state), changed: Condvar::new() }
+        Self { path, timeout, most: most.max(1), caches, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// Runs `read` on one snapshot of the database.
@@ -71,7 +72,7 @@ impl Readers {
         drop(state);
         let mut lease = Lease { readers: self, conn: None };
         let _activity = fork::enter();
-        lease.conn = Some(open::reader(&self.path, self.timeout)?);
+        lease.conn = Some(open::reader(&self.path, self.timeout, self.caches)?);
         Ok(lease)
     }
 

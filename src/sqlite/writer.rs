@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use super::fork;
 use super::guard::Guard;
 use super::lock;
-use super::open::{self, Synchronous};
+use super::open::{self, Caches, Synchronous};
 use super::ops::{self, Step};
 use super::readers::closed;
 use super::txn::{Progress, Txn, lost_lock};
@@ -84,6 +84,7 @@ pub struct Config {
     pub path: PathBuf,
     pub synchronous: Synchronous,
     pub timeout: Duration,
+    pub caches: Caches,
 }
 
 /// The callers' side. The connection and the thread are made when first needed: a store that only reads opens sooner.
@@ -116,7 +117,7 @@ impl Writer {
 
     fn start(&self, conn: Connection) -> Result<Running> {
         let (queue, commands) = bounded(limits::QUEUE);
-        let Config { timeout, path, synchronous: _ } = &self.config;
+        let Config { timeout, path, synchronous: _, caches: _ } = &self.config;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let worker = Worker {
             conn,
@@ -141,7 +142,10 @@ impl Writer {
         }
         let conn = {
             let _activity = fork::enter();
-            open::writer(&self.config.path, self.config.synchronous, Instant::now() + self.config.timeout)?
+            {
+                let Config { path, synchronous, timeout, caches } = &self.config;
+                open::writer(path, *synchronous, *caches, Instant::now() + *timeout)?
+            }
         };
         let started = self.start(conn)?;
         Ok(running.insert(started).queue.clone())

@@ -17,7 +17,16 @@ import pytest
 import ragstore
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, precondition, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
 from ragstore import Chunk, Document
 
 FULL = os.environ.get("RAGSTORE_FAULTS") == "full"
@@ -331,6 +340,7 @@ class Drawn:
 
 texts = st.none() | st.lists(st.sampled_from(WORDS), max_size=3).map(" ".join)
 metadata = st.fixed_dictionaries({}, optional={"n": st.integers(0, 3), "s": st.sampled_from(["x", "y"])})
+full_metadata = st.fixed_dictionaries({"n": st.integers(0, 3), "s": st.sampled_from(["x", "y"])})
 conditions = st.one_of(
     st.builds(lambda n: {"n": n}, st.integers(0, 3)),
     st.builds(lambda n: {"n": {"$gte": n}}, st.integers(0, 3)),
@@ -340,11 +350,11 @@ conditions = st.one_of(
     st.just({}),
 )
 filters = st.none() | conditions
-components = st.integers(-2, 2).map(float)
+components = st.integers(-1, 1).map(float)
 policies = st.sampled_from(["error", "replace", "skip"])
 spaces = st.sampled_from(["default", "default", "s1", "s2"])
-some_chunk_ids = st.lists(st.sampled_from([*CHUNK_IDS, *DOCUMENT_IDS]), max_size=3)
-some_document_ids = st.lists(st.sampled_from(DOCUMENT_IDS), max_size=2)
+some_chunk_ids = st.lists(st.sampled_from([*CHUNK_IDS, *DOCUMENT_IDS]), min_size=1, max_size=3)
+some_document_ids = st.lists(st.sampled_from(DOCUMENT_IDS), min_size=1, max_size=2)
 
 
 @st.composite
@@ -432,7 +442,34 @@ class StoreMachine(RuleBasedStateMachine):
 
     # writing
 
-    @rule(target=seen, data=st.data(), documents=st.lists(new_documents(), max_size=3), policy=policies, space=spaces)
+    @initialize(target=seen, data=st.data())
+    def begin(self, data):
+        """Two documents of three chunks, whose metadata part of the chunks shadow: an empty store teaches little."""
+        documents = [
+            Document(
+                "amber birch",
+                id=f"d{number}",
+                uri=f"u{number}",
+                metadata=data.draw(full_metadata),
+                chunks=[
+                    Chunk(data.draw(texts), id=id, metadata=data.draw(metadata), start=0, end=number)
+                    for id in CHUNK_IDS[3 * number : 3 * number + 3]
+                ],
+            )
+            for number in range(2)
+        ]
+        given = vectors(data.draw, 6, "default")
+        self.collection.add(documents, given)
+        self.model.add(documents, given, "error", "default", Drawn())
+        return multiple(*documents)
+
+    @rule(
+        target=seen,
+        data=st.data(),
+        documents=st.lists(new_documents(), min_size=1, max_size=3),
+        policy=policies,
+        space=spaces,
+    )
     def add(self, data, documents, policy, space):
         if space not in self.model.spaces:
             space = "default"
@@ -448,9 +485,13 @@ class StoreMachine(RuleBasedStateMachine):
         assert dataclasses.asdict(both[0]) == dataclasses.asdict(both[1])
         return multiple(*documents)
 
-    @rule(documents=st.lists(seen | new_documents(), max_size=3))
+    @rule(documents=st.lists(seen | new_documents(), min_size=1, max_size=3))
     def unchanged(self, documents):
-        assert self.collection.unchanged(documents) == [self.model.unchanged(new) for new in documents]
+        renamed = [copy.copy(new) for new in documents]
+        for new in renamed:
+            new.uri = None
+        for asked in (documents, renamed):
+            assert self.collection.unchanged(asked) == [self.model.unchanged(new) for new in asked]
 
     @rule(data=st.data(), document=consumes(seen), policy=policies)
     def add_again(self, data, document, policy):
@@ -510,6 +551,20 @@ class StoreMachine(RuleBasedStateMachine):
             lambda _: self.model.set_embeddings(ids, given, space),
         )
 
+    @precondition(lambda self: sum("default" in chunk.vectors for _, chunk in self.model.chunks().values()) > 1)
+    @rule(data=st.data())
+    def make_equal(self, data):
+        """Chunks at one place: what was replaced last ranks last."""
+        ids = sorted(id for id, (_, chunk) in self.model.chunks().items() if "default" in chunk.vectors)
+        ids = data.draw(st.permutations(ids))
+        for number, id in enumerate(ids):
+            # Never what it was: the component is used nowhere else.
+            given = np.array([[9.0, 9.0 + number % 2]], np.float32)
+            self.collection.set_embeddings([id], given)
+            self.model.set_embeddings([id], given, "default")
+        hits = self.collection.vector_search([9.0, 9.5], ALL, exact=True)
+        assert hits.ids == [id for id, _ in self.model.nearest([9.0, 9.5], ALL, None, "default")]
+
     @rule(data=st.data(), space=spaces)
     def delete_embeddings(self, data, space):
         ids = data.draw(st.lists(st.sampled_from([*sorted(self.model.chunks()), "none"]), max_size=3))
@@ -555,6 +610,27 @@ class StoreMachine(RuleBasedStateMachine):
             lambda _: self.model.delete(ids, document_ids, uris, where),
         )
         assert both[0] == both[1]
+
+    @precondition(lambda self: self.model.chunks())
+    @rule(data=st.data(), document=st.booleans())
+    def delete_some_or_the_last(self, data, document):
+        """Chunks that are there: any of them, or all that a document has."""
+        ids = data.draw(st.lists(st.sampled_from(sorted(self.model.chunks())), unique=True, min_size=1, max_size=2))
+        if document:
+            ids = [chunk.id for chunk in self.model.chunks()[ids[0]][0].chunks]
+        assert self.collection.delete(ids) == self.model.delete(ids, None, None, None) == len(ids)
+
+    @precondition(lambda self: any(document.chunks for document in self.model.documents))
+    @rule(data=st.data())
+    def delete_in_the_middle_and_append(self, data):
+        """Gaps stay where chunks were deleted."""
+        document = data.draw(st.sampled_from([d for d in self.model.documents if d.chunks]))
+        kept = document.chunks[-1]
+        gone = [chunk.id for chunk in document.chunks if chunk is not kept]
+        assert self.collection.delete(gone) == self.model.delete(gone, None, None, None)
+        chunks = [Chunk("birch")]
+        drawn = self.collection.add_chunks(document.id, chunks)
+        assert drawn == self.model.add_chunks(document.id, chunks, None, Drawn(drawn))
 
     @precondition(lambda self: len(self.model.documents) > 3)
     @rule()
