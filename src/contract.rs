@@ -35,6 +35,11 @@ pub fn fill(store: &dyn Store, documents: usize) {
     add(store, all, vectors(&vec![[1.0, 0.5]; documents])).unwrap();
 }
 
+/// Adds one document with these embeddings.
+pub fn add_with(store: &dyn Store, id: &str, embeddings: Embeddings) -> Result<AddResult> {
+    add(store, vec![document(id, "text")], Some(embeddings))
+}
+
 /// Adds documents one by one, the last of them twice with other content, and says how many adds failed.
 pub fn add_each(store: &dyn Store, thread: usize, adds: usize) -> usize {
     let one = |i: usize| {

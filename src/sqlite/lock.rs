@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::fork::{self, Activity};
 use crate::error::{Error, ErrorKind, Result};
 
 const SHORTEST: Duration = Duration::from_micros(100);
@@ -12,8 +13,14 @@ const LONGEST: Duration = Duration::from_millis(5);
 
 /// BEGIN IMMEDIATE, tried until `deadline`. The connection must have no busy timeout of its own, or it could not be
 /// cancelled.
-pub fn begin_immediate(conn: &Connection, deadline: Instant, cancelled: &dyn Fn() -> bool) -> Result<()> {
-    retry(deadline, cancelled, || Ok(conn.execute_batch("BEGIN IMMEDIATE")?))
+///
+/// Between the attempts a fork may pass; the activity that is returned is that of the transaction.
+pub fn begin_immediate(conn: &Connection, deadline: Instant, cancelled: &dyn Fn() -> bool) -> Result<Activity> {
+    retry(deadline, cancelled, || {
+        let activity = fork::enter();
+        conn.execute_batch("BEGIN IMMEDIATE")?;
+        Ok(activity)
+    })
 }
 
 /// Runs `attempt` until nobody else is in its way, or until `deadline`.

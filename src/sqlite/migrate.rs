@@ -71,7 +71,7 @@ fn read_header(conn: &Connection) -> Result<Header> {
 /// Takes the migrations that are missing, in one transaction, and compares the hashes of those that were taken.
 pub fn migrate(conn: &Connection, deadline: Instant) -> Result<()> {
     if header(conn)? != Header::Current {
-        lock::begin_immediate(conn, deadline, &|| false)?;
+        let _activity = lock::begin_immediate(conn, deadline, &|| false)?;
         let result = take_missing(conn);
         if result.is_err() {
             lock::rollback(conn);

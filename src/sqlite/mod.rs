@@ -85,6 +85,8 @@ impl SqliteStore {
         };
         let file = open::absolute(path)?;
         open::ensure_file(&file, request)?;
+        // Until the guard stands, no other store of this process may close the file under SQLite's locks.
+        let _opening = Guard::opening(&file)?;
         let (reader, header) = open::first_reader(&file, request.timeout, caches, deadline)?;
         let writer = match header {
             Header::Current => None,
@@ -381,6 +383,32 @@ mod tests {
         contract::fill(&store, 3);
         store.close().unwrap();
         assert_eq!(mode("PRAGMA journal_mode"), "wal");
+    }
+
+    #[test]
+    fn a_panic_poisons_writing_and_loses_nothing() {
+        struct Broken;
+        impl crate::model::Rows for Broken {
+            fn rows(&self) -> usize {
+                1
+            }
+            fn dimension(&self) -> usize {
+                2
+            }
+            fn copy(&self, _first: usize, _out: &mut [f32]) {
+                panic!("broken rows");
+            }
+        }
+        let store = SqliteStore::open(&Open::ephemeral()).unwrap();
+        contract::fill(&store, 3);
+        let broken = crate::model::Embeddings::new(Arc::new(Broken)).unwrap();
+        for _ in 0..2 {
+            let error = contract::add_with(&store, "new", broken.clone()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Internal);
+            assert!(error.message().contains("broken rows"), "{error}");
+        }
+        assert_eq!(store.count("c", None).unwrap(), 3);
+        store.close().unwrap();
     }
 
     #[test]

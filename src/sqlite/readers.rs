@@ -84,6 +84,7 @@ impl Readers {
         while state.open > state.idle.len() {
             self.changed.wait(&mut state);
         }
+        let _activity = fork::enter();
         state.idle.clear();
         state.open = 0;
     }

@@ -28,6 +28,8 @@ use crate::store::Watch;
 const TICK: Duration = Duration::from_millis(50);
 /// How long the writer waits for as many writes as shared the last commit. Less than one sync of a fast disk.
 const GATHER: Duration = Duration::from_micros(100);
+/// How long closing waits for its turn to move the log into the file.
+const CLOSING: Duration = Duration::from_millis(200);
 /// How often a transaction that lost its lock runs again before its caller is told.
 const ATTEMPTS: usize = 5;
 
@@ -257,7 +259,10 @@ impl Worker {
             self.checkpoint();
         }
         // Dropped before the guard, whose files may close only after SQLite's.
-        drop(self.conn);
+        {
+            let _activity = fork::enter();
+            drop(self.conn);
+        }
         drop(self.guard);
     }
 
@@ -342,8 +347,7 @@ impl Worker {
         if let Some(guard) = guard {
             guard.wait_for_other_libraries(deadline, &cancelled).map_err(Failure::Shared)?;
         }
-        let _activity = fork::enter();
-        lock::begin_immediate(&self.conn, deadline, &cancelled).map_err(Failure::Shared)?;
+        let _activity = lock::begin_immediate(&self.conn, deadline, &cancelled).map_err(Failure::Shared)?;
         let result = self.transaction(group, steps);
         if !matches!(result, Ok(Some(_))) {
             lock::rollback(&self.conn);
@@ -372,6 +376,10 @@ impl Worker {
 
     /// Moves the log into the file as far as other readers let it, so that the file alone is the store.
     fn checkpoint(&self) {
+        let deadline = Instant::now() + CLOSING;
+        let turn = self.guard.as_deref().map(|guard| guard.lock_writer(deadline, &|| false)).transpose();
+        // Others write: the last of them moves the log.
+        let Ok(_turn) = turn else { return };
         let _activity = fork::enter();
         // Not moving it loses nothing: the next opening reads the log.
         let _ = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
