@@ -6,6 +6,7 @@ use super::shared::{self, Target};
 use crate::error::Result;
 use crate::model::{check_id, check_name};
 use crate::request::Delete;
+use crate::sqlite::matching;
 use crate::sqlite::sql;
 use crate::sqlite::tables::chunks::{self, ChunkRow};
 use crate::sqlite::tables::documents::{self, DocumentRow};
@@ -23,7 +24,7 @@ pub fn run(txn: &mut Txn<'_>, request: &Delete, progress: &Progress) -> Result<u
     }
     let mut documents = find_documents(conn, &target, request)?;
     if let Some(filter) = &request.filter {
-        let matching = super::search::matching(conn, target.id(), filter)?;
+        let matching = matching::chunks(conn, target.id(), filter)?;
         if named {
             chunks.retain(|id, _| matching.contains(*id));
             let mut kept = BTreeMap::new();

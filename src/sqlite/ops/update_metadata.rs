@@ -4,6 +4,7 @@ use super::shared::{self, Target};
 use crate::error::Result;
 use crate::model::{Metadata, check_id};
 use crate::request::{MetadataMode, UpdateMetadata};
+use crate::sqlite::matching;
 use crate::sqlite::sql;
 use crate::sqlite::tables::{chunks, documents};
 use crate::sqlite::txn::{Progress, Txn};
@@ -16,7 +17,7 @@ pub fn run(txn: &mut Txn<'_>, request: &UpdateMetadata, progress: &Progress) -> 
         rows.extend(shared::require_chunks(conn, &target, ids)?.into_iter().map(|chunk| chunk.id));
     }
     if let Some(filter) = &request.filter {
-        let matching = super::search::matching(conn, target.id(), filter)?;
+        let matching = matching::chunks(conn, target.id(), filter)?;
         if request.chunk_ids.is_some() {
             rows.retain(|&row| matching.contains(row));
         } else if request.document_ids.is_none() {
