@@ -94,7 +94,6 @@ impl SqliteStore {
             _ if request.read_only => return Err(open::not_without_writing(&file)),
             Header::Empty | Header::Older => Some(open::writer(&file, request.durability.into(), caches, deadline)?),
         };
-        open::check_migrations(&file, &reader)?;
         // SQLite has read the file, so its shared memory is there for the guard to lock.
         let guard = Guard::acquire(&file)?;
         let readers = Readers::new(file.clone(), request.timeout, request.readers, caches, vec![reader]);
