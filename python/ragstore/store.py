@@ -124,8 +124,7 @@ class Store(AbstractContextManager["Store"]):
     @property
     def path(self) -> str | None:
         """The file; None for an ephemeral store."""
-        path = self._raw.path
-        return None if path is None else os.fspath(path)
+        return self._raw.path
 
     @property
     def read_only(self) -> bool:

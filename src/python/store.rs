@@ -1,6 +1,7 @@
 //! `Store`: the core's store, with Python's values in and out.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,8 +92,8 @@ pub(super) fn open(
 #[pymethods]
 impl Store {
     #[getter]
-    fn path(&self) -> Option<PathBuf> {
-        self.0.path().map(PathBuf::from)
+    fn path(&self) -> Option<&OsStr> {
+        self.0.path().map(Path::as_os_str)
     }
 
     #[getter]
