@@ -54,7 +54,7 @@ def fill(path: Path, corpus: Corpus) -> float:
 
 
 def bulk_add(folder: Path, corpus: Corpus, rounds: int = 3) -> Figures:
-    """Rows, text index and vectors at full durability, in one call, against the same statements."""
+    """Rows, text index and vectors in one call, from it to its durable answer, against the same statements."""
     texts, vectors = folder / "texts.jsonl", folder / "vectors.f32"
     texts.write_text("".join(json.dumps(text) + "\n" for text in corpus.texts))
     corpus.vectors.tofile(vectors)

@@ -344,6 +344,24 @@ mod tests {
     }
 
     #[test]
+    fn the_log_is_moved_into_the_file_as_it_grows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let store = SqliteStore::open(&Open::file(&path)).unwrap();
+        contract::fill(&store, 1);
+        let length = |path: &Path| std::fs::metadata(path).unwrap().len();
+        let mut longest = 0;
+        for thread in 0..10 {
+            contract::add_each(&store, thread, 100);
+            longest = longest.max(length(&folder.path().join("a.db-wal")));
+        }
+        assert!(longest < 16 << 20, "{longest} bytes of log");
+        assert!(length(&path) > 256 << 10);
+        store.close().unwrap();
+        assert_eq!(length(&folder.path().join("a.db-wal")), 0);
+    }
+
+    #[test]
     fn what_cannot_be_opened_is_refused_untouched() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");

@@ -127,7 +127,6 @@ pub fn writer(path: &Path, synchronous: Synchronous, caches: Caches, deadline: I
                 Synchronous::Off => "OFF",
             },
         )?;
-        conn.pragma_update(None, "wal_autocheckpoint", 1000)?;
         conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
         conn.pragma_update(None, "secure_delete", "FAST")?;
         set_cache(&conn, caches.writer)?;
