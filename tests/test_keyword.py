@@ -361,7 +361,7 @@ def test_hostile_queries_do_no_harm(ragstore_store, tokenizer):
                 hits = collection.keyword_search(text, syntax=syntax)
             except ragstore.QuerySyntaxError as error:
                 assert syntax == "fts5", text
-                assert "fts_1_1_" not in str(error)
+                assert "fts_1_1" not in str(error) or "fts_1_1" in text
                 refused += 1
                 continue
             assert set(hits.ids) <= PETS.keys()

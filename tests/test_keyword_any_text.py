@@ -70,6 +70,7 @@ def test_nothing_raises(tokenized, texts, query, syntax):
     ),
     syntax=st.sampled_from(SAFE),
 )
+@example(texts=["0\x85"], syntax="phrase")
 def test_a_text_finds_itself(tokenized, texts, syntax):
     fill(tokenized, texts)
     for row, text in enumerate(texts):

@@ -154,7 +154,8 @@ impl TokenizerSpec {
 
     /// The text itself as one word, if it has a token.
     pub fn phrase<'t>(&self, text: &'t str) -> Result<Words<'t>> {
-        self.pieces_as_words(std::iter::once(text.trim()))
+        // What is white space to Unicode may be part of a word to a tokenizer, and every character is part of a trigram.
+        self.pieces_as_words(std::iter::once(if self.is_trigram() { text.trim() } else { text }))
     }
 
     fn tokens_as_words<'t>(&self, text: &'t str) -> Result<Words<'t>> {
@@ -177,13 +178,14 @@ impl TokenizerSpec {
                 found.unheard += tokens.len() - limits::PHRASE_TOKENS;
                 tokens.truncate(limits::PHRASE_TOKENS);
             }
-            let Some(end) = tokens.last().map(|token| token.at.end) else {
+            let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else {
                 found.unheard += usize::from(!piece.is_empty());
                 continue;
             };
+            let at = first.at.start..last.at.end;
             let terms: Vec<Vec<u8>> = tokens.into_iter().map(|token| token.term).collect();
             if seen.insert(terms.clone()) {
-                found.words.push(Word { text: &piece[..end], terms });
+                found.words.push(Word { text: &piece[at], terms });
             }
         }
         Ok(found)

@@ -11,6 +11,9 @@ use crate::request::Syntax;
 use crate::sqlite::tables::fts::{self, FtsTable};
 use crate::sqlite::tokenizer::{TokenizerSpec, Word, Words};
 
+/// What FTS5 passes over between the words of an expression.
+const FTS5_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+
 /// What to ask of the text index. Each word is given as it stands in the text, since a stem may have another stem, and
 /// quoted, so that none is syntax.
 pub(super) fn plan(
@@ -21,9 +24,10 @@ pub(super) fn plan(
     text: &str,
 ) -> Result<KeywordPlan> {
     if syntax == Syntax::Fts5 {
+        let text = text.trim_matches(FTS5_SPACE);
         check(text)?;
         // Of white space FTS5 would say that it is no expression, and of an empty text that nothing matches.
-        return Ok(KeywordPlan { expression: text.trim().to_owned(), dropped: 0 });
+        return Ok(KeywordPlan { expression: text.to_owned(), dropped: 0 });
     }
     let text = &*spec.without_nul(text);
     let (mut found, operator) = match syntax {
@@ -57,7 +61,7 @@ fn check(expression: &str) -> Result<()> {
         return Err(syntax_error("it holds a NUL character"));
     }
     // FTS5 would take it for a question about its cursors, and answer with no row of the index.
-    if expression.trim().starts_with('*') {
+    if expression.starts_with('*') {
         return Err(syntax_error("it begins with *, which stands behind a word"));
     }
     Ok(())
