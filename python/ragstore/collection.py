@@ -661,7 +661,8 @@ class Collection:
             Applied before ranking.
         syntax : {"natural", "all", "phrase", "prefix", "fts5"}
             Any word may match; every word must; the words must stand together in this order; every word must, and the
-            last may go on, as for a search while it is typed; or an expression in SQLite's own syntax, of at most 4 KiB.
+            last may go on, as for a search while it is typed; or an expression in SQLite's own syntax, of at most
+            4 KiB.
             Of more than 64 words, the 64 that are in the fewest chunks are looked up.
 
         Returns
