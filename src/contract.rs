@@ -1,5 +1,7 @@
 //! What every backend must do, as functions over [`Store`]. Each backend's tests run [`run`].
 
+mod keyword;
+
 use std::sync::Arc;
 
 use serde_json::{Map, json};
@@ -51,7 +53,7 @@ pub fn add_each(store: &dyn Store, thread: usize, adds: usize) -> usize {
 
 type Test = fn(&dyn Store);
 
-const TESTS: [(&str, Test); 13] = [
+const TESTS: [(&str, Test); 15] = [
     ("collections", collections),
     ("adding", adding),
     ("conflicts", conflicts),
@@ -64,7 +66,9 @@ const TESTS: [(&str, Test); 13] = [
     ("metadata", metadata),
     ("deleting", deleting),
     ("vector_search", vector_search),
-    ("text_search", text_search),
+    ("text_search", keyword::text_search),
+    ("syntaxes", keyword::syntaxes),
+    ("tokenizers", keyword::tokenizers),
 ];
 
 fn collection(name: &str) -> CreateCollection {
@@ -242,13 +246,15 @@ fn unchanged(store: &dyn Store) {
     assert_eq!(store.unchanged("c", &[a()]).unwrap(), [false]);
 }
 
-fn atomicity(store: &dyn Store) {
-    struct Never;
-    impl Watch for Never {
-        fn keep_going(&mut self, _done: u64, _total: u64) -> bool {
-            false
-        }
+struct Never;
+
+impl Watch for Never {
+    fn keep_going(&mut self, _done: u64, _total: u64) -> bool {
+        false
     }
+}
+
+fn atomicity(store: &dyn Store) {
     add(store, vec![document("a", "one")], None).unwrap();
     let bad = vec![document("b", "b"), document("a", "other")];
     assert_eq!(kind(add(store, bad, None)), ErrorKind::Conflict);
@@ -446,9 +452,9 @@ fn deleting(store: &dyn Store) {
     assert_eq!(store.count("c", None).unwrap(), 1);
     store.clear(Clear { collection: "c".into() }).unwrap();
     assert_eq!((store.count("c", None).unwrap(), store.count_documents("c", None).unwrap()), (0, 0));
-    assert!(search(store, Mode::Keyword { text: "word".into() }, 5, None).is_empty());
+    assert!(search(store, keyword::natural("word"), 5, None).is_empty());
     add(store, vec![document("a", "word again")], vectors(&[[1.0, 0.0]])).unwrap();
-    assert_eq!(search(store, Mode::Keyword { text: "word".into() }, 5, None).len(), 1);
+    assert_eq!(search(store, keyword::natural("word"), 5, None).len(), 1);
 }
 
 fn search(store: &dyn Store, mode: Mode, k: usize, filter: Option<Filter>) -> Vec<String> {
@@ -477,41 +483,4 @@ fn vector_search(store: &dyn Store) {
         let request = Search { collection: "c".into(), mode: near(1.0, 0.0), k, filter: None, exact: false };
         assert_eq!(kind(store.search(&request)), expected);
     }
-}
-
-fn text_search(store: &dyn Store) {
-    let keyword = |text: &str| Mode::Keyword { text: text.into() };
-    assert!(search(store, keyword("anything"), 3, None).is_empty());
-    let all = vec![
-        document("a", "The quick brown fox"),
-        document("b", "Foxes run; the fox is quick, and quick again"),
-        document("d", "nothing of it, but 北京 and naïve"),
-    ];
-    add(store, all, vectors(&[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])).unwrap();
-    let mut both = search(store, keyword("what is a QUICK fox?"), 5, None);
-    both.sort();
-    assert_eq!(both, ["a", "b", "d"].map(str::to_owned)[..2]);
-    assert_eq!(search(store, keyword("naive 北京"), 5, None), ["d"]);
-    for odd in ["", "?", "\"", "a\0b", "AND OR NOT", "NEAR(", "*", "col:x", "^x", "\u{202e}\u{0}\u{ffff}", "'; DROP"] {
-        search(store, keyword(odd), 5, None);
-    }
-    let long: String = (0..3000).map(|i| format!("w{i} ")).chain(["the ".into(), "fox".into()]).collect();
-    assert_eq!(search(store, keyword(&long), 1, None).len(), 1);
-    assert_eq!(search(store, keyword("fox"), 5, filter(json!({ "doc": "a" }))), ["a"]);
-    let hybrid = Mode::Hybrid {
-        text: "fox".into(),
-        vector: vec![1.0, 1.0],
-        space: DEFAULT_SPACE.into(),
-        rrf_k: 60,
-        candidates: None,
-    };
-    let request = Search { collection: "c".into(), mode: hybrid, k: 3, filter: None, exact: true };
-    let hits = store.search(&request).unwrap();
-    assert_eq!(hits.hits.len(), 3);
-    for hit in &hits.hits {
-        let leg = |leg: Option<crate::model::Leg>| leg.map_or(0.0, |leg| 1.0 / (60.0 + f64::from(leg.rank)));
-        assert!((hit.score - leg(hit.vector) - leg(hit.keyword)).abs() < 1e-12);
-    }
-    let marker = hits.marker.unwrap();
-    assert_eq!(marker.marks("two foxes").unwrap().first(), Some(&(4..9)));
 }

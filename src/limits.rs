@@ -14,8 +14,12 @@ pub const METADATA_DEPTH: usize = 64;
 pub const FILTER_TERMS: usize = 256;
 /// Nesting of one filter.
 pub const FILTER_DEPTH: usize = 32;
-/// Words of a natural query that reach the index: the rarest.
+/// Words of a keyword search that reach the index: the rarest.
 pub const QUERY_WORDS: usize = 64;
+/// Tokens of one phrase that reach the index: the first.
+pub const PHRASE_TOKENS: usize = 256;
+/// Bytes of an expression in FTS5's own syntax.
+pub const FTS5_QUERY_BYTES: usize = 4096;
 /// Bytes of an id.
 pub const ID_BYTES: usize = 512;
 /// Bytes of the name of a collection or a space, a uri, a content type, a model name or a tokenizer.

@@ -7,7 +7,7 @@ use crate::filter::Filter;
 use crate::model::{AddResult, Chunk, CollectionInfo, Document, Hits, NewDocument, SpaceInfo};
 use crate::request::{
     Add, AddChunks, Clear, CreateCollection, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace,
-    GetDocument, ListDocuments, Neighbors, Search, SetEmbeddings, UpdateMetadata, Write, Written,
+    GetDocument, ListDocuments, Neighbors, Search, SetEmbeddings, SetTokenizer, UpdateMetadata, Write, Written,
 };
 
 /// What a backend can do beyond the contract that all share.
@@ -118,6 +118,9 @@ pub trait Store: Send + Sync {
     }
     fn set_embeddings(&self, request: SetEmbeddings) -> Result<()> {
         self.write_one(Write::SetEmbeddings(request), &mut Unwatched).map(drop)
+    }
+    fn set_tokenizer(&self, request: SetTokenizer, watch: &mut dyn Watch) -> Result<()> {
+        self.write_one(Write::SetTokenizer(request), watch).map(drop)
     }
     fn clear(&self, request: Clear) -> Result<()> {
         self.write_one(Write::Clear(request), &mut Unwatched).map(drop)

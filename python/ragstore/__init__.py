@@ -42,7 +42,7 @@ from .results import AddResult, CollectionInfo, Hits, SpaceInfo
 from .split import split
 from .store import Store, open  # noqa: A004
 from .transaction import Pending, Transaction, TransactionCollection
-from .types import Embedder, Filter, Metric, Mode, OnConflict, Progress
+from .types import Embedder, Filter, Metric, Mode, OnConflict, Progress, Syntax
 
 __all__ = [
     "AddResult",
@@ -83,6 +83,7 @@ __all__ = [
     "Store",
     "StoreFullError",
     "SyncError",
+    "Syntax",
     "Transaction",
     "TransactionCollection",
     "WalFullError",

@@ -100,6 +100,8 @@ class Write:
     @staticmethod
     def clear(collection: str) -> Write: ...
     @staticmethod
+    def set_tokenizer(collection: str, tokenizer: str) -> Write: ...
+    @staticmethod
     def create_collection(
         name: str,
         dimension: int | None,
@@ -152,6 +154,7 @@ class Store:
         exact: bool,
         rrf_k: int,
         candidates: int | None,
+        syntax: str,
     ) -> tuple[list[Hit], bool, bool, float]: ...
 
 @final

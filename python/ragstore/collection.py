@@ -16,7 +16,7 @@ from .display import Report, reporting
 from .document import Chunk, Document
 from .exceptions import DimensionMismatchError, InvalidVectorError
 from .results import AddResult, CollectionInfo, Hits, SpaceInfo
-from .types import Embedder, Filter, Metric, Mode, OnConflict, Progress
+from .types import Embedder, Filter, Metric, Mode, OnConflict, Progress, Syntax
 from .vectors import as_matrix, as_query, embed
 
 if TYPE_CHECKING:
@@ -436,6 +436,26 @@ class Collection:
         (found,) = self._raw.write([writes.delete(self.name, ids, document_ids, uris, where)])
         return int(found)
 
+    def set_tokenizer(self, tokenizer: str, *, progress: Progress = False) -> None:
+        """Index all texts anew with another tokenizer, as one transaction.
+
+        Searches go on with the old one until then, in this process and in others. The same tokenizer changes nothing.
+
+        Parameters
+        ----------
+        tokenizer : str
+            As in `Store.create_collection`.
+        progress : bool or callable
+            True shows a bar; a callable gets (done, total) chunks on this thread, and what it raises cancels.
+
+        Raises
+        ------
+        ValueError
+            SQLite has no such tokenizer; nothing was changed.
+        """
+        with reporting(progress, "index") as report:
+            self._raw.write([Write.set_tokenizer(self.name, string("tokenizer", tokenizer))], report)
+
     def clear(self) -> None:
         """Delete every document; the collection and its spaces stay."""
         self._raw.write([Write.clear(self.name)])
@@ -623,9 +643,54 @@ class Collection:
         """Find the chunks whose embeddings are nearest to a vector, of shape (d,) or (1, d). See `search`."""
         return self._search(None, as_query(vector), k, where, space, exact=exact)
 
-    def keyword_search(self, text: str, k: int = 10, *, where: Filter | None = None) -> Hits:
-        """Find the chunks that hold words of a text, by BM25. Any text will do. See `search`."""
-        return self._search(string("text", text), None, k, where, "default")
+    def keyword_search(
+        self, text: str, k: int = 10, *, where: Filter | None = None, syntax: Syntax = "natural"
+    ) -> Hits:
+        """Find the chunks that hold words of a text, by BM25. See `search`.
+
+        Words are those of the collection's tokenizer: under ``"porter unicode61"`` "indexes" finds "indexing". Under
+        ``"trigram"`` they are found anywhere inside other words, from three characters on.
+
+        Parameters
+        ----------
+        text : str
+            Any text, in any script, but for ``syntax="fts5"``. Nothing in it is an operator.
+        k : int
+            Hits, at most 4,096.
+        where : Filter, optional
+            Applied before ranking.
+        syntax : {"natural", "all", "phrase", "prefix", "fts5"}
+            Any word may match; every word must; the words must stand together in this order; every word must, and the
+            last may go on, as for a search while it is typed; or an expression in SQLite's own syntax, of at most
+            4 KiB.
+            Of more than 64 words, the 64 that are in the fewest chunks are looked up.
+
+        Returns
+        -------
+        Hits
+            By score, then by insertion.
+
+        Raises
+        ------
+        ValueError
+            There is no such syntax.
+        QuerySyntaxError
+            Under ``"fts5"``, with what SQLite said.
+        LimitError
+            Under ``"fts5"``, when the expression is too long.
+        FilterError
+            The filter is not well formed.
+
+        Examples
+        --------
+        >>> import ragstore
+        >>> with ragstore.open() as store:
+        ...     pets = store.create_collection("pets")
+        ...     _ = pets.add_texts(["Cats purr at night.", "Dogs bark at night."], ids=["cat", "dog"])
+        ...     pets.keyword_search("cats at night").ids, pets.keyword_search("night cat", syntax="all").ids
+        (['cat', 'dog'], ['cat'])
+        """
+        return self._search(string("text", text), None, k, where, "default", syntax=string("syntax", syntax))
 
     def hybrid_search(
         self,
@@ -688,10 +753,11 @@ class Collection:
         exact: bool = False,
         rrf_k: int = 60,
         candidates: int | None = None,
+        syntax: str = "natural",
     ) -> Hits:
         filter = None if where is None else mapping_or_none("where", where)
         k = count("k", k)
-        return Hits(*self._raw.search(self.name, text, vector, space, k, filter, exact, rrf_k, candidates))
+        return Hits(*self._raw.search(self.name, text, vector, space, k, filter, exact, rrf_k, candidates, syntax))
 
     # embedding spaces
 

@@ -195,7 +195,8 @@ class Store(AbstractContextManager["Store"]):
         metric : {"cosine", "l2", "ip"}
             How embeddings are compared.
         tokenizer : str
-            How texts become words; of FTS5.
+            How texts become words, of FTS5: "porter unicode61" stems English, "unicode61" takes words as they are,
+            "trigram" finds substrings, also in scripts without spaces. `Collection.set_tokenizer` changes it.
         description : str, optional
         settings : Mapping[str, Any], optional
             The caller's own, kept as JSON.

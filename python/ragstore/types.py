@@ -5,13 +5,16 @@ from typing import Any, Literal, TypeAlias
 
 from numpy.typing import ArrayLike
 
-__all__ = ["Embedder", "Filter", "Metric", "Mode", "OnConflict", "Progress"]
+__all__ = ["Embedder", "Filter", "Metric", "Mode", "OnConflict", "Progress", "Syntax"]
 
 Metric: TypeAlias = Literal["cosine", "l2", "ip"]
 """How two vectors are compared."""
 
 Mode: TypeAlias = Literal["vector", "keyword", "hybrid"]
 """What a search ranks by."""
+
+Syntax: TypeAlias = Literal["natural", "all", "phrase", "prefix", "fts5"]
+"""How the text of a keyword search is read."""
 
 OnConflict: TypeAlias = Literal["error", "replace", "skip"]
 """What happens to a document whose id or uri is taken."""

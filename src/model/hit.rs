@@ -39,6 +39,15 @@ pub trait Marker: Send + Sync {
     fn marks(&self, text: &str) -> Result<Vec<Range<usize>>>;
 }
 
+/// What a search asked of the text index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeywordPlan {
+    /// The expression that ran; empty where the text had nothing to look up.
+    pub expression: String,
+    /// Words of the text that are not in it: too many, or too short for the tokenizer.
+    pub dropped: usize,
+}
+
 /// The answers of a search, best first.
 #[derive(Clone)]
 pub struct Hits {
@@ -48,6 +57,8 @@ pub struct Hits {
     /// False only where a limit or a timeout cut the search short.
     pub complete: bool,
     pub took: Duration,
+    /// `None` when the text index was not asked.
+    pub keyword: Option<KeywordPlan>,
     /// For highlights; `None` when the search had no text.
     pub marker: Option<Arc<dyn Marker>>,
 }
@@ -59,6 +70,7 @@ impl fmt::Debug for Hits {
             .field("exact", &self.exact)
             .field("complete", &self.complete)
             .field("took", &self.took)
+            .field("keyword", &self.keyword)
             .finish_non_exhaustive()
     }
 }

@@ -265,11 +265,12 @@ impl Store {
         exact: bool,
         rrf_k: u32,
         candidates: Option<usize>,
+        syntax: &str,
     ) -> PyResult<(Bound<'py, PyList>, bool, bool, f64)> {
         guarded(|| {
             let mode = match (text, vector.map(array::vector).transpose()?) {
                 (None, Some(vector)) => Mode::Vector { vector, space },
-                (Some(text), None) => Mode::Keyword { text },
+                (Some(text), None) => Mode::Keyword { text, syntax: syntax.parse()? },
                 (Some(text), Some(vector)) => Mode::Hybrid { text, vector, space, rrf_k, candidates },
                 (None, None) => return Err(Error::internal("a search without text and vector").into()),
             };

@@ -16,6 +16,7 @@ mod open;
 mod prepare;
 mod search;
 mod set_embeddings;
+mod set_tokenizer;
 mod update_metadata;
 
 pub use add::Add;
@@ -32,8 +33,9 @@ pub use list_documents::ListDocuments;
 pub use neighbors::Neighbors;
 pub use open::{Derived, Durability, Open};
 pub use prepare::{PreparedChunk, PreparedDocument, prepare_chunks, prepare_document};
-pub use search::{Mode, Search};
+pub use search::{Mode, Search, Syntax};
 pub use set_embeddings::SetEmbeddings;
+pub use set_tokenizer::SetTokenizer;
 pub use update_metadata::{MetadataMode, UpdateMetadata};
 
 use crate::model::{AddResult, CollectionInfo};
@@ -54,6 +56,7 @@ pub enum Write {
     DeleteEmbeddings(DeleteEmbeddings),
     DeleteSpace(DeleteSpace),
     SetEmbeddings(SetEmbeddings),
+    SetTokenizer(SetTokenizer),
     UpdateMetadata(UpdateMetadata),
 }
 

@@ -1,3 +1,6 @@
+use std::str::FromStr;
+
+use crate::error::{Error, ErrorKind};
 use crate::filter::Filter;
 
 /// Ranks the chunks of a collection.
@@ -16,9 +19,9 @@ pub struct Search {
 pub enum Mode {
     /// Distance to a vector.
     Vector { vector: Vec<f32>, space: String },
-    /// BM25 of the words of a natural query, any of which may match.
-    Keyword { text: String },
-    /// Both, fused by reciprocal rank: Cormack, Clarke, Buettcher, SIGIR 2009.
+    /// BM25 of what the text asks for.
+    Keyword { text: String, syntax: Syntax },
+    /// Both, the text as a natural one, fused by reciprocal rank: Cormack, Clarke, Buettcher, SIGIR 2009.
     Hybrid {
         text: String,
         vector: Vec<f32>,
@@ -28,4 +31,37 @@ pub enum Mode {
         /// Hits of each leg that are fused; `None`: at least [`crate::limits::CANDIDATES`].
         candidates: Option<usize>,
     },
+}
+
+/// How the text of a keyword search is read. Only [`Syntax::Fts5`] can be wrong: the others take any text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Syntax {
+    /// Any word may match.
+    Natural,
+    /// Every word must match.
+    All,
+    /// The words must stand together, in order.
+    Phrase,
+    /// As `All`, and the last word may go on.
+    Prefix,
+    /// An expression of FTS5.
+    Fts5,
+}
+
+impl FromStr for Syntax {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "natural" => Ok(Self::Natural),
+            "all" => Ok(Self::All),
+            "phrase" => Ok(Self::Phrase),
+            "prefix" => Ok(Self::Prefix),
+            "fts5" => Ok(Self::Fts5),
+            other => Err(Error::new(
+                ErrorKind::Argument,
+                format!("syntax is {other:?}; it is one of \"natural\", \"all\", \"phrase\", \"prefix\", \"fts5\""),
+            )),
+        }
+    }
 }

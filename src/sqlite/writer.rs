@@ -68,6 +68,7 @@ impl Job {
             | Write::Delete(_)
             | Write::DeleteCollection(_)
             | Write::DeleteSpace(_)
+            | Write::SetTokenizer(_)
             | Write::UpdateMetadata(_) => false,
         })
     }

@@ -10,6 +10,7 @@ mod delete_collection;
 mod delete_embeddings;
 mod delete_space;
 mod set_embeddings;
+mod set_tokenizer;
 mod shared;
 mod staging;
 mod update_metadata;
@@ -86,6 +87,10 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
             }
             Write::SetEmbeddings(request) => {
                 set_embeddings::run(txn, request, progress)?;
+                Written::Done
+            }
+            Write::SetTokenizer(request) => {
+                set_tokenizer::run(txn, request, progress)?;
                 Written::Done
             }
             Write::UpdateMetadata(request) => Written::Count(update_metadata::run(txn, request, progress)?),

@@ -1,3 +1,4 @@
+mod expression;
 mod hits;
 mod keyword;
 mod vector;
@@ -11,9 +12,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fusion;
 use crate::limits;
 use crate::model::{Hits, Leg, Marker};
-use crate::request::{Mode, Search};
+use crate::request::{Mode, Search, Syntax};
+use crate::sqlite::marker::QueryMarker;
 use crate::sqlite::tables::collections;
-use crate::sqlite::tokenizer::{QueryMarker, TokenizerSpec};
+use crate::sqlite::tokenizer::TokenizerSpec;
 
 /// A candidate before its row is read.
 struct Ranked {
@@ -29,27 +31,31 @@ pub fn run(conn: &Connection, request: &Search) -> Result<Hits> {
     check_k(request.k)?;
     let collection = collections::require(conn, &request.collection)?;
     let filter = request.filter.as_ref();
-    let (ranked, text) = match &request.mode {
-        Mode::Vector { vector, space } => (vector::rank(conn, &collection, vector, space, request.k, filter)?, None),
-        Mode::Keyword { text } => (keyword::rank(conn, &collection, text, request.k, filter)?, Some(text)),
+    let (ranked, asked, plan) = match &request.mode {
+        Mode::Vector { vector, space } => {
+            (vector::rank(conn, &collection, vector, space, request.k, filter)?, None, None)
+        }
+        Mode::Keyword { text, syntax } => {
+            let found = keyword::rank(conn, &collection, text, *syntax, request.k, filter)?;
+            (found.ranked, Some((text, *syntax)), Some(found.plan))
+        }
         Mode::Hybrid { text, vector, space, rrf_k, candidates } => {
             let depth = candidates.unwrap_or(limits::CANDIDATES).max(request.k).min(limits::K);
-            let legs = [
-                vector::rank(conn, &collection, vector, space, depth, filter)?,
-                keyword::rank(conn, &collection, text, depth, filter)?,
-            ];
-            (fuse(&legs, *rrf_k, request.k), Some(text))
+            let near = vector::rank(conn, &collection, vector, space, depth, filter)?;
+            let found = keyword::rank(conn, &collection, text, Syntax::Natural, depth, filter)?;
+            let fused = fuse(&[near, found.ranked], *rrf_k, request.k);
+            (fused, Some((text, Syntax::Natural)), Some(found.plan))
         }
     };
-    let marker = match text {
-        Some(text) => {
+    let marker = match asked {
+        Some((text, syntax)) => {
             let spec = TokenizerSpec::parse(&collection.tokenizer)?;
-            Some(Arc::new(QueryMarker::new(spec, text)?) as Arc<dyn Marker>)
+            Some(Arc::new(QueryMarker::new(spec, syntax, text)) as Arc<dyn Marker>)
         }
         None => None,
     };
     let hits = ranked.into_iter().map(|ranked| hits::read(conn, ranked)).collect::<Result<_>>()?;
-    Ok(Hits { hits, exact: true, complete: true, took: began.elapsed(), marker })
+    Ok(Hits { hits, exact: true, complete: true, took: began.elapsed(), keyword: plan, marker })
 }
 
 fn check_k(k: usize) -> Result<()> {
