@@ -26,6 +26,12 @@ pub const ID_BYTES: usize = 512;
 pub const NAME_BYTES: usize = 4096;
 /// Candidates each leg of a hybrid search contributes unless the caller says otherwise.
 pub const CANDIDATES: usize = 100;
+/// Hits that reranking and diversity choose from unless the caller says otherwise.
+pub const FETCH: usize = 50;
+/// Hits among which documents are looked for when hits are grouped.
+pub const GROUP_DEPTH: usize = 65_536;
+/// Hits of one document when hits are grouped, and chunks on either side of a hit.
+pub const WINDOW: usize = 1_000;
 /// Vector bytes up to which a write is copied and validated by its caller, and so may share a commit.
 pub const SHARED_COMMIT_BYTES: usize = 1 << 20;
 /// Vector bytes validated and stored at a time from a caller's array.

@@ -1,13 +1,15 @@
 //! What every backend does.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::model::{AddResult, Chunk, CollectionInfo, Document, Hits, NewDocument, SpaceInfo};
 use crate::request::{
     Add, AddChunks, Clear, CreateCollection, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace,
-    GetDocument, ListDocuments, Neighbors, Search, SetEmbeddings, SetTokenizer, UpdateMetadata, Write, Written,
+    GetDocument, ListDocuments, Neighbors, Search, SearchBatch, SearchStore, SetEmbeddings, SetTokenizer,
+    UpdateMetadata, Write, Written,
 };
 
 /// What a backend can do beyond the contract that all share.
@@ -32,6 +34,22 @@ pub struct Unwatched;
 
 impl Watch for Unwatched {
     fn keep_going(&mut self, _done: u64, _total: u64) -> bool {
+        true
+    }
+}
+
+/// Asked every so often while a search runs, on the caller's own thread.
+pub trait Interrupt: Send + Sync {
+    /// `false` cancels the search, which fails with `Cancelled`.
+    fn keep_going(&self) -> bool;
+}
+
+/// Never cancels.
+#[derive(Debug, Default)]
+pub struct Uninterrupted;
+
+impl Interrupt for Uninterrupted {
+    fn keep_going(&self) -> bool {
         true
     }
 }
@@ -83,7 +101,11 @@ pub trait Store: Send + Sync {
     fn count_documents(&self, collection: &str, filter: Option<&Filter>) -> Result<u64>;
     /// For each document, whether it is stored, by id or else by uri, with the same content.
     fn unchanged(&self, collection: &str, documents: &[NewDocument]) -> Result<Vec<bool>>;
-    fn search(&self, request: &Search) -> Result<Hits>;
+    fn search(&self, request: &Search, interrupt: Arc<dyn Interrupt>) -> Result<Hits>;
+    /// The hits of each vector, in order.
+    fn search_batch(&self, request: &SearchBatch, interrupt: Arc<dyn Interrupt>) -> Result<Vec<Hits>>;
+    /// Over several collections.
+    fn search_store(&self, request: &SearchStore, interrupt: Arc<dyn Interrupt>) -> Result<Hits>;
 
     /// The spaces of a collection, `default` first.
     fn list_spaces(&self, collection: &str) -> Result<Vec<SpaceInfo>> {

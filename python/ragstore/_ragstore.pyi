@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .document import Chunk, Document
-from .rows import ChunkRow, CollectionRow, DocumentRow
+from .rows import ChunkRow, CollectionRow, DocumentRow, HitsRow
 
 __all__ = [
     "Hit",
+    "Options",
     "Store",
     "Write",
     "__version__",
@@ -146,19 +147,62 @@ class Store:
     def search(
         self,
         collection: str,
+        mode: str,
         text: str | None,
         vector: NDArray[np.float32] | None,
         space: str,
         k: int,
         where: Mapping[str, Any] | None,
         exact: bool,
-        rrf_k: int,
-        candidates: int | None,
-        syntax: str,
-    ) -> tuple[list[Hit], bool, bool, float]: ...
+        options: Options,
+    ) -> HitsRow: ...
+    def search_batch(
+        self,
+        collection: str,
+        vectors: NDArray[np.float32],
+        space: str,
+        k: int,
+        where: Mapping[str, Any] | None,
+        exact: bool,
+    ) -> list[HitsRow]: ...
+    def search_store(
+        self,
+        collections: list[str] | None,
+        mode: str,
+        text: str | None,
+        vector: NDArray[np.float32] | None,
+        k: int,
+        where: Mapping[str, Any] | None,
+        options: Options,
+    ) -> HitsRow: ...
+
+@final
+class Options:
+    def __new__(
+        cls,
+        *,
+        syntax: str = "natural",
+        fusion: str = "rrf",
+        weights: tuple[float, float] | None = None,
+        rrf_k: int = 60,
+        candidates: int | None = None,
+        timeout: float | None = None,
+        include: tuple[bool, bool] | None = None,
+        min_score: float | None = None,
+        fetch_k: int | None = None,
+        rerank: Callable[[str, list[str]], list[float]] | None = None,
+        mmr: float | None = None,
+        group_size: int | None = None,
+        window: tuple[int, int] | None = None,
+        explain: bool = False,
+    ) -> Options: ...
 
 @final
 class Hit:
+    @property
+    def collection(self) -> str: ...
+    @property
+    def rank(self) -> int: ...
     @property
     def id(self) -> str: ...
     @property

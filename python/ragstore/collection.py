@@ -15,9 +15,10 @@ from .arguments import count, mapping_or_none, optional, string, strings
 from .display import Report, reporting
 from .document import Chunk, Document
 from .exceptions import DimensionMismatchError, InvalidVectorError
-from .results import AddResult, CollectionInfo, Hits, SpaceInfo
-from .types import Embedder, Filter, Metric, Mode, OnConflict, Progress, Syntax
-from .vectors import as_matrix, as_query, embed
+from .results import AddResult, CollectionInfo, SpaceInfo
+from .search import Searching
+from .types import Embedder, Filter, Metric, OnConflict, Progress
+from .vectors import as_matrix, embed
 
 if TYPE_CHECKING:
     from .store import Store
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Collection"]
 
 
-class Collection:
+class Collection(Searching):
     """Documents with their chunks and embeddings, and the searches over them.
 
     It comes from `Store.create_collection` and `Store.get_collection`, and holds no data itself. All calls may be made
@@ -38,7 +39,7 @@ class Collection:
     name : str
     """
 
-    __slots__ = ("_embedder", "_raw", "_store", "name")
+    __slots__ = ("_store",)
 
     def __init__(self, store: Store, name: str, embedder: Embedder | None = None) -> None:
         if embedder is not None and not callable(embedder):
@@ -544,220 +545,6 @@ class Collection:
             # No id could be that.
             return False
         return row is not None
-
-    # searching
-
-    def search(
-        self,
-        text: str | None = None,
-        *,
-        vector: ArrayLike | None = None,
-        k: int = 10,
-        where: Filter | None = None,
-        mode: Mode | None = None,
-        space: str = "default",
-        exact: bool = False,
-    ) -> Hits:
-        """Find the chunks that answer a question.
-
-        Parameters
-        ----------
-        text : str, optional
-            A question in natural language, in any script.
-        vector : ArrayLike of float32, shape (d,) or (1, d), optional
-            The embedding of the question.
-        k : int
-            Hits, at most 4,096.
-        where : Filter, optional
-            Applied before ranking: k hits come back if k chunks match.
-        mode : {"vector", "keyword", "hybrid"}, optional
-            Without it, what the arguments allow: text and vector, or text alone with an embedder, are hybrid; text
-            alone without one is keyword; a vector alone is vector.
-        space : str
-            Whose embeddings are compared.
-        exact : bool
-            Ask for the true top k; `Hits.exact` says what it was.
-
-        Returns
-        -------
-        Hits
-            By score, then by insertion.
-
-        Raises
-        ------
-        TypeError
-            When `mode` needs what is not there, or would not use what is.
-        InvalidVectorError, DimensionMismatchError
-            The vector cannot be compared.
-        FilterError
-            The filter is not well formed.
-
-        Examples
-        --------
-        >>> import ragstore
-        >>> with ragstore.open() as store:
-        ...     pets = store.create_collection("pets")
-        ...     _ = pets.add_texts(["Cats purr.", "Dogs bark."], [[1.0, 0.0], [0.0, 1.0]], ids=["cat", "dog"])
-        ...     pets.search("who barks?").ids, pets.search(vector=[0.9, 0.1], k=1).ids
-        (['dog'], ['cat'])
-        """
-        mode = self._mode(optional("text", text), vector, mode)
-        if text is not None and mode == "keyword":
-            return self._search(text, None, k, where, space, exact=exact)
-        if vector is None:
-            vector = self._query(text or "")
-        return self._search(text if mode == "hybrid" else None, as_query(vector), k, where, space, exact=exact)
-
-    def _mode(self, text: str | None, vector: ArrayLike | None, mode: Mode | None) -> Mode:
-        """The mode that is asked for, or else the one that the arguments allow; nothing given goes unused."""
-        if mode is None:
-            if text is None and vector is None:
-                raise TypeError("search takes text, vector or both")
-            if text is None:
-                return "vector"
-            return "keyword" if vector is None and self._embedder is None else "hybrid"
-        if mode == "keyword":
-            fits = text is not None and vector is None
-            needs = "text and no vector"
-        elif mode == "vector":
-            fits = (text is None) != (vector is None)
-            needs = "vector, or text with an embedder, not both"
-        elif mode == "hybrid":
-            fits = text is not None
-            needs = "text, and vector or an embedder"
-        else:
-            raise ValueError(f'mode is {mode!r}; it is one of "vector", "keyword", "hybrid"')
-        if not fits:
-            raise TypeError(f'mode="{mode}" takes {needs}')
-        return mode
-
-    def vector_search(
-        self,
-        vector: ArrayLike,
-        k: int = 10,
-        *,
-        where: Filter | None = None,
-        exact: bool = False,
-        space: str = "default",
-    ) -> Hits:
-        """Find the chunks whose embeddings are nearest to a vector, of shape (d,) or (1, d). See `search`."""
-        return self._search(None, as_query(vector), k, where, space, exact=exact)
-
-    def keyword_search(
-        self, text: str, k: int = 10, *, where: Filter | None = None, syntax: Syntax = "natural"
-    ) -> Hits:
-        """Find the chunks that hold words of a text, by BM25. See `search`.
-
-        Words are those of the collection's tokenizer: under ``"porter unicode61"`` "indexes" finds "indexing". Under
-        ``"trigram"`` they are found anywhere inside other words, from three characters on.
-
-        Parameters
-        ----------
-        text : str
-            Any text, in any script, but for ``syntax="fts5"``. Nothing in it is an operator.
-        k : int
-            Hits, at most 4,096.
-        where : Filter, optional
-            Applied before ranking.
-        syntax : {"natural", "all", "phrase", "prefix", "fts5"}
-            Any word may match; every word must; the words must stand together in this order; every word must, and the
-            last may go on, as for a search while it is typed; or an expression in SQLite's own syntax, of at most
-            4 KiB.
-            Of more than 64 words, the 64 that are in the fewest chunks are looked up.
-
-        Returns
-        -------
-        Hits
-            By score, then by insertion.
-
-        Raises
-        ------
-        ValueError
-            There is no such syntax.
-        QuerySyntaxError
-            Under ``"fts5"``, with what SQLite said.
-        LimitError
-            Under ``"fts5"``, when the expression is too long.
-        FilterError
-            The filter is not well formed.
-
-        Examples
-        --------
-        >>> import ragstore
-        >>> with ragstore.open() as store:
-        ...     pets = store.create_collection("pets")
-        ...     _ = pets.add_texts(["Cats purr at night.", "Dogs bark at night."], ids=["cat", "dog"])
-        ...     pets.keyword_search("cats at night").ids, pets.keyword_search("night cat", syntax="all").ids
-        (['cat', 'dog'], ['cat'])
-        """
-        return self._search(string("text", text), None, k, where, "default", syntax=string("syntax", syntax))
-
-    def hybrid_search(
-        self,
-        text: str,
-        vector: ArrayLike | None = None,
-        k: int = 10,
-        *,
-        where: Filter | None = None,
-        rrf_k: int = 60,
-        candidates: int | None = None,
-    ) -> Hits:
-        """Find chunks by words and by vector, fused by reciprocal rank. See `search`.
-
-        Parameters
-        ----------
-        text : str
-        vector : ArrayLike of float32, shape (d,) or (1, d), optional
-            Without it the text is embedded, if there is an embedder.
-        k : int
-        where : Filter, optional
-        rrf_k : int
-            A chunk scores the sum of ``1 / (rrf_k + rank)`` over both rankings.
-        candidates : int, optional
-            Hits of each ranking that are fused; at least k, and 100 when not given.
-        """
-        string("text", text)
-        query = as_query(self._query(text) if vector is None else vector)
-        depth = None if candidates is None else count("candidates", candidates, 1)
-        rrf_k = count("rrf_k", rrf_k)
-        if rrf_k >= 2**32:
-            raise ValueError(f"rrf_k is {rrf_k}; it must be less than 2**32")
-        return self._search(text, query, k, where, "default", rrf_k=rrf_k, candidates=depth)
-
-    def search_batch(
-        self,
-        vectors: ArrayLike,
-        k: int = 10,
-        *,
-        where: Filter | None = None,
-        exact: bool = False,
-        space: str = "default",
-    ) -> list[Hits]:
-        """Find the nearest chunks for each row of an array of shape (n, d). See `vector_search`."""
-        matrix = as_matrix(vectors, "vectors")
-        return [self._search(None, matrix[row : row + 1], k, where, space, exact=exact) for row in range(len(matrix))]
-
-    def _query(self, text: str) -> NDArray[np.float32]:
-        if self._embedder is None:
-            raise TypeError("there is no vector and no embedder to make one; give vector=, or the collection embedder=")
-        return embed(self._embedder, [text])
-
-    def _search(
-        self,
-        text: str | None,
-        vector: NDArray[np.float32] | None,
-        k: int,
-        where: Filter | None,
-        space: str,
-        *,
-        exact: bool = False,
-        rrf_k: int = 60,
-        candidates: int | None = None,
-        syntax: str = "natural",
-    ) -> Hits:
-        filter = None if where is None else mapping_or_none("where", where)
-        k = count("k", k)
-        return Hits(*self._raw.search(self.name, text, vector, space, k, filter, exact, rrf_k, candidates, syntax))
 
     # embedding spaces
 

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::{Never, add, document, filter, ids, kind, nothing, search, vectors};
+use super::{Never, add, answer, document, filter, ids, kind, nothing, search, vectors};
 use crate::error::ErrorKind;
 use crate::model::NewDocument;
-use crate::request::{DEFAULT_SPACE, Delete, Mode, Search, SetTokenizer, Syntax};
+use crate::request::{DEFAULT_SPACE, Delete, Fusion, Mode, Search, SetTokenizer, Syntax};
 use crate::store::{Store, Unwatched};
 
 pub(super) fn natural(text: &str) -> Mode {
@@ -38,17 +38,17 @@ pub(super) fn text_search(store: &dyn Store) {
         text: "fox".into(),
         vector: vec![1.0, 1.0],
         space: DEFAULT_SPACE.into(),
-        rrf_k: 60,
+        fusion: Fusion::default(),
         candidates: None,
     };
-    let request = Search { collection: "c".into(), mode: hybrid, k: 3, filter: None, exact: true };
-    let hits = store.search(&request).unwrap();
+    let request = Search::new("c", hybrid, 3);
+    let hits = answer(store, &request).unwrap();
     assert_eq!(hits.hits.len(), 3);
     for hit in &hits.hits {
         let leg = |leg: Option<crate::model::Leg>| leg.map_or(0.0, |leg| 1.0 / (60.0 + f64::from(leg.rank)));
         assert!((hit.score - leg(hit.vector) - leg(hit.keyword)).abs() < 1e-12);
     }
-    let marker = hits.marker.unwrap();
+    let marker = hits.markers.values().next().unwrap();
     assert_eq!(marker.marks("two foxes").unwrap().first(), Some(&(4..9)));
 }
 
@@ -86,8 +86,8 @@ pub(super) fn syntaxes(store: &dyn Store) {
             search(store, keyword(odd, syntax), 5, None);
         }
         let long: String = (0..3000).map(|i| format!("w{i} ")).chain(["brown fox".into()]).collect();
-        let request = Search { collection: "c".into(), mode: keyword(&long, syntax), k: 5, filter: None, exact: true };
-        let hits = store.search(&request).unwrap();
+        let request = Search::new("c", keyword(&long, syntax), 5);
+        let hits = answer(store, &request).unwrap();
         assert_eq!(hits.hits.len(), if syntax == Syntax::Natural { 3 } else { 0 });
         let plan = hits.keyword.unwrap();
         assert_eq!(plan.dropped > 0, syntax != Syntax::Natural, "{syntax:?}");
@@ -95,7 +95,7 @@ pub(super) fn syntaxes(store: &dyn Store) {
     }
     let refused = |text: &str| {
         let mode = keyword(text, Syntax::Fts5);
-        store.search(&Search { collection: "c".into(), mode, k: 5, filter: None, exact: true }).unwrap_err()
+        answer(store, &Search::new("c", mode, 5)).unwrap_err()
     };
     for wrong in
         ["\"open", "a AND", "(a", "uid : a", "fox\0", "*", "*id", "*reads", "NEAR(a b, x)", "a:b:c", "-", "'a'"]

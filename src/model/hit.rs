@@ -1,7 +1,10 @@
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
+
+use serde_json::{Map, Value};
 
 use super::Metadata;
 use crate::error::Result;
@@ -17,10 +20,14 @@ pub struct Leg {
 /// One answer of a search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hit {
+    /// The name of its collection.
+    pub collection: Arc<str>,
     pub id: String,
     pub text: Option<String>,
     /// Higher is better; comparable within one search only.
     pub score: f64,
+    /// Its place in the ranking, from 1, before anything moved it.
+    pub rank: u32,
     /// Of the vector, where the search had one and the hit has an embedding among its candidates.
     pub distance: Option<f64>,
     pub document_id: String,
@@ -59,8 +66,10 @@ pub struct Hits {
     pub took: Duration,
     /// `None` when the text index was not asked.
     pub keyword: Option<KeywordPlan>,
-    /// For highlights; `None` when the search had no text.
-    pub marker: Option<Arc<dyn Marker>>,
+    /// How the answers were found, where the search asked for it.
+    pub plan: Option<Map<String, Value>>,
+    /// For highlights, by the name of the collection; none when the search had no text.
+    pub markers: HashMap<Arc<str>, Arc<dyn Marker>>,
 }
 
 impl fmt::Debug for Hits {

@@ -12,6 +12,7 @@ mod matching;
 mod migrate;
 mod open;
 mod ops;
+mod pulse;
 mod readers;
 mod row_set;
 mod sql;
@@ -33,13 +34,14 @@ use self::fork::ForkToken;
 use self::guard::Guard;
 use self::migrate::Header;
 use self::open::Caches;
+use self::pulse::Pulse;
 use self::readers::{Readers, closed};
 use self::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
 use crate::model::{Chunk, CollectionInfo, Document, Hits, NewDocument};
-use crate::request::{GetDocument, ListDocuments, Neighbors, Open, Search, Write, Written};
-use crate::store::{Capabilities, Store, Vectors, Watch};
+use crate::request::{GetDocument, ListDocuments, Neighbors, Open, Search, SearchBatch, SearchStore, Write, Written};
+use crate::store::{Capabilities, Interrupt, Store, Vectors, Watch};
 
 /// A store in one SQLite file.
 pub struct SqliteStore {
@@ -81,7 +83,7 @@ impl SqliteStore {
                 timeout: request.timeout,
                 caches,
             };
-            let readers = Readers::new(folder.database(), request.timeout, request.readers, caches, Vec::new());
+            let readers = Readers::new(folder.database(), request.timeout, request.readers, caches, None)?;
             let writer = Writer::new(config, None, Some(conn))?;
             return Ok(Self::assemble(None, readers, Some(writer), token, None, Some(folder)));
         };
@@ -97,7 +99,7 @@ impl SqliteStore {
         };
         // SQLite has read the file, so its shared memory is there for the guard to lock.
         let guard = Guard::acquire(&file)?;
-        let readers = Readers::new(file.clone(), request.timeout, request.readers, caches, vec![reader]);
+        let readers = Readers::new(file.clone(), request.timeout, request.readers, caches, Some(reader))?;
         let config =
             writer::Config { path: file, synchronous: request.durability.into(), timeout: request.timeout, caches };
         let writer =
@@ -242,8 +244,19 @@ impl Store for SqliteStore {
         self.read(|conn| ops::unchanged::run(conn, collection, documents))
     }
 
-    fn search(&self, request: &Search) -> Result<Hits> {
-        self.read(|conn| ops::search::run(conn, request))
+    fn search(&self, request: &Search, interrupt: Arc<dyn Interrupt>) -> Result<Hits> {
+        self.check()?;
+        ops::search::run(&self.readers, request, &Pulse::new(request.timeout, interrupt))
+    }
+
+    fn search_batch(&self, request: &SearchBatch, interrupt: Arc<dyn Interrupt>) -> Result<Vec<Hits>> {
+        self.check()?;
+        ops::search_batch::run(&self.readers, request, &Pulse::new(None, interrupt))
+    }
+
+    fn search_store(&self, request: &SearchStore, interrupt: Arc<dyn Interrupt>) -> Result<Hits> {
+        self.check()?;
+        ops::search_store::run(&self.readers, request, &Pulse::new(request.timeout, interrupt))
     }
 }
 

@@ -24,6 +24,8 @@ pub mod get_embeddings;
 pub mod list_documents;
 pub mod neighbors;
 pub mod search;
+pub mod search_batch;
+pub mod search_store;
 pub mod unchanged;
 
 use super::txn::{Progress, Txn};

@@ -1,5 +1,7 @@
 //! Ranking by BM25.
 
+use std::time::Duration;
+
 use rusqlite::types::Value;
 use rusqlite::{Connection, ffi, params_from_iter};
 
@@ -9,30 +11,49 @@ use crate::filter::Filter;
 use crate::model::{KeywordPlan, Leg};
 use crate::request::Syntax;
 use crate::sqlite::filter_sql;
+use crate::sqlite::pulse::Pulse;
 use crate::sqlite::sql;
 use crate::sqlite::tables::collections::CollectionRow;
 use crate::sqlite::tables::fts::FtsTable;
 use crate::sqlite::tokenizer::TokenizerSpec;
 
 /// The k best, and what was asked for them.
-pub(super) struct Ranking {
+pub struct KeywordLeg {
     pub ranked: Vec<Ranked>,
     pub plan: KeywordPlan,
+    /// False where the timeout cut it.
+    pub complete: bool,
+    pub took: Duration,
 }
 
-pub(super) fn rank(
+impl Default for KeywordLeg {
+    /// A leg that the timeout cut.
+    fn default() -> Self {
+        let plan = KeywordPlan { expression: String::new(), dropped: 0 };
+        Self { ranked: Vec::new(), plan, complete: false, took: Duration::ZERO }
+    }
+}
+
+pub fn rank(
     conn: &Connection,
+    pulse: &Pulse,
     collection: &CollectionRow,
     text: &str,
     syntax: Syntax,
     k: usize,
     filter: Option<&Filter>,
-) -> Result<Ranking> {
+) -> Result<KeywordLeg> {
+    let began = pulse.elapsed();
     let table = FtsTable { collection_id: collection.id, generation: collection.fts_generation };
     let spec = TokenizerSpec::parse(&collection.tokenizer)?;
     let plan = expression::plan(conn, table, &spec, syntax, text)?;
     if plan.expression.is_empty() {
-        return Ok(Ranking { ranked: Vec::new(), plan });
+        return Ok(KeywordLeg {
+            ranked: Vec::new(),
+            plan,
+            complete: true,
+            took: pulse.elapsed().saturating_sub(began),
+        });
     }
     let name = table.name();
     let mut values = vec![Value::Text(plan.expression.clone()), Value::Integer(i64::try_from(k).unwrap_or(i64::MAX))];
@@ -61,9 +82,10 @@ pub(super) fn rank(
     let ranked = |(place, (chunk_id, rank)): (usize, (i64, f64))| {
         // FTS5 gives the better the smaller.
         let leg = Leg { rank: place as u32 + 1, score: -rank };
-        Ranked { chunk_id, score: leg.score, distance: None, vector: None, keyword: Some(leg) }
+        Ranked { chunk_id, rank: leg.rank, score: leg.score, distance: None, vector: None, keyword: Some(leg) }
     };
-    Ok(Ranking { ranked: rows.into_iter().enumerate().map(ranked).collect(), plan })
+    let ranked = rows.into_iter().enumerate().map(ranked).collect();
+    Ok(KeywordLeg { ranked, plan, complete: true, took: pulse.elapsed().saturating_sub(began) })
 }
 
 /// FTS5 reads its expression when the first row is asked for, and has no code of its own for one that is wrong.
