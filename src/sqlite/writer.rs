@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use rusqlite::hooks::Wal;
 
 use super::fork;
-use super::guard::Guard;
+use super::guard::{CheckpointLock, Guard};
 use super::lock;
 use super::open::{self, Caches, Synchronous};
 use super::ops::{self, Step};
@@ -30,7 +30,7 @@ use crate::store::Watch;
 const TICK: Duration = Duration::from_millis(50);
 /// How long the writer waits for as many writes as shared the last commit. Less than one sync of a fast disk.
 const GATHER: Duration = Duration::from_micros(100);
-/// How long the writer waits for its turn to move the log into the file.
+/// How long closing waits for its turn to truncate the log.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Pages of the log from which on the writer moves them into the file, after the callers have their answers.
 const LOG_PAGES: usize = 1000;
@@ -196,6 +196,8 @@ impl Writer {
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     let (done, total) = (progress.done.load(Ordering::Relaxed), progress.total.load(Ordering::Relaxed));
+                    // The last of it is done when all of it is committed.
+                    let done = done.min(total.saturating_sub(1));
                     if !progress.cancelled.load(Ordering::Relaxed) && !watch.keep_going(done, total) {
                         progress.cancelled.store(true, Ordering::Relaxed);
                     }
@@ -269,14 +271,14 @@ impl Worker {
                     self.expected = group.len();
                     self.commit(group);
                     if self.log.load(Ordering::Relaxed) >= LOG_PAGES {
-                        self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)");
+                        self.move_log();
                     }
                 }
                 Command::Close => break,
             }
         }
         if self.guard.is_some() {
-            self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
+            self.truncate_log();
         }
         // Dropped before the guard, whose files may close only after SQLite's.
         {
@@ -394,16 +396,33 @@ impl Worker {
         Ok(Some(outcomes))
     }
 
-    /// Moves the log into the file as far as readers let it.
-    fn checkpoint(&self, statement: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        let turn = self.guard.as_deref().map(|guard| guard.lock_writer(deadline, &|| false)).transpose();
-        // Another process writes for long: it moves the log, or the next commit does.
-        let Ok(_turn) = turn else { return };
+    /// Moves the log into the file as far as readers let it, beside the writers of other processes.
+    fn move_log(&self) {
+        let Some(_moving) = self.lock_checkpoint() else { return };
         let _activity = fork::enter();
         // Not moving it loses nothing: the next commit, closing or opening comes to it.
-        let _ = self.conn.query_row(statement, [], |_| Ok(()));
+        let _ = self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         self.log.store(0, Ordering::Relaxed);
+    }
+
+    /// Moves the whole log and truncates it, so that the file alone is the store.
+    fn truncate_log(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let turn = self.guard.as_deref().map(|guard| guard.lock_writer(deadline, &|| false)).transpose();
+        // Others write: the last of them moves the log.
+        let Ok(_turn) = turn else { return };
+        let Some(_moving) = self.lock_checkpoint() else { return };
+        let _activity = fork::enter();
+        // As above.
+        let _ = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    }
+
+    /// `None` while another process moves the log. Without a guard there is no other.
+    fn lock_checkpoint(&self) -> Option<Option<CheckpointLock<'_>>> {
+        match &self.guard {
+            Some(guard) => guard.lock_checkpoint().ok().flatten().map(Some),
+            None => Some(None),
+        }
     }
 }
 
