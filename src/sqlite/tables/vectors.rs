@@ -19,8 +19,12 @@ use crate::sqlite::top_k::{Neighbor, TopK};
 /// Vectors of one block.
 const BLOCK: usize = 128;
 
-/// A filtered search reads vectors one by one while they are fewer than one in this many; beyond, it reads whole blocks.
-const SPARSE: u64 = 16;
+/// A filtered search looks vectors up by rowid while they are fewer than one in this many; beyond, it goes through the
+/// blocks and what each has of them. By measurement: below, reading every block's rowids costs more than the lookups.
+const SPARSE: u64 = 512;
+/// Vectors wanted of a block up to which they are read one by one, not the block. By measurement: 50,000 vectors of 384
+/// components, random sets of 50 to 50,000; 8 and 32 are slower in between.
+const FEW: usize = 16;
 
 /// The living vec0 table of a space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,7 +204,7 @@ fn walk(
     let mut reader = Reader::new(conn, table);
     let mut vector = vec![0.0; table.dimension];
     for (place, chunk_id) in allowed.iter().enumerate() {
-        if place % BLOCK == 0 && !keep_going() {
+        if place.is_multiple_of(BLOCK) && !keep_going() {
             return Ok(false);
         }
         if reader.read(chunk_id, &mut vector)? {
@@ -247,10 +251,19 @@ fn scan(
                 }
             }
         }
-        if valid.iter().any(|&bits| bits != 0) {
+        let wanted = valid.iter().map(|bits| bits.count_ones() as usize).sum::<usize>();
+        if wanted > FEW {
             reader.vectors(Location { block, place: 0 }, &mut vectors)?;
             for (query, best) in &mut *queries {
                 query.distances(&vectors, &valid, &mut |place, distance| best.offer(distance, chunk_id(place)));
+            }
+        } else if wanted > 0 {
+            for place in (0..BLOCK).filter(|place| valid[place / 8] & (1 << (place % 8)) != 0) {
+                let vector = &mut vectors[..table.dimension];
+                reader.vectors(Location { block, place }, vector)?;
+                for (query, best) in &mut *queries {
+                    best.offer(query.distance(vector), chunk_id(place));
+                }
             }
         }
     }
@@ -348,6 +361,7 @@ mod tests {
             nearest(&conn, table, &[1.0, 0.0, 0.0, 1.0], k, allowed).iter().map(|n| n.chunk_id).collect()
         };
         assert_eq!(ids(None, 4), [1, 3, 5, 7]);
+        assert_eq!(ids(Some(&RowSet::from_sorted(&[99])), 5), [99]);
         assert_eq!(ids(Some(&RowSet::from_sorted(&[2, 4, 99])), 5), [99, 2, 4]);
         let even: Vec<i64> = (1..=300).map(|i| i * 2).collect();
         assert_eq!(ids(Some(&RowSet::from_sorted(&even)), 3), [2, 4, 6]);
