@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::model::{AddResult, Chunk, CollectionInfo, Document, Hits, NewDocument, SpaceInfo};
 use crate::request::{
-    Add, AddChunks, Clear, CreateCollection, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace,
-    GetDocument, ListDocuments, Neighbors, Search, SearchBatch, SearchStore, SetEmbeddings, SetTokenizer,
-    UpdateMetadata, Write, Written,
+    Add, AddChunks, Clear, CreateCollection, CreateIndex, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings,
+    DeleteSpace, DropIndex, GetDocument, ListDocuments, Neighbors, Search, SearchBatch, SearchStore, SetEmbeddings,
+    SetTokenizer, UpdateMetadata, Write, Written,
 };
 
 /// What a backend can do beyond the contract that all share.
@@ -140,6 +140,16 @@ pub trait Store: Send + Sync {
     }
     fn set_embeddings(&self, request: SetEmbeddings) -> Result<()> {
         self.write_one(Write::SetEmbeddings(request), &mut Unwatched).map(drop)
+    }
+    /// Whether the index is new.
+    fn create_index(&self, request: CreateIndex, watch: &mut dyn Watch) -> Result<bool> {
+        match self.write_one(Write::CreateIndex(request), watch)? {
+            Written::Made(new) => Ok(new),
+            other => Err(mismatch(&other)),
+        }
+    }
+    fn drop_index(&self, request: DropIndex) -> Result<()> {
+        self.write_one(Write::DropIndex(request), &mut Unwatched).map(drop)
     }
     fn set_tokenizer(&self, request: SetTokenizer, watch: &mut dyn Watch) -> Result<()> {
         self.write_one(Write::SetTokenizer(request), watch).map(drop)

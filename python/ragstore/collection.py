@@ -546,6 +546,39 @@ class Collection(Searching):
             return False
         return row is not None
 
+    # indexes of metadata
+
+    def create_index(self, field: str, *, progress: Progress = False) -> None:
+        """Index a metadata field that filters use often, as one transaction. One that has an index keeps it.
+
+        Filters by equality, order, membership and existence then ask the index; `$like`, `$ilike` and `$contains` still
+        read the metadata. Every write keeps the index true, at the price of a row per chunk and value.
+
+        Parameters
+        ----------
+        field : str
+            A key, or several with dots between them: "author.name". Columns need no index.
+        progress : bool or callable
+            True shows a bar; a callable gets (done, total) chunks on this thread, and what it raises cancels.
+
+        Raises
+        ------
+        ValueError
+            No filter could ask for that field.
+        """
+        with reporting(progress, "index") as report:
+            self._raw.write([Write.create_index(self.name, string("field", field))], report)
+
+    def drop_index(self, field: str) -> None:
+        """Drop the index of a metadata field; filters go on to read the metadata.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such index.
+        """
+        self._raw.write([Write.drop_index(self.name, string("field", field))])
+
     # embedding spaces
 
     def create_space(

@@ -1,14 +1,35 @@
 use crate::model::Timestamp;
 
-/// A condition on a chunk.
+/// A condition on a chunk. It is true or false, never unknown.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Filter {
     /// All of them; with none, every chunk.
     And(Vec<Filter>),
-    /// The field has this value.
-    Compare(Field, Comparison, Literal),
-    /// The field has one of these values.
-    In(Field, Vec<Literal>),
+    /// One of them at least.
+    Or(Vec<Filter>),
+    Not(Box<Filter>),
+    /// A test of a field's value.
+    Test(Field, Test),
+}
+
+/// What is asked of a value. Of an array it is asked of each element, and one that passes is enough. A field that is not
+/// there passes nothing but `Exists(false)`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Test {
+    Compare(Comparison, Literal),
+    /// From the one to the other, both included.
+    Between(Literal, Literal),
+    /// One of these.
+    In(Vec<Literal>),
+    /// `%` stands for any characters, `_` for one, and a backslash takes the meaning from what follows it.
+    Like {
+        pattern: String,
+        /// Without regard to case, in any script.
+        fold: bool,
+    },
+    /// An element of an array, or a part of a string.
+    Contains(Literal),
+    Exists(bool),
 }
 
 /// What a condition looks at.
@@ -58,7 +79,8 @@ pub enum Comparison {
     Lte,
 }
 
-/// A value with its type. A boolean is not a number.
+/// A value with its type. A boolean is not a number, and values of different types are neither equal nor in order. A
+/// string that is an ISO 8601 date is one where it is asked for order, and a string where it is asked for equality.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Literal {
     Null,
@@ -68,4 +90,21 @@ pub enum Literal {
     Text(String),
     /// Only for the columns that hold times.
     Time(Timestamp),
+}
+
+impl Literal {
+    /// The type that it is compared as: integers and floats are one.
+    pub(super) fn unified(&self) -> Self {
+        match self {
+            Self::Int(value) => Self::Float(*value as f64),
+            other => other.clone(),
+        }
+    }
+}
+
+impl Column {
+    /// Whether it holds strings.
+    pub fn holds_text(self) -> bool {
+        matches!(self, Self::Id | Self::DocumentId | Self::Uri | Self::ContentType)
+    }
 }

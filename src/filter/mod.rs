@@ -2,5 +2,9 @@
 
 mod ast;
 mod parse;
+mod time;
+mod values;
 
-pub use ast::{Column, Comparison, Field, Filter, Literal};
+pub use ast::{Column, Comparison, Field, Filter, Literal, Test};
+pub use time::{format_time, parse_time};
+pub use values::{Scalar, Values, passes};

@@ -96,6 +96,7 @@ pub(super) fn written<'py>(py: Python<'py>, written: Written) -> PyResult<Bound<
         }
         Written::Ids(ids) => ids.into_pyobject(py)?.into_any(),
         Written::Collection(info) => collection(py, &info)?.into_any(),
+        Written::Made(new) => new.into_pyobject(py)?.to_owned().into_any(),
         Written::Count(count) => count.into_pyobject(py)?.into_any(),
         Written::Done => py.None().into_bound(py),
     })

@@ -203,6 +203,16 @@ impl Write {
     }
 
     #[staticmethod]
+    fn create_index(collection: String, field: String) -> Self {
+        Self::new(request::Write::CreateIndex(request::CreateIndex { collection, field }))
+    }
+
+    #[staticmethod]
+    fn drop_index(collection: String, field: String) -> Self {
+        Self::new(request::Write::DropIndex(request::DropIndex { collection, field }))
+    }
+
+    #[staticmethod]
     fn set_tokenizer(collection: String, tokenizer: String) -> Self {
         Self::new(request::Write::SetTokenizer(request::SetTokenizer { collection, tokenizer }))
     }

@@ -4,11 +4,13 @@ mod add;
 mod add_chunks;
 mod clear;
 mod create_collection;
+mod create_index;
 mod create_space;
 mod delete;
 mod delete_collection;
 mod delete_embeddings;
 mod delete_space;
+mod drop_index;
 mod get_document;
 mod list_documents;
 mod neighbors;
@@ -25,11 +27,13 @@ pub use add::Add;
 pub use add_chunks::AddChunks;
 pub use clear::Clear;
 pub use create_collection::CreateCollection;
+pub use create_index::CreateIndex;
 pub use create_space::CreateSpace;
 pub use delete::Delete;
 pub use delete_collection::DeleteCollection;
 pub use delete_embeddings::DeleteEmbeddings;
 pub use delete_space::DeleteSpace;
+pub use drop_index::DropIndex;
 pub use get_document::{DocumentKey, GetDocument};
 pub use list_documents::ListDocuments;
 pub use neighbors::Neighbors;
@@ -54,11 +58,13 @@ pub enum Write {
     AddChunks(AddChunks),
     Clear(Clear),
     CreateCollection(CreateCollection),
+    CreateIndex(CreateIndex),
     CreateSpace(CreateSpace),
     Delete(Delete),
     DeleteCollection(DeleteCollection),
     DeleteEmbeddings(DeleteEmbeddings),
     DeleteSpace(DeleteSpace),
+    DropIndex(DropIndex),
     SetEmbeddings(SetEmbeddings),
     SetTokenizer(SetTokenizer),
     UpdateMetadata(UpdateMetadata),
@@ -75,6 +81,8 @@ pub enum Written {
     Collection(CollectionInfo),
     /// Of `Delete`, `DeleteEmbeddings` and `UpdateMetadata`: how many it found.
     Count(u64),
+    /// Of `CreateIndex`: whether it is new.
+    Made(bool),
     /// Of the others.
     Done,
 }

@@ -8,6 +8,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::ffi;
+use super::filter_sql;
 use super::lock;
 use super::migrate::{self, Header};
 use crate::error::{Error, ErrorKind, Result};
@@ -211,6 +212,7 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
         other => Err(other),
     })?;
     ffi::register_vec0(&conn)?;
+    filter_sql::register(&conn)?;
     Ok(conn)
 }
 

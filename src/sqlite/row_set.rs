@@ -20,6 +20,20 @@ impl RowSet {
         Self { first, words, len: rows.len() as u64 }
     }
 
+    /// Those that are in both.
+    pub fn intersection(&self, other: &Self) -> Self {
+        let rows: Vec<i64> = self.iter().filter(|&row| other.contains(row)).collect();
+        Self::from_sorted(&rows)
+    }
+
+    /// Those that are in either.
+    pub fn union(&self, other: &Self) -> Self {
+        let mut rows: Vec<i64> = self.iter().chain(other.iter()).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        Self::from_sorted(&rows)
+    }
+
     /// How many.
     pub fn len(&self) -> u64 {
         self.len
@@ -60,6 +74,9 @@ mod tests {
         assert_eq!(set.len(), 5);
         let inside: Vec<i64> = (-5..2000).filter(|&row| set.contains(row)).collect();
         assert_eq!(inside, rows);
+        let other = RowSet::from_sorted(&[1, 66, 1000, 2000]);
+        assert_eq!(set.intersection(&other).iter().collect::<Vec<_>>(), [66, 1000]);
+        assert_eq!(set.union(&other).iter().collect::<Vec<_>>(), [1, 3, 4, 66, 67, 1000, 2000]);
         assert!(!RowSet::default().contains(0) && RowSet::from_sorted(&[]).iter().next().is_none());
     }
 }

@@ -66,7 +66,9 @@ impl Job {
             Write::CreateCollection(_) | Write::CreateSpace(_) => true,
             Write::Clear(_)
             | Write::Delete(_)
+            | Write::CreateIndex(_)
             | Write::DeleteCollection(_)
+            | Write::DropIndex(_)
             | Write::DeleteSpace(_)
             | Write::SetTokenizer(_)
             | Write::UpdateMetadata(_) => false,

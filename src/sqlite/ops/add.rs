@@ -119,7 +119,8 @@ impl Adder<'_, '_> {
         row: usize,
     ) -> Result<()> {
         let incoming = incoming.map(|incoming| (incoming, row));
-        let ids = shared::insert_chunks(self.txn, self.stamp, self.target, id, 0, &new.chunks, incoming)?;
+        let ids =
+            shared::insert_chunks(self.txn, self.stamp, self.target, (id, new.metadata), 0, &new.chunks, incoming)?;
         self.result.chunk_ids.extend(ids);
         shared::document_changed(self.txn, self.stamp, self.target, id, &uid, Op::Put)?;
         self.result.document_ids.push(uid);

@@ -21,9 +21,10 @@ pub fn run(txn: &mut Txn<'_>, request: &AddChunks, progress: &Progress) -> Resul
         return Ok(Vec::new());
     }
     let stamp = txn.stamp();
+    let metadata = documents::metadata(txn.conn, document.id)?;
     let index = chunks::next_index(txn.conn, document.id)?;
     let incoming = incoming.as_mut().map(|incoming| (incoming, 0));
-    let ids = shared::insert_chunks(txn, stamp, &target, document.id, index, &new, incoming)?;
+    let ids = shared::insert_chunks(txn, stamp, &target, (document.id, &metadata), index, &new, incoming)?;
     shared::document_touched(txn, stamp, &target, document.id)?;
     Ok(ids)
 }

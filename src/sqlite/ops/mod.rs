@@ -4,11 +4,13 @@ mod add;
 mod add_chunks;
 mod clear;
 mod create_collection;
+mod create_index;
 mod create_space;
 mod delete;
 mod delete_collection;
 mod delete_embeddings;
 mod delete_space;
+mod drop_index;
 mod set_embeddings;
 mod set_tokenizer;
 mod shared;
@@ -73,6 +75,7 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
                 Written::Done
             }
             Write::CreateCollection(request) => Written::Collection(create_collection::run(txn, request)?),
+            Write::CreateIndex(request) => Written::Made(create_index::run(txn, request, progress)?),
             Write::CreateSpace(request) => {
                 create_space::run(txn, request)?;
                 Written::Done
@@ -85,6 +88,10 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
             Write::DeleteEmbeddings(request) => Written::Count(delete_embeddings::run(txn, request, progress)?),
             Write::DeleteSpace(request) => {
                 delete_space::run(txn, request)?;
+                Written::Done
+            }
+            Write::DropIndex(request) => {
+                drop_index::run(txn, request)?;
                 Written::Done
             }
             Write::SetEmbeddings(request) => {

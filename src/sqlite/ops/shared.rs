@@ -6,14 +6,15 @@ use rusqlite::{Connection, params_from_iter};
 use super::staging::Staging;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
-use crate::model::{ContentHash, Embeddings, HashedChunk, check_id, new_id};
+use crate::model::{ContentHash, Embeddings, HashedChunk, Metadata, check_id, new_id};
 use crate::request::PreparedChunk;
-use crate::sqlite::filter_sql;
+use crate::sqlite::filter_sql::{self, Indexes};
 use crate::sqlite::sql;
 use crate::sqlite::tables::changes::{self, Change, Entity, Op, Stamp};
 use crate::sqlite::tables::chunks::{self, ChunkRow, Place};
 use crate::sqlite::tables::collections::{self, CollectionRow};
 use crate::sqlite::tables::documents;
+use crate::sqlite::tables::field_values;
 use crate::sqlite::tables::fts::{self, FtsTable};
 use crate::sqlite::tables::spaces::{self, SpaceRow};
 use crate::sqlite::tables::vectors::{self, Reader, VectorTable};
@@ -23,6 +24,8 @@ use crate::sqlite::txn::Txn;
 pub struct Target {
     pub collection: CollectionRow,
     pub spaces: Vec<SpaceRow>,
+    /// The metadata fields that have an index.
+    pub fields: Indexes,
 }
 
 impl Target {
@@ -30,7 +33,8 @@ impl Target {
     pub fn find(conn: &Connection, name: &str) -> Result<Self> {
         let collection = collections::require(conn, name)?;
         let spaces = spaces::list(conn, collection.id)?;
-        Ok(Self { collection, spaces })
+        let fields = filter_sql::indexes(conn, collection.id)?;
+        Ok(Self { collection, spaces, fields })
     }
 
     /// The collection's rowid.
@@ -91,7 +95,7 @@ pub fn insert_chunks(
     txn: &Txn<'_>,
     stamp: Stamp,
     target: &Target,
-    document_id: i64,
+    (document_id, metadata): (i64, &Metadata),
     index: u64,
     new: &[PreparedChunk<'_>],
     mut incoming: Option<(&mut Incoming<'_>, usize)>,
@@ -114,6 +118,7 @@ pub fn insert_chunks(
         let place = Place { document_id, collection_id: target.id(), uid: &uid, index: index + offset as u64 };
         let row = chunks::insert(conn, stamp, place, chunk)?;
         fts::insert(conn, target.fts(), row, chunk.text)?;
+        field_values::insert(conn, &target.fields, row, chunk.metadata.as_json(), metadata.as_json())?;
         if let Some((incoming, first)) = &mut incoming {
             vectors::insert(conn, incoming.table, row, incoming.staging.row(*first + offset)?)?;
         }
@@ -126,6 +131,9 @@ pub fn insert_chunks(
 pub fn delete_chunk(txn: &Txn<'_>, stamp: Stamp, target: &Target, chunk: &ChunkRow) -> Result<()> {
     let conn = txn.conn;
     fts::delete(conn, target.fts(), chunk.id)?;
+    if !target.fields.is_empty() {
+        field_values::delete(conn, chunk.id)?;
+    }
     for table in target.vector_tables() {
         vectors::delete(conn, table, chunk.id)?;
     }
@@ -177,6 +185,9 @@ pub fn renumber_chunk(
     }
     fts::delete(conn, target.fts(), chunk.id)?;
     let row = chunks::renumber(conn, stamp, chunk.id)?;
+    if !target.fields.is_empty() {
+        field_values::renumber(conn, chunk.id, row)?;
+    }
     fts::insert(conn, target.fts(), row, chunks::content(conn, row)?.as_deref())?;
     for (table, vector) in kept {
         vectors::insert(conn, table, row, &vector)?;
@@ -263,7 +274,7 @@ pub fn no_such(what: &str, missing: &[&String]) -> Error {
 
 /// Whether a chunk of a document matches; a document without chunks is judged by its own metadata.
 pub fn document_matches(conn: &Connection, id: i64, filter: &Filter) -> Result<bool> {
-    let condition = filter_sql::condition(filter, 2);
+    let condition = filter_sql::condition(filter, &Indexes::new(), 2);
     let text = format!(
         "SELECT EXISTS (SELECT 1 FROM documents d LEFT JOIN chunks c ON c.document_id = d.id WHERE d.id = ?1 AND {})",
         condition.sql

@@ -6,7 +6,7 @@ use crate::model::{Metadata, check_id};
 use crate::request::{MetadataMode, UpdateMetadata};
 use crate::sqlite::matching;
 use crate::sqlite::sql;
-use crate::sqlite::tables::{chunks, documents};
+use crate::sqlite::tables::{chunks, documents, field_values};
 use crate::sqlite::txn::{Progress, Txn};
 
 pub fn run(txn: &mut Txn<'_>, request: &UpdateMetadata, progress: &Progress) -> Result<u64> {
@@ -62,6 +62,9 @@ pub fn run(txn: &mut Txn<'_>, request: &UpdateMetadata, progress: &Progress) -> 
         }
     }
     for id in touched {
+        if !target.fields.is_empty() {
+            field_values::refresh(conn, &target.fields, id)?;
+        }
         shared::document_touched(txn, stamp, &target, id)?;
     }
     Ok((rows.len() + named.len()) as u64)

@@ -63,7 +63,8 @@ pub fn rank(
             format!("SELECT rowid, rank FROM {name} WHERE {name} MATCH ?1 ORDER BY rank, rowid LIMIT ?2")
         }
         Some(filter) => {
-            let condition = filter_sql::condition(filter, values.len() + 1);
+            let indexes = filter_sql::indexes(conn, collection.id)?;
+            let condition = filter_sql::condition(filter, &indexes, values.len() + 1);
             values.extend(condition.values);
             // CROSS JOIN keeps the text index outermost, so that the filter is asked of matching chunks alone.
             format!(
