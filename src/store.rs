@@ -4,10 +4,11 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::model::{AddResult, Chunk, CollectionInfo, Document, Hits, NewDocument, SpaceInfo};
+use crate::model::{AddResult, Chunk, CollectionInfo, Document, Hits, NewDocument, OnConflict, SpaceInfo};
 use crate::request::{
-    Add, AddChunks, Clear, CreateCollection, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace,
-    GetDocument, ListDocuments, Neighbors, Search, SetEmbeddings, UpdateMetadata, Write, Written,
+    Add, AddChunks, CacheEmbeddings, CachedEmbeddings, Clear, ClearEmbeddingCache, CreateCollection, CreateSpace,
+    Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, GetDocument, ListDocuments, Neighbors, Search,
+    SetEmbeddings, SetModel, UpdateMetadata, Write, Written,
 };
 
 /// What a backend can do beyond the contract that all share.
@@ -41,6 +42,18 @@ impl Watch for Unwatched {
 pub struct Vectors {
     pub values: Vec<f32>,
     pub dimension: usize,
+}
+
+/// What is known of the embeddings of texts before an embedder is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cached {
+    /// Of the embedder, where it is known.
+    pub model: Option<String>,
+    pub space: SpaceInfo,
+    /// Which of the texts are there, in order.
+    pub found: Vec<usize>,
+    /// One row for each that was found.
+    pub vectors: Vectors,
 }
 
 /// A store of collections. All methods may be called from any thread at any time.
@@ -83,6 +96,10 @@ pub trait Store: Send + Sync {
     fn count_documents(&self, collection: &str, filter: Option<&Filter>) -> Result<u64>;
     /// For each document, whether it is stored, by id or else by uri, with the same content.
     fn unchanged(&self, collection: &str, documents: &[NewDocument]) -> Result<Vec<bool>>;
+    /// The same, or, under `Skip`, whether there is a document of its id or uri: an add leaves what is stored as it is.
+    fn kept(&self, collection: &str, documents: &[NewDocument], on_conflict: OnConflict) -> Result<Vec<bool>>;
+    /// `CollectionExists` where the embedder's model is not that of the space.
+    fn cached_embeddings(&self, request: &CachedEmbeddings) -> Result<Cached>;
     fn search(&self, request: &Search) -> Result<Hits>;
 
     /// The spaces of a collection, `default` first.
@@ -118,6 +135,16 @@ pub trait Store: Send + Sync {
     }
     fn set_embeddings(&self, request: SetEmbeddings) -> Result<()> {
         self.write_one(Write::SetEmbeddings(request), &mut Unwatched).map(drop)
+    }
+    fn set_model(&self, request: SetModel) -> Result<()> {
+        self.write_one(Write::SetModel(request), &mut Unwatched).map(drop)
+    }
+    fn cache_embeddings(&self, request: CacheEmbeddings) -> Result<()> {
+        self.write_one(Write::CacheEmbeddings(request), &mut Unwatched).map(drop)
+    }
+    /// How many vectors there were.
+    fn clear_embedding_cache(&self, request: ClearEmbeddingCache) -> Result<u64> {
+        self.write_count(Write::ClearEmbeddingCache(request))
     }
     fn clear(&self, request: Clear) -> Result<()> {
         self.write_one(Write::Clear(request), &mut Unwatched).map(drop)

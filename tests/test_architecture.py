@@ -15,7 +15,11 @@ LAYERS = [
     {"python"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
-INSIDE_SQLITE = [{"sql", "filter_sql", "matching", "row_set", "top_k", "distance", "tokenizer", "ffi", "lock"}, {"tables"}, {"ops"}]
+INSIDE_SQLITE = [
+    {"sql", "filter_sql", "matching", "row_set", "top_k", "distance", "tokenizer", "ffi", "lock"},
+    {"tables"},
+    {"ops"},
+]
 UNSAFE = {
     "sqlite/ffi.rs",
     "sqlite/guard.rs",

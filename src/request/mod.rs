@@ -2,7 +2,10 @@
 
 mod add;
 mod add_chunks;
+mod cache_embeddings;
+mod cached_embeddings;
 mod clear;
+mod clear_embedding_cache;
 mod create_collection;
 mod create_space;
 mod delete;
@@ -16,11 +19,15 @@ mod open;
 mod prepare;
 mod search;
 mod set_embeddings;
+mod set_model;
 mod update_metadata;
 
 pub use add::Add;
 pub use add_chunks::AddChunks;
+pub use cache_embeddings::CacheEmbeddings;
+pub use cached_embeddings::CachedEmbeddings;
 pub use clear::Clear;
+pub use clear_embedding_cache::ClearEmbeddingCache;
 pub use create_collection::CreateCollection;
 pub use create_space::CreateSpace;
 pub use delete::Delete;
@@ -34,6 +41,7 @@ pub use open::{Derived, Durability, Open};
 pub use prepare::{PreparedChunk, PreparedDocument, prepare_chunks, prepare_document};
 pub use search::{Mode, Search};
 pub use set_embeddings::SetEmbeddings;
+pub use set_model::SetModel;
 pub use update_metadata::{MetadataMode, UpdateMetadata};
 
 use crate::model::{AddResult, CollectionInfo};
@@ -46,7 +54,9 @@ pub const DEFAULT_SPACE: &str = "default";
 pub enum Write {
     Add(Add),
     AddChunks(AddChunks),
+    CacheEmbeddings(CacheEmbeddings),
     Clear(Clear),
+    ClearEmbeddingCache(ClearEmbeddingCache),
     CreateCollection(CreateCollection),
     CreateSpace(CreateSpace),
     Delete(Delete),
@@ -54,6 +64,7 @@ pub enum Write {
     DeleteEmbeddings(DeleteEmbeddings),
     DeleteSpace(DeleteSpace),
     SetEmbeddings(SetEmbeddings),
+    SetModel(SetModel),
     UpdateMetadata(UpdateMetadata),
 }
 
@@ -66,7 +77,7 @@ pub enum Written {
     Ids(Vec<String>),
     /// Of `CreateCollection`.
     Collection(CollectionInfo),
-    /// Of `Delete`, `DeleteEmbeddings` and `UpdateMetadata`: how many it found.
+    /// Of `ClearEmbeddingCache`, `Delete`, `DeleteEmbeddings` and `UpdateMetadata`: how many it found.
     Count(u64),
     /// Of the others.
     Done,

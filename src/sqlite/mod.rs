@@ -36,9 +36,9 @@ use self::readers::{Readers, closed};
 use self::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
-use crate::model::{Chunk, CollectionInfo, Document, Hits, NewDocument};
-use crate::request::{GetDocument, ListDocuments, Neighbors, Open, Search, Write, Written};
-use crate::store::{Capabilities, Store, Vectors, Watch};
+use crate::model::{Chunk, CollectionInfo, Document, Hits, NewDocument, OnConflict};
+use crate::request::{CachedEmbeddings, GetDocument, ListDocuments, Neighbors, Open, Search, Write, Written};
+use crate::store::{Cached, Capabilities, Store, Vectors, Watch};
 
 /// A store in one SQLite file.
 pub struct SqliteStore {
@@ -240,6 +240,14 @@ impl Store for SqliteStore {
 
     fn unchanged(&self, collection: &str, documents: &[NewDocument]) -> Result<Vec<bool>> {
         self.read(|conn| ops::unchanged::run(conn, collection, documents))
+    }
+
+    fn kept(&self, collection: &str, documents: &[NewDocument], on_conflict: OnConflict) -> Result<Vec<bool>> {
+        self.read(|conn| ops::unchanged::kept(conn, collection, documents, on_conflict))
+    }
+
+    fn cached_embeddings(&self, request: &CachedEmbeddings) -> Result<Cached> {
+        self.read(|conn| ops::cached_embeddings::run(conn, request))
     }
 
     fn search(&self, request: &Search) -> Result<Hits> {

@@ -2,7 +2,9 @@
 
 mod add;
 mod add_chunks;
+mod cache_embeddings;
 mod clear;
+mod clear_embedding_cache;
 mod create_collection;
 mod create_space;
 mod delete;
@@ -10,10 +12,12 @@ mod delete_collection;
 mod delete_embeddings;
 mod delete_space;
 mod set_embeddings;
+mod set_model;
 mod shared;
 mod staging;
 mod update_metadata;
 
+pub mod cached_embeddings;
 pub mod count;
 pub mod get;
 pub mod get_chunks;
@@ -65,10 +69,15 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
             Write::Add(_) | Write::AddChunks(_) => {
                 return Err(crate::error::Error::internal("an add was not prepared"));
             }
+            Write::CacheEmbeddings(request) => {
+                cache_embeddings::run(txn, request, progress)?;
+                Written::Done
+            }
             Write::Clear(request) => {
                 clear::run(txn, request)?;
                 Written::Done
             }
+            Write::ClearEmbeddingCache(request) => Written::Count(clear_embedding_cache::run(txn, request, progress)?),
             Write::CreateCollection(request) => Written::Collection(create_collection::run(txn, request)?),
             Write::CreateSpace(request) => {
                 create_space::run(txn, request)?;
@@ -86,6 +95,10 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
             }
             Write::SetEmbeddings(request) => {
                 set_embeddings::run(txn, request, progress)?;
+                Written::Done
+            }
+            Write::SetModel(request) => {
+                set_model::run(txn, request)?;
                 Written::Done
             }
             Write::UpdateMetadata(request) => Written::Count(update_metadata::run(txn, request, progress)?),

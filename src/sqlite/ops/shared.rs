@@ -114,8 +114,10 @@ pub fn insert_chunks(
         let place = Place { document_id, collection_id: target.id(), uid: &uid, index: index + offset as u64 };
         let row = chunks::insert(conn, stamp, place, chunk)?;
         fts::insert(conn, target.fts(), row, chunk.text)?;
-        if let Some((incoming, first)) = &mut incoming {
-            vectors::insert(conn, incoming.table, row, incoming.staging.row(*first + offset)?)?;
+        if let Some((incoming, first)) = &mut incoming
+            && let Some(vector) = incoming.staging.row(*first + offset)?
+        {
+            vectors::insert(conn, incoming.table, row, vector)?;
         }
         uids.push(uid);
     }
