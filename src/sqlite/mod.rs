@@ -301,6 +301,9 @@ mod tests {
         let clock = tables::meta::clock(conn).unwrap().to_bytes();
         let late = "SELECT count(*) FROM changes WHERE hlc > ?1";
         assert_eq!(conn.query_row(late, [clock], |row| row.get::<_, i64>(0)).unwrap(), 0);
+        let text = "SELECT (SELECT value FROM meta WHERE key = 'embedding_cache_bytes'), (SELECT total(length(embedding)) FROM embedding_cache)";
+        let (counted, there): (f64, f64) = conn.query_row(text, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!(counted, there);
     }
 
     /// FTS5 compares its index with the content; the command is a write, so it needs a connection that may.
@@ -392,6 +395,29 @@ mod tests {
         contract::fill(&store, 3);
         store.close().unwrap();
         assert_eq!(mode("PRAGMA journal_mode"), "wal");
+    }
+
+    #[test]
+    fn an_older_format_is_upgraded_by_writing_and_refused_untouched_without() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        {
+            let conn = Connection::open(&path).unwrap();
+            conn.execute_batch("PRAGMA page_size = 8192; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL")
+                .unwrap();
+            migrate::make_older(&conn, 1);
+            conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+        }
+        let before = std::fs::read(&path).unwrap();
+        let read_only = || SqliteStore::open(&Open { read_only: true, ..Open::file(&path) });
+        let refused = read_only().err().unwrap();
+        assert_eq!(refused.kind(), ErrorKind::ReadOnly);
+        assert!(refused.message().contains("older format"), "{refused}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        let store = SqliteStore::open(&Open::file(&path)).unwrap();
+        contract::fill(&store, 3);
+        store.close().unwrap();
+        assert_eq!(read_only().unwrap().count("c", None).unwrap(), 3);
     }
 
     #[test]
