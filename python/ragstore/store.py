@@ -17,7 +17,7 @@ from .arguments import count, mapping_or_none, optional, string, strings
 from .collection import Collection
 from .embedding import BATCH
 from .exceptions import CollectionNotFoundError, RagstoreError
-from .results import CollectionInfo
+from .results import CollectionInfo, SpaceInfo
 from .transaction import Transaction
 from .types import Embedder, Metric
 
@@ -272,9 +272,8 @@ class Store(AbstractContextManager["Store"]):
             Its model is another.
         """
         collection = Collection(self, string("name", name), embedder, query_embedder, model, batch_size)
-        stored = collection.info.model
-        if model is not None and model != stored and not (self.read_only and stored is None):
-            # Under the write lock another may have named it, so what is stored is compared there.
+        _, space, *_ = self._raw.cached_embeddings(name, "default", model, [], None)
+        if model is not None and SpaceInfo(*space).model is None and not self.read_only:
             self._raw.write([Write.set_model(name, model)])
         return collection
 
