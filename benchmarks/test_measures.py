@@ -12,6 +12,7 @@ SMALL = {
     "read_back": {"rounds": 3},
     "threads": {"rounds": 1},
     "open_file": {"rounds": 2},
+    "embedding_cache": {"chunks": 200, "rounds": 1},
     "ephemeral": {"rounds": 2},
     "group_commit": {"adds": 8, "rounds": 1},
 }
