@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import ragstore
 from ragstore import Chunk, Document
+from ragstore.display import Rising
 from ragstore.pytest_plugin import HashEmbedder
 
 MODEL = "hash-8"
@@ -533,6 +534,14 @@ def test_progress_cancels_embedding(store, embedder):
     assert len(embedder.asked) == 5
     notes.add(texts_of(20))
     assert len(embedder.asked) == 20
+
+
+def test_reports_never_go_back():
+    calls = []
+    rising = Rising(lambda *call: calls.append(call))
+    for call in [(2, 5), (4, 5), (0, 5), (3, 5), (4, 5), (5, 5)]:
+        rising(*call)
+    assert calls == [(2, 5), (4, 5), (5, 5)]
 
 
 # carrying it about
