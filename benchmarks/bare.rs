@@ -28,10 +28,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             add(database, texts, vectors, dimension.parse()?, page_size.parse()?)
         }
         ["knn", database, queries, dimension, k] => knn(database, queries, dimension.parse()?, k.parse()?),
+        ["keyword", database, expressions, k] => keyword(database, expressions, k.parse()?),
         ["get", database, rounds] => get(database, rounds.parse()?),
         ["open", database, rounds] => open_and_select(database, rounds.parse()?),
         ["memory", rounds] => memory(rounds.parse()?),
-        _ => Err("usage: bare add|knn|get|open|memory ...".into()),
+        _ => Err("usage: bare add|knn|keyword|get|open|memory ...".into()),
     }?;
     println!("{outcome}");
     Ok(())
@@ -132,6 +133,38 @@ fn knn(database: &str, queries: &str, dimension: usize, k: usize) -> Outcome {
         found.push(rows);
     }
     Ok(json!({ "millis": millis, "found": found }))
+}
+
+/// FTS5's own ranking in a store's file, with the texts of what it found: the best milliseconds of each expression, by
+/// rank alone and with ties by rowid.
+fn keyword(database: &str, expressions: &str, k: usize) -> Outcome {
+    let conn = connect(database)?;
+    conn.execute_batch("PRAGMA cache_size = -8192; PRAGMA mmap_size = 0")?;
+    let expressions: Vec<String> = serde_json::from_str(&fs::read_to_string(expressions)?)?;
+    let measure = |order: &str| -> Outcome {
+        let mut statement =
+            conn.prepare(&format!("SELECT rowid, rank FROM fts_1_1 WHERE fts_1_1 MATCH ?1 ORDER BY {order} LIMIT ?2"))?;
+        let mut content = conn.prepare("SELECT content FROM chunks WHERE id = ?1")?;
+        let (mut millis, mut scores) = (Vec::new(), Vec::new());
+        for expression in &expressions {
+            let (mut best, mut found) = (f64::INFINITY, Vec::new());
+            for _ in 0..3 {
+                let began = Instant::now();
+                let rows = statement
+                    .query_map(params![expression, k], |row| Ok((row.get(0)?, row.get(1)?)))?
+                    .collect::<Result<Vec<(i64, f64)>, _>>()?;
+                for (rowid, _) in &rows {
+                    std::hint::black_box(content.query_row([rowid], |row| row.get::<_, Option<String>>(0))?);
+                }
+                best = best.min(began.elapsed().as_secs_f64() * 1e3);
+                found = rows;
+            }
+            millis.push(best);
+            scores.push(found.into_iter().map(|(_, rank)| -rank).collect::<Vec<_>>());
+        }
+        Ok(json!({ "millis": millis, "scores": scores }))
+    };
+    Ok(json!({ "rank": measure("rank")?, "rank, rowid": measure("rank, rowid")? }))
 }
 
 /// Ten chunks by id through one prepared SELECT: milliseconds of each round.

@@ -28,6 +28,7 @@ SECTIONS = [
     Section(measures.bulk_add, "speed at least 0.85 of bare rusqlite", wide=True),
     Section(measures.page_size, "the choice of docs/adr/0002"),
     Section(measures.exact_search, "time at most 1.10 of a bare vec0 query", wide=True),
+    Section(measures.keyword, "time at most 1.10 of a bare FTS5 query"),
     Section(measures.read_back, "time at most 3 of one prepared SELECT"),
     Section(measures.threads, "at least 3 times one thread on 4 cores, 1.7 on 2"),
     Section(measures.open_file, "time at most 2 of bare rusqlite"),

@@ -1,6 +1,8 @@
 //! What every backend must do, as functions over [`Store`]. Each backend's tests run [`run`].
 
 mod embedding_cache;
+mod keyword;
+mod search;
 
 use std::sync::Arc;
 
@@ -8,13 +10,13 @@ use serde_json::{Map, json};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
-use crate::model::{AddResult, Embeddings, Matrix, Metadata, Metric, NewChunk, NewDocument, OnConflict};
+use crate::model::{AddResult, Embeddings, Hits, Matrix, Metadata, Metric, NewChunk, NewDocument, OnConflict};
 use crate::request::{
     Add, AddChunks, Clear, CreateCollection, CreateSpace, DEFAULT_SPACE, Delete, DeleteCollection, DeleteEmbeddings,
     DeleteSpace, DocumentKey, GetDocument, ListDocuments, MetadataMode, Mode, Neighbors, Search, SetEmbeddings,
     UpdateMetadata, Write,
 };
-use crate::store::{Store, Unwatched, Watch};
+use crate::store::{Store, Uninterrupted, Unwatched, Watch};
 
 /// Runs the whole contract; `open` gives an empty store each time, `check` looks behind the contract for leftovers.
 pub fn run(open: &dyn Fn() -> Arc<dyn Store>, check: &dyn Fn(&dyn Store)) {
@@ -53,7 +55,7 @@ pub fn add_each(store: &dyn Store, thread: usize, adds: usize) -> usize {
 
 type Test = fn(&dyn Store);
 
-const TESTS: [(&str, Test); 13] = [
+const TESTS: [(&str, Test); 25] = [
     ("collections", collections),
     ("adding", adding),
     ("conflicts", conflicts),
@@ -66,7 +68,19 @@ const TESTS: [(&str, Test); 13] = [
     ("metadata", metadata),
     ("deleting", deleting),
     ("vector_search", vector_search),
-    ("text_search", text_search),
+    ("text_search", keyword::text_search),
+    ("syntaxes", keyword::syntaxes),
+    ("tokenizers", keyword::tokenizers),
+    ("fusions", search::fusions),
+    ("groups", search::groups),
+    ("diversity", search::diversity),
+    ("windows", search::windows),
+    ("reranking", search::reranking),
+    ("parts", search::parts),
+    ("plans", search::plans),
+    ("limits", search::limits),
+    ("batches", search::batches),
+    ("whole_store", search::whole_store),
 ];
 
 fn collection(name: &str) -> CreateCollection {
@@ -117,12 +131,26 @@ fn vectors(rows: &[[f32; 2]]) -> Option<Embeddings> {
     Some(Embeddings::new(Arc::new(Matrix::new(rows.concat(), 2).unwrap())).unwrap())
 }
 
+fn wide(rows: &[[f32; 3]]) -> Option<Embeddings> {
+    Some(Embeddings::new(Arc::new(Matrix::new(rows.concat(), 3).unwrap())).unwrap())
+}
+
 fn ids(list: &[&str]) -> Vec<String> {
     list.iter().map(ToString::to_string).collect()
 }
 
 fn add(store: &dyn Store, documents: Vec<NewDocument>, embeddings: Option<Embeddings>) -> Result<AddResult> {
     add_as(store, documents, embeddings, OnConflict::Error)
+}
+
+fn add_to(
+    store: &dyn Store,
+    collection: &str,
+    documents: Vec<NewDocument>,
+    embeddings: Option<Embeddings>,
+) -> Result<AddResult> {
+    let (on_conflict, space) = (OnConflict::Error, DEFAULT_SPACE.into());
+    store.add(Add { collection: collection.into(), documents, embeddings, on_conflict, space }, &mut Unwatched)
 }
 
 fn add_as(
@@ -244,13 +272,15 @@ fn unchanged(store: &dyn Store) {
     assert_eq!(store.unchanged("c", &[a()]).unwrap(), [false]);
 }
 
-fn atomicity(store: &dyn Store) {
-    struct Never;
-    impl Watch for Never {
-        fn keep_going(&mut self, _done: u64, _total: u64) -> bool {
-            false
-        }
+struct Never;
+
+impl Watch for Never {
+    fn keep_going(&mut self, _done: u64, _total: u64) -> bool {
+        false
     }
+}
+
+fn atomicity(store: &dyn Store) {
     add(store, vec![document("a", "one")], None).unwrap();
     let bad = vec![document("b", "b"), document("a", "other")];
     assert_eq!(kind(add(store, bad, None)), ErrorKind::Conflict);
@@ -448,72 +478,40 @@ fn deleting(store: &dyn Store) {
     assert_eq!(store.count("c", None).unwrap(), 1);
     store.clear(Clear { collection: "c".into() }).unwrap();
     assert_eq!((store.count("c", None).unwrap(), store.count_documents("c", None).unwrap()), (0, 0));
-    assert!(search(store, Mode::Keyword { text: "word".into() }, 5, None).is_empty());
+    assert!(search(store, keyword::natural("word"), 5, None).is_empty());
     add(store, vec![document("a", "word again")], vectors(&[[1.0, 0.0]])).unwrap();
-    assert_eq!(search(store, Mode::Keyword { text: "word".into() }, 5, None).len(), 1);
+    assert_eq!(search(store, keyword::natural("word"), 5, None).len(), 1);
+}
+
+/// A search that nobody interrupts.
+fn answer(store: &dyn Store, request: &Search) -> Result<Hits> {
+    store.search(request, Arc::new(Uninterrupted))
 }
 
 fn search(store: &dyn Store, mode: Mode, k: usize, filter: Option<Filter>) -> Vec<String> {
-    let request = Search { collection: "c".into(), mode, k, filter, exact: true };
-    let hits = store.search(&request).unwrap();
+    let request = Search { filter, exact: true, ..Search::new("c", mode, k) };
+    let hits = answer(store, &request).unwrap();
     assert!(hits.exact && hits.complete);
     assert!(hits.hits.windows(2).all(|pair| pair[0].score >= pair[1].score));
     hits.hits.into_iter().map(|hit| hit.document_id).collect()
 }
 
 fn vector_search(store: &dyn Store) {
-    let near = |x: f32, y: f32| Mode::Vector { vector: vec![x, y], space: DEFAULT_SPACE.into() };
+    let near = |x: f32, y: f32| Mode::Vector { vector: vec![x, y], space: DEFAULT_SPACE.into(), text: None };
     assert!(search(store, near(1.0, 0.0), 3, None).is_empty());
     let all: Vec<NewDocument> = ["a", "b", "d", "e"].map(|id| document(id, id)).into();
     add(store, all, vectors(&[[1.0, 0.0], [0.0, 1.0], [2.0, 0.0], [1.0, 1.0]])).unwrap();
     assert_eq!(search(store, near(3.0, 0.0), 4, None), ["a", "d", "e", "b"]);
     assert_eq!(search(store, near(3.0, 0.0), 2, filter(json!({ "doc": { "$gt": "a" } }))), ["d", "e"]);
     let wrong = |vector: Vec<f32>| {
-        let mode = Mode::Vector { vector, space: DEFAULT_SPACE.into() };
-        kind(store.search(&Search { collection: "c".into(), mode, k: 1, filter: None, exact: false }))
+        let mode = Mode::Vector { vector, space: DEFAULT_SPACE.into(), text: None };
+        kind(answer(store, &Search::new("c", mode, 1)))
     };
     assert_eq!(wrong(vec![1.0]), ErrorKind::DimensionMismatch);
     assert_eq!(wrong(vec![f32::INFINITY, 0.0]), ErrorKind::InvalidVector);
     assert_eq!(wrong(vec![0.0, 0.0]), ErrorKind::InvalidVector);
     for (k, expected) in [(0, ErrorKind::Argument), (5000, ErrorKind::Limit)] {
-        let request = Search { collection: "c".into(), mode: near(1.0, 0.0), k, filter: None, exact: false };
-        assert_eq!(kind(store.search(&request)), expected);
+        let request = Search::new("c", near(1.0, 0.0), k);
+        assert_eq!(kind(answer(store, &request)), expected);
     }
-}
-
-fn text_search(store: &dyn Store) {
-    let keyword = |text: &str| Mode::Keyword { text: text.into() };
-    assert!(search(store, keyword("anything"), 3, None).is_empty());
-    let all = vec![
-        document("a", "The quick brown fox"),
-        document("b", "Foxes run; the fox is quick, and quick again"),
-        document("d", "nothing of it, but 北京 and naïve"),
-    ];
-    add(store, all, vectors(&[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])).unwrap();
-    let mut both = search(store, keyword("what is a QUICK fox?"), 5, None);
-    both.sort();
-    assert_eq!(both, ["a", "b", "d"].map(str::to_owned)[..2]);
-    assert_eq!(search(store, keyword("naive 北京"), 5, None), ["d"]);
-    for odd in ["", "?", "\"", "a\0b", "AND OR NOT", "NEAR(", "*", "col:x", "^x", "\u{202e}\u{0}\u{ffff}", "'; DROP"] {
-        search(store, keyword(odd), 5, None);
-    }
-    let long: String = (0..3000).map(|i| format!("w{i} ")).chain(["the ".into(), "fox".into()]).collect();
-    assert_eq!(search(store, keyword(&long), 1, None).len(), 1);
-    assert_eq!(search(store, keyword("fox"), 5, filter(json!({ "doc": "a" }))), ["a"]);
-    let hybrid = Mode::Hybrid {
-        text: "fox".into(),
-        vector: vec![1.0, 1.0],
-        space: DEFAULT_SPACE.into(),
-        rrf_k: 60,
-        candidates: None,
-    };
-    let request = Search { collection: "c".into(), mode: hybrid, k: 3, filter: None, exact: true };
-    let hits = store.search(&request).unwrap();
-    assert_eq!(hits.hits.len(), 3);
-    for hit in &hits.hits {
-        let leg = |leg: Option<crate::model::Leg>| leg.map_or(0.0, |leg| 1.0 / (60.0 + f64::from(leg.rank)));
-        assert!((hit.score - leg(hit.vector) - leg(hit.keyword)).abs() < 1e-12);
-    }
-    let marker = hits.marker.unwrap();
-    assert_eq!(marker.marks("two foxes").unwrap().first(), Some(&(4..9)));
 }

@@ -14,6 +14,7 @@ pub mod fusion;
 pub mod highlight;
 pub mod hlc;
 pub mod limits;
+pub mod mmr;
 pub mod model;
 #[cfg(feature = "python")]
 mod python;

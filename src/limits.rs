@@ -14,14 +14,24 @@ pub const METADATA_DEPTH: usize = 64;
 pub const FILTER_TERMS: usize = 256;
 /// Nesting of one filter.
 pub const FILTER_DEPTH: usize = 32;
-/// Words of a natural query that reach the index: the rarest.
+/// Words of a keyword search that reach the index: the rarest.
 pub const QUERY_WORDS: usize = 64;
+/// Tokens of one phrase that reach the index: the first.
+pub const PHRASE_TOKENS: usize = 256;
+/// Bytes of an expression in FTS5's own syntax.
+pub const FTS5_QUERY_BYTES: usize = 4096;
 /// Bytes of an id.
 pub const ID_BYTES: usize = 512;
 /// Bytes of the name of a collection or a space, a uri, a content type, a model name or a tokenizer.
 pub const NAME_BYTES: usize = 4096;
 /// Candidates each leg of a hybrid search contributes unless the caller says otherwise.
 pub const CANDIDATES: usize = 100;
+/// Hits that reranking and diversity choose from unless the caller says otherwise.
+pub const FETCH: usize = 50;
+/// Hits among which documents are looked for when hits are grouped.
+pub const GROUP_DEPTH: usize = 65_536;
+/// Hits of one document when hits are grouped, and chunks on either side of a hit.
+pub const WINDOW: usize = 1_000;
 /// Vector bytes up to which a write is copied and validated by its caller, and so may share a commit.
 pub const SHARED_COMMIT_BYTES: usize = 1 << 20;
 /// Vector bytes validated and stored at a time from a caller's array.

@@ -1,6 +1,7 @@
 //! What every backend does.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::filter::Filter;
@@ -8,7 +9,7 @@ use crate::model::{AddResult, Chunk, CollectionInfo, Document, Hits, NewDocument
 use crate::request::{
     Add, AddChunks, CacheEmbeddings, CachedEmbeddings, Clear, ClearEmbeddingCache, CreateCollection, CreateSpace,
     Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, GetDocument, ListDocuments, Neighbors, Search,
-    SetEmbeddings, SetModel, UpdateMetadata, Write, Written,
+    SearchBatch, SearchStore, SetEmbeddings, SetModel, SetTokenizer, UpdateMetadata, Write, Written,
 };
 
 /// What a backend can do beyond the contract that all share.
@@ -33,6 +34,22 @@ pub struct Unwatched;
 
 impl Watch for Unwatched {
     fn keep_going(&mut self, _done: u64, _total: u64) -> bool {
+        true
+    }
+}
+
+/// Asked every so often while a search runs, on the caller's own thread.
+pub trait Interrupt: Send + Sync {
+    /// `false` cancels the search, which fails with `Cancelled`.
+    fn keep_going(&self) -> bool;
+}
+
+/// Never cancels.
+#[derive(Debug, Default)]
+pub struct Uninterrupted;
+
+impl Interrupt for Uninterrupted {
+    fn keep_going(&self) -> bool {
         true
     }
 }
@@ -100,7 +117,11 @@ pub trait Store: Send + Sync {
     fn kept(&self, collection: &str, documents: &[NewDocument], on_conflict: OnConflict) -> Result<Vec<bool>>;
     /// `CollectionExists` where the embedder's model is not that of the space.
     fn cached_embeddings(&self, request: &CachedEmbeddings) -> Result<Cached>;
-    fn search(&self, request: &Search) -> Result<Hits>;
+    fn search(&self, request: &Search, interrupt: Arc<dyn Interrupt>) -> Result<Hits>;
+    /// The hits of each vector, in order.
+    fn search_batch(&self, request: &SearchBatch, interrupt: Arc<dyn Interrupt>) -> Result<Vec<Hits>>;
+    /// Over several collections.
+    fn search_store(&self, request: &SearchStore, interrupt: Arc<dyn Interrupt>) -> Result<Hits>;
 
     /// The spaces of a collection, `default` first.
     fn list_spaces(&self, collection: &str) -> Result<Vec<SpaceInfo>> {
@@ -145,6 +166,9 @@ pub trait Store: Send + Sync {
     /// How many vectors there were.
     fn clear_embedding_cache(&self, request: ClearEmbeddingCache) -> Result<u64> {
         self.write_count(Write::ClearEmbeddingCache(request))
+    }
+    fn set_tokenizer(&self, request: SetTokenizer, watch: &mut dyn Watch) -> Result<()> {
+        self.write_one(Write::SetTokenizer(request), watch).map(drop)
     }
     fn clear(&self, request: Clear) -> Result<()> {
         self.write_one(Write::Clear(request), &mut Unwatched).map(drop)

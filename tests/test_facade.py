@@ -297,7 +297,6 @@ def test_texts(collection):
         (lambda c: c.search("a", mode="hybrid"), TypeError, "no embedder"),
         (lambda c: c.search(vector=[1.0], mode="keyword"), TypeError, "takes text and no vector"),
         (lambda c: c.search("a", vector=[1.0], mode="keyword"), TypeError, "takes text and no vector"),
-        (lambda c: c.search("a", vector=[1.0], mode="vector"), TypeError, "not both"),
         (lambda c: c.search(vector=[1.0], mode="hybrid"), TypeError, "takes text"),
         (lambda c: c.hybrid_search("a"), TypeError, "no embedder"),
         (lambda c: c.hybrid_search("a", [1.0], rrf_k=2**32), ValueError, "rrf_k"),

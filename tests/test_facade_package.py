@@ -57,12 +57,12 @@ def test_the_surface_is_the_agreed_one():
     public = {
         name
         for cls in (ragstore.Store, ragstore.Collection, ragstore.Hits)
-        for name in vars(cls)
+        for name in dir(cls)
         if not name.startswith("_")
     }
     assert {"create_collection", "transaction", "search_batch", "neighbors", "to_arrow"} <= public
-    assert public & {"sync", "backup", "forget", "relate", "check_recall", "plan"} == set()
-    assert "mmr" not in inspect.signature(ragstore.Collection.search).parameters
+    assert public & {"sync", "backup", "forget", "relate", "check_recall"} == set()
+    assert "expand" not in inspect.signature(ragstore.Collection.search).parameters
 
 
 # the plugin

@@ -146,6 +146,8 @@ COLUMNS = [
     "vector_score",
     "keyword_rank",
     "keyword_score",
+    "rank",
+    "collection",
 ]
 
 

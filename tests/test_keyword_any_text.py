@@ -1,7 +1,9 @@
-"""Natural keyword search takes any text and answers with the chunks that hold a word of it."""
+"""Keyword search takes any text, but for FTS5's own syntax, and answers with the chunks that hold it."""
 
 import os
 
+import pytest
+import ragstore
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +12,8 @@ RUNS = settings(
     max_examples=2000 if FULL else 150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
+SAFE = ["natural", "all", "phrase", "prefix"]
+TOKENIZERS = ["porter unicode61", "unicode61 remove_diacritics 0 tokenchars '-'", "ascii", "trigram"]
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=120)
 # Words that no stemmer makes equal, and none of them an operator of FTS5.
 WORDS = ["amber", "birch", "copper", "dahlia", "ember", "fjord", "北京", "москва", "λόγος"]
@@ -26,16 +30,26 @@ def fill(collection, texts):
     collection.add_texts(texts, ids=[str(row) for row in range(len(texts))])
 
 
+@pytest.fixture(params=TOKENIZERS)
+def tokenized(request, ragstore_store):
+    return ragstore_store.create_collection("tokenized", tokenizer=request.param)
+
+
 @RUNS
-@given(texts=st.lists(ANY_TEXT, max_size=4), query=ANY_TEXT)
-@example(texts=["a"], query="")
-@example(texts=["\x00", "a\x00b"], query="a\x00b")
-@example(texts=["\u202e\ufffe\uffff"], query="\ud7ff\U0010ffff")
-@example(texts=["fts5"], query='"unclosed AND (NEAR/3 col:* ^x -y')
-@example(texts=["x"], query="' OR 1=1; DROP TABLE chunks; --")
-def test_nothing_raises(collection, texts, query):
-    fill(collection, texts)
-    hits = collection.keyword_search(query, k=10)
+@given(texts=st.lists(ANY_TEXT, max_size=4), query=ANY_TEXT, syntax=st.sampled_from([*SAFE, "fts5"]))
+@example(texts=["a"], query="", syntax="phrase")
+@example(texts=["\x00", "a\x00b"], query="a\x00b", syntax="natural")
+@example(texts=["\u202e\ufffe\uffff"], query="\ud7ff\U0010ffff", syntax="prefix")
+@example(texts=["fts5"], query='"unclosed AND (NEAR/3 col:* ^x -y', syntax="all")
+@example(texts=["x"], query="' OR 1=1; DROP TABLE chunks; --", syntax="natural")
+@example(texts=["*id"], query="*id", syntax="fts5")
+def test_nothing_raises(tokenized, texts, query, syntax):
+    fill(tokenized, texts)
+    try:
+        hits = tokenized.keyword_search(query, k=10, syntax=syntax)
+    except ragstore.QuerySyntaxError:
+        assert syntax == "fts5"
+        return
     assert hits.complete
     assert len(set(hits.ids)) == len(hits) <= len(texts)
     assert list(hits.scores) == sorted(hits.scores, reverse=True)
@@ -44,17 +58,27 @@ def test_nothing_raises(collection, texts, query):
         # Marks and snippets are cut on whole characters, and change nothing else.
         assert hit.highlight("", "") == hit.text
         hit.snippet()
-    assert collection.search(query).ids == hits.ids
+        if syntax != "fts5":
+            assert hit.highlight("\ue000", "") != hit.text
+    assert syntax != "natural" or tokenized.search(query).ids == hits.ids
 
 
 @RUNS
 @given(
-    texts=st.lists(ANY_TEXT.filter(lambda text: any(c.isascii() and c.isalnum() for c in text)), min_size=1, max_size=4)
+    texts=st.lists(
+        ANY_TEXT.filter(lambda text: any(c.isascii() and c.isalnum() for c in text)), min_size=1, max_size=4
+    ),
+    syntax=st.sampled_from(SAFE),
 )
-def test_a_text_finds_itself(collection, texts):
-    fill(collection, texts)
+@example(texts=["0\x85"], syntax="phrase")
+def test_a_text_finds_itself(tokenized, texts, syntax):
+    fill(tokenized, texts)
     for row, text in enumerate(texts):
-        assert str(row) in collection.keyword_search(text, k=10).ids
+        found = tokenized.keyword_search(text, k=10, syntax=syntax).ids
+        # A trigram tokenizer has no word for a text of two characters.
+        assert str(row) in found or (tokenized.info.tokenizer == "trigram" and not found)
+        if tokenized.info.tokenizer == "trigram" and len(text.replace("\0", "").strip()) >= 3 and syntax == "phrase":
+            assert str(row) in found
 
 
 @RUNS

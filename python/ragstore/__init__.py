@@ -42,7 +42,7 @@ from .results import AddResult, CollectionInfo, Hits, SpaceInfo
 from .split import split
 from .store import Store, open  # noqa: A004
 from .transaction import Pending, Transaction, TransactionCollection
-from .types import Embedder, Filter, Metric, Mode, OnConflict, Progress
+from .types import Embedder, Filter, Metric, Mode, OnConflict, Progress, Rerank, Syntax
 
 __all__ = [
     "AddResult",
@@ -78,11 +78,13 @@ __all__ = [
     "QueryTimeoutError",
     "RagstoreError",
     "ReadOnlyError",
+    "Rerank",
     "SchemaTooNewError",
     "SpaceInfo",
     "Store",
     "StoreFullError",
     "SyncError",
+    "Syntax",
     "Transaction",
     "TransactionCollection",
     "WalFullError",

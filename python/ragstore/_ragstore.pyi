@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .document import Chunk, Document
-from .rows import ChunkRow, CollectionRow, DocumentRow, SpaceRow
+from .rows import ChunkRow, CollectionRow, DocumentRow, HitsRow, SpaceRow
 
 __all__ = [
     "Hit",
+    "Options",
     "Store",
     "Write",
     "__version__",
@@ -108,6 +109,8 @@ class Write:
     @staticmethod
     def clear(collection: str) -> Write: ...
     @staticmethod
+    def set_tokenizer(collection: str, tokenizer: str) -> Write: ...
+    @staticmethod
     def create_collection(
         name: str,
         dimension: int | None,
@@ -156,18 +159,62 @@ class Store:
     def search(
         self,
         collection: str,
+        mode: str,
         text: str | None,
         vector: NDArray[np.float32] | None,
         space: str,
         k: int,
         where: Mapping[str, Any] | None,
         exact: bool,
-        rrf_k: int,
-        candidates: int | None,
-    ) -> tuple[list[Hit], bool, bool, float]: ...
+        options: Options,
+    ) -> HitsRow: ...
+    def search_batch(
+        self,
+        collection: str,
+        vectors: NDArray[np.float32],
+        space: str,
+        k: int,
+        where: Mapping[str, Any] | None,
+        exact: bool,
+    ) -> list[HitsRow]: ...
+    def search_store(
+        self,
+        collections: list[str] | None,
+        mode: str,
+        text: str | None,
+        vector: NDArray[np.float32] | None,
+        k: int,
+        where: Mapping[str, Any] | None,
+        options: Options,
+    ) -> HitsRow: ...
+
+@final
+class Options:
+    def __new__(
+        cls,
+        *,
+        syntax: str = "natural",
+        fusion: str = "rrf",
+        weights: tuple[float, float] | None = None,
+        rrf_k: int = 60,
+        candidates: int | None = None,
+        timeout: float | None = None,
+        include: tuple[bool, bool] | None = None,
+        min_score: float | None = None,
+        fetch_k: int | None = None,
+        rerank: Callable[[str, list[str]], list[float]] | None = None,
+        mmr: float | None = None,
+        group_size: int | None = None,
+        window: tuple[int, int] | None = None,
+        explain: bool = False,
+    ) -> Options: ...
 
 @final
 class Hit:
+    @property
+    def collection(self) -> str: ...
+    @property
+    def rank(self) -> int: ...
     @property
     def id(self) -> str: ...
     @property

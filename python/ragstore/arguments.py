@@ -6,7 +6,9 @@ import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["count", "mapping_or_none", "optional", "string", "strings"]
+import numpy as np
+
+__all__ = ["count", "mapping_or_none", "number", "optional", "string", "strings"]
 
 
 def string(name: str, value: object) -> str:
@@ -42,6 +44,13 @@ def count(name: str, value: object, least: int = 0) -> int:
             f"{name} is {number}; it must be at least {least}" + (" and fit 63 bits" if number > 0 else "")
         )
     return number
+
+
+def number(name: str, value: object) -> float:
+    """A real number as a float."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
+        raise TypeError(f"{name} is of type {type(value).__name__}; it must be a number")
+    return float(value)
 
 
 def mapping_or_none(name: str, value: object) -> Mapping[str, Any] | None:

@@ -16,9 +16,10 @@ from .display import Report, Rising, reporting
 from .document import Chunk, Document
 from .embedding import BATCH, Embedding
 from .exceptions import InvalidVectorError
-from .results import AddResult, CollectionInfo, Hits, SpaceInfo
-from .types import Embedder, Filter, Metric, Mode, OnConflict, Progress
-from .vectors import as_matrix, as_query
+from .results import AddResult, CollectionInfo, SpaceInfo
+from .search import Searching
+from .types import Embedder, Filter, Metric, OnConflict, Progress
+from .vectors import as_matrix
 
 if TYPE_CHECKING:
     from .store import Store
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Collection"]
 
 
-class Collection:
+class Collection(Searching):
     """Documents with their chunks and embeddings, and the searches over them.
 
     It comes from `Store.create_collection` and `Store.get_collection`, and holds no data itself. All calls may be made
@@ -39,7 +40,7 @@ class Collection:
     name : str
     """
 
-    __slots__ = ("_embedding", "_raw", "_store", "name")
+    __slots__ = ("_store",)
 
     def __init__(
         self,
@@ -411,6 +412,26 @@ class Collection:
         (found,) = self._raw.write([writes.delete(self.name, ids, document_ids, uris, where)])
         return int(found)
 
+    def set_tokenizer(self, tokenizer: str, *, progress: Progress = False) -> None:
+        """Index all texts anew with another tokenizer, as one transaction.
+
+        Searches go on with the old one until then, in this process and in others. The same tokenizer changes nothing.
+
+        Parameters
+        ----------
+        tokenizer : str
+            As in `Store.create_collection`.
+        progress : bool or callable
+            True shows a bar; a callable gets (done, total) chunks on this thread, and what it raises cancels.
+
+        Raises
+        ------
+        ValueError
+            SQLite has no such tokenizer; nothing was changed.
+        """
+        with reporting(progress, "index") as report:
+            self._raw.write([Write.set_tokenizer(self.name, string("tokenizer", tokenizer))], report)
+
     def clear(self) -> None:
         """Delete every document; the collection and its spaces stay."""
         self._raw.write([Write.clear(self.name)])
@@ -499,174 +520,6 @@ class Collection:
             # No id could be that.
             return False
         return row is not None
-
-    # searching
-
-    def search(
-        self,
-        text: str | None = None,
-        *,
-        vector: ArrayLike | None = None,
-        k: int = 10,
-        where: Filter | None = None,
-        mode: Mode | None = None,
-        space: str = "default",
-        exact: bool = False,
-    ) -> Hits:
-        """Find the chunks that answer a question.
-
-        Parameters
-        ----------
-        text : str, optional
-            A question in natural language, in any script.
-        vector : ArrayLike of float32, shape (d,) or (1, d), optional
-            The embedding of the question.
-        k : int
-            Hits, at most 4,096.
-        where : Filter, optional
-            Applied before ranking: k hits come back if k chunks match.
-        mode : {"vector", "keyword", "hybrid"}, optional
-            Without it, what the arguments allow: text and vector, or text alone with an embedder, are hybrid; text
-            alone without one is keyword; a vector alone is vector.
-        space : str
-            Whose embeddings are compared.
-        exact : bool
-            Ask for the true top k; `Hits.exact` says what it was.
-
-        Returns
-        -------
-        Hits
-            By score, then by insertion.
-
-        Raises
-        ------
-        TypeError
-            When `mode` needs what is not there, or would not use what is.
-        InvalidVectorError, DimensionMismatchError
-            The vector cannot be compared.
-        FilterError
-            The filter is not well formed.
-
-        Examples
-        --------
-        >>> import ragstore
-        >>> with ragstore.open() as store:
-        ...     pets = store.create_collection("pets")
-        ...     _ = pets.add_texts(["Cats purr.", "Dogs bark."], [[1.0, 0.0], [0.0, 1.0]], ids=["cat", "dog"])
-        ...     pets.search("who barks?").ids, pets.search(vector=[0.9, 0.1], k=1).ids
-        (['dog'], ['cat'])
-        """
-        mode = self._mode(optional("text", text), vector, mode)
-        if text is not None and mode == "keyword":
-            return self._search(text, None, k, where, space, exact=exact)
-        if vector is None:
-            vector = self._query(text or "", space)
-        return self._search(text if mode == "hybrid" else None, as_query(vector), k, where, space, exact=exact)
-
-    def _mode(self, text: str | None, vector: ArrayLike | None, mode: Mode | None) -> Mode:
-        """The mode that is asked for, or else the one that the arguments allow; nothing given goes unused."""
-        if mode is None:
-            if text is None and vector is None:
-                raise TypeError("search takes text, vector or both")
-            if text is None:
-                return "vector"
-            return "keyword" if vector is None and self._embedding is None else "hybrid"
-        if mode == "keyword":
-            fits = text is not None and vector is None
-            needs = "text and no vector"
-        elif mode == "vector":
-            fits = (text is None) != (vector is None)
-            needs = "vector, or text with an embedder, not both"
-        elif mode == "hybrid":
-            fits = text is not None
-            needs = "text, and vector or an embedder"
-        else:
-            raise ValueError(f'mode is {mode!r}; it is one of "vector", "keyword", "hybrid"')
-        if not fits:
-            raise TypeError(f'mode="{mode}" takes {needs}')
-        return mode
-
-    def vector_search(
-        self,
-        vector: ArrayLike,
-        k: int = 10,
-        *,
-        where: Filter | None = None,
-        exact: bool = False,
-        space: str = "default",
-    ) -> Hits:
-        """Find the chunks whose embeddings are nearest to a vector, of shape (d,) or (1, d). See `search`."""
-        return self._search(None, as_query(vector), k, where, space, exact=exact)
-
-    def keyword_search(self, text: str, k: int = 10, *, where: Filter | None = None) -> Hits:
-        """Find the chunks that hold words of a text, by BM25. Any text will do. See `search`."""
-        return self._search(string("text", text), None, k, where, "default")
-
-    def hybrid_search(
-        self,
-        text: str,
-        vector: ArrayLike | None = None,
-        k: int = 10,
-        *,
-        where: Filter | None = None,
-        rrf_k: int = 60,
-        candidates: int | None = None,
-    ) -> Hits:
-        """Find chunks by words and by vector, fused by reciprocal rank. See `search`.
-
-        Parameters
-        ----------
-        text : str
-        vector : ArrayLike of float32, shape (d,) or (1, d), optional
-            Without it the text is embedded, if there is an embedder.
-        k : int
-        where : Filter, optional
-        rrf_k : int
-            A chunk scores the sum of ``1 / (rrf_k + rank)`` over both rankings.
-        candidates : int, optional
-            Hits of each ranking that are fused; at least k, and 100 when not given.
-        """
-        string("text", text)
-        query = as_query(self._query(text, "default") if vector is None else vector)
-        depth = None if candidates is None else count("candidates", candidates, 1)
-        rrf_k = count("rrf_k", rrf_k)
-        if rrf_k >= 2**32:
-            raise ValueError(f"rrf_k is {rrf_k}; it must be less than 2**32")
-        return self._search(text, query, k, where, "default", rrf_k=rrf_k, candidates=depth)
-
-    def search_batch(
-        self,
-        vectors: ArrayLike,
-        k: int = 10,
-        *,
-        where: Filter | None = None,
-        exact: bool = False,
-        space: str = "default",
-    ) -> list[Hits]:
-        """Find the nearest chunks for each row of an array of shape (n, d). See `vector_search`."""
-        matrix = as_matrix(vectors, "vectors")
-        return [self._search(None, matrix[row : row + 1], k, where, space, exact=exact) for row in range(len(matrix))]
-
-    def _query(self, text: str, space: str) -> NDArray[np.float32]:
-        if self._embedding is None:
-            raise TypeError("there is no vector and no embedder to make one; give vector=, or the collection embedder=")
-        return self._embedding.query(text, string("space", space))
-
-    def _search(
-        self,
-        text: str | None,
-        vector: NDArray[np.float32] | None,
-        k: int,
-        where: Filter | None,
-        space: str,
-        *,
-        exact: bool = False,
-        rrf_k: int = 60,
-        candidates: int | None = None,
-    ) -> Hits:
-        filter = None if where is None else mapping_or_none("where", where)
-        k = count("k", k)
-        return Hits(*self._raw.search(self.name, text, vector, space, k, filter, exact, rrf_k, candidates))
 
     # embedding spaces
 

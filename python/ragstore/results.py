@@ -36,6 +36,8 @@ _COLUMNS = (
     "vector_score",
     "keyword_rank",
     "keyword_score",
+    "rank",
+    "collection",
 )
 
 
@@ -160,19 +162,30 @@ class Hits(Sequence[Hit]):
         False only where a limit or a timeout cut the search short.
     took_ms : float
         Milliseconds inside the store.
+    plan : dict or None
+        How they were found, with ``explain=True``.
     """
 
-    __slots__ = ("_hits", "complete", "exact", "took_ms")
+    __slots__ = ("_hits", "complete", "exact", "plan", "took_ms")
 
     exact: bool
     complete: bool
     took_ms: float
+    plan: dict[str, Any] | None
 
-    def __init__(self, hits: list[Hit], exact: bool = True, complete: bool = True, took_ms: float = 0.0) -> None:
+    def __init__(
+        self,
+        hits: list[Hit],
+        exact: bool = True,
+        complete: bool = True,
+        took_ms: float = 0.0,
+        plan: dict[str, Any] | None = None,
+    ) -> None:
         self._hits = hits
         self.exact = exact
         self.complete = complete
         self.took_ms = took_ms
+        self.plan = plan
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...
@@ -180,7 +193,7 @@ class Hits(Sequence[Hit]):
     def __getitem__(self, index: slice) -> Hits: ...
     def __getitem__(self, index: int | slice) -> Hit | Hits:
         if isinstance(index, slice):
-            return Hits(self._hits[index], self.exact, self.complete, self.took_ms)
+            return Hits(self._hits[index], self.exact, self.complete, self.took_ms, self.plan)
         return self._hits[index]
 
     def __len__(self) -> int:
@@ -219,7 +232,7 @@ class Hits(Sequence[Hit]):
             import pandas as pd
         except ImportError as error:
             raise ImportError("to_pandas needs pandas: pip install pandas") from error
-        whole = dict.fromkeys(("index", "start", "end", "vector_rank", "keyword_rank"), "Int64")
+        whole = dict.fromkeys(("index", "start", "end", "vector_rank", "keyword_rank", "rank"), "Int64")
         real = dict.fromkeys(("score", "distance", "vector_score", "keyword_score"), "float64")
         return pd.DataFrame(self._columns(), columns=list(_COLUMNS)).astype({**whole, **real})
 
@@ -241,7 +254,7 @@ class Hits(Sequence[Hit]):
         columns["metadata"] = [json.dumps(value, ensure_ascii=False) for value in columns["metadata"]]
         kinds = dict.fromkeys(_COLUMNS, pa.string())
         kinds.update(dict.fromkeys(("score", "distance", "vector_score", "keyword_score"), pa.float64()))
-        kinds.update(dict.fromkeys(("index", "start", "end", "vector_rank", "keyword_rank"), pa.int64()))
+        kinds.update(dict.fromkeys(("index", "start", "end", "vector_rank", "keyword_rank", "rank"), pa.int64()))
         return pa.table(columns, schema=pa.schema(list(kinds.items())))
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:

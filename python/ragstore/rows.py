@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .types import Metric
 
-__all__ = ["AddRow", "ChunkRow", "CollectionRow", "DocumentRow", "SpaceRow"]
+if TYPE_CHECKING:
+    from ._ragstore import Hit
+
+__all__ = ["AddRow", "ChunkRow", "CollectionRow", "DocumentRow", "HitsRow", "SpaceRow"]
 
 # id, text, metadata, document_id, uri, index, start, end, byte_start, byte_end, line_start, line_end, token_count,
 # expires_at
@@ -38,3 +41,6 @@ CollectionRow: TypeAlias = tuple[str, str | None, dict[str, Any], str, int, list
 
 # chunk_ids, document_ids, added, replaced, unchanged, skipped
 AddRow: TypeAlias = tuple[list[str], list[str], int, int, int, int]
+
+# hits, exact, complete, took_ms, plan
+HitsRow: TypeAlias = tuple["list[Hit]", bool, bool, float, dict[str, Any] | None]

@@ -11,15 +11,19 @@ from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import Any, Literal
 
+from numpy.typing import ArrayLike
+
 from . import _ragstore
-from ._ragstore import Write
-from .arguments import count, mapping_or_none, optional, string, strings
+from ._ragstore import Options, Write
+from .arguments import count, mapping_or_none, number, optional, string, strings
 from .collection import Collection
 from .embedding import BATCH
 from .exceptions import CollectionNotFoundError, RagstoreError
-from .results import CollectionInfo, SpaceInfo
+from .results import CollectionInfo, Hits, SpaceInfo
+from .search import choose_mode
 from .transaction import Transaction
-from .types import Embedder, Metric
+from .types import Embedder, Filter, Metric, Mode
+from .vectors import as_query
 
 __all__ = ["Store", "open"]
 
@@ -131,8 +135,7 @@ class Store(AbstractContextManager["Store"]):
     @property
     def path(self) -> str | None:
         """The file; None for an ephemeral store."""
-        path = self._raw.path
-        return None if path is None else os.fspath(path)
+        return self._raw.path
 
     @property
     def read_only(self) -> bool:
@@ -205,7 +208,8 @@ class Store(AbstractContextManager["Store"]):
         metric : {"cosine", "l2", "ip"}
             How embeddings are compared.
         tokenizer : str
-            How texts become words; of FTS5.
+            How texts become words, of FTS5: "porter unicode61" stems English, "unicode61" takes words as they are,
+            "trigram" finds substrings, also in scripts without spaces. `Collection.set_tokenizer` changes it.
         description : str, optional
         settings : Mapping[str, Any], optional
             The caller's own, kept as JSON.
@@ -307,6 +311,65 @@ class Store(AbstractContextManager["Store"]):
 
     def __len__(self) -> int:
         return len(self._raw.list_collections())
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        vector: ArrayLike | None = None,
+        collections: Sequence[str] | None = None,
+        k: int = 10,
+        where: Filter | None = None,
+        mode: Mode | None = None,
+        timeout: float | None = None,
+    ) -> Hits:
+        """Find the chunks of several collections that answer a question, in one snapshot. See `Collection.search`.
+
+        By vector, hits are merged by score. BM25 of one collection says nothing about that of another, so by keyword
+        they are merged by rank, and score 1 / rank; hybrid fuses the two merged rankings by reciprocal rank.
+        `Hit.collection` says where each is from.
+
+        Parameters
+        ----------
+        text : str, optional
+        vector : ArrayLike of float32, shape (d,) or (1, d), optional
+            Compared with the default space of each collection. Those without embeddings have nothing to give.
+        collections : sequence of str, optional
+            By name; all of them when not given.
+        k : int
+        where : Filter, optional
+        mode : {"vector", "keyword", "hybrid"}, optional
+        timeout : float, optional
+            Seconds.
+
+        Returns
+        -------
+        Hits
+
+        Raises
+        ------
+        DimensionMismatchError
+            Two collections differ in dimension or metric, and a vector was given; it names both.
+        CollectionNotFoundError
+            A collection that was named is not there.
+
+        Examples
+        --------
+        >>> import ragstore
+        >>> with ragstore.open() as store:
+        ...     _ = store.create_collection("pets").add_texts(["Cats purr."])
+        ...     _ = store.create_collection("farm").add_texts(["Cows moo, and cats catch mice."])
+        ...     [(hit.collection, hit.rank) for hit in store.search("cats")]
+        [('farm', 1), ('pets', 2)]
+        """
+        names = None if collections is None else strings("collections", collections)
+        mode = choose_mode(optional("text", text), vector, mode, embedder=False)
+        if mode != "keyword" and vector is None:
+            raise TypeError(f'mode="{mode}" takes a vector here: a store has no embedder')
+        query = None if vector is None else as_query(vector)
+        options = Options(timeout=None if timeout is None else number("timeout", timeout))
+        filter = mapping_or_none("where", where)
+        return Hits(*self._raw.search_store(names, mode, text, query, count("k", k), filter, options))
 
     def clear_embedding_cache(self, *, model: str | None = None, texts: Sequence[str] | None = None) -> int:
         """Remove vectors that embedders made from the cache; what collections hold stays.

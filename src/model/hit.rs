@@ -1,7 +1,10 @@
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
+
+use serde_json::{Map, Value};
 
 use super::Metadata;
 use crate::error::Result;
@@ -17,10 +20,14 @@ pub struct Leg {
 /// One answer of a search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hit {
+    /// The name of its collection.
+    pub collection: Arc<str>,
     pub id: String,
     pub text: Option<String>,
     /// Higher is better; comparable within one search only.
     pub score: f64,
+    /// Its place in the ranking, from 1, before anything moved it.
+    pub rank: u32,
     /// Of the vector, where the search had one and the hit has an embedding among its candidates.
     pub distance: Option<f64>,
     pub document_id: String,
@@ -39,6 +46,15 @@ pub trait Marker: Send + Sync {
     fn marks(&self, text: &str) -> Result<Vec<Range<usize>>>;
 }
 
+/// What a search asked of the text index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeywordPlan {
+    /// The expression that ran; empty where the text had nothing to look up.
+    pub expression: String,
+    /// Words of the text that are not in it: too many, or too short for the tokenizer.
+    pub dropped: usize,
+}
+
 /// The answers of a search, best first.
 #[derive(Clone)]
 pub struct Hits {
@@ -48,8 +64,12 @@ pub struct Hits {
     /// False only where a limit or a timeout cut the search short.
     pub complete: bool,
     pub took: Duration,
-    /// For highlights; `None` when the search had no text.
-    pub marker: Option<Arc<dyn Marker>>,
+    /// `None` when the text index was not asked.
+    pub keyword: Option<KeywordPlan>,
+    /// How the answers were found, where the search asked for it.
+    pub plan: Option<Map<String, Value>>,
+    /// For highlights, by the name of the collection; none when the search had no text.
+    pub markers: HashMap<Arc<str>, Arc<dyn Marker>>,
 }
 
 impl fmt::Debug for Hits {
@@ -59,6 +79,7 @@ impl fmt::Debug for Hits {
             .field("exact", &self.exact)
             .field("complete", &self.complete)
             .field("took", &self.took)
+            .field("keyword", &self.keyword)
             .finish_non_exhaustive()
     }
 }

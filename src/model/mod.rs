@@ -13,7 +13,7 @@ pub use chunk::{Chunk, NewChunk, Span};
 pub use collection::{CollectionInfo, Metric, SpaceInfo};
 pub use document::{AddResult, ContentHash, Document, HashedChunk, NewDocument, OnConflict};
 pub use embeddings::{Embeddings, Matrix, Rows, check_vector};
-pub use hit::{Hit, Hits, Leg, Marker};
+pub use hit::{Hit, Hits, KeywordPlan, Leg, Marker};
 pub use ids::{check_id, check_name, new_id};
 pub use metadata::Metadata;
 pub use time::Timestamp;

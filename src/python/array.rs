@@ -136,6 +136,15 @@ pub(super) fn embeddings(array: &Bound<'_, PyAny>, copy: bool) -> PyResult<Optio
     Ok(Some((embeddings, Some(Pins { rows, _array: array.clone().unbind(), _weak: weak }))))
 }
 
+/// Every row of an array, copied, and the dimension.
+pub(super) fn matrix(array: &Bound<'_, PyAny>) -> PyResult<(Vec<f32>, usize)> {
+    let Checked { data, rows, dimension } = check(array.cast::<PyUntypedArray>()?)?;
+    let mut values = vec![0.0; rows * dimension];
+    // SAFETY: `check` saw that many aligned elements, and the interpreter stays attached.
+    unsafe { load(data, &mut values) };
+    Ok((values, dimension))
+}
+
 /// The one row of an array, copied.
 pub(super) fn vector(array: &Bound<'_, PyAny>) -> PyResult<Vec<f32>> {
     let Checked { data, rows, dimension } = check(array.cast::<PyUntypedArray>()?)?;

@@ -16,12 +16,16 @@ use crate::model::{self, Marker};
 ///
 /// Attributes
 /// ----------
+/// collection : str
+///     Its name.
 /// id : str
 ///     The chunk.
 /// text : str or None
 ///     Its text.
 /// score : float
 ///     Higher is better; comparable within one search only.
+/// rank : int
+///     Its place in the ranking, from 1, before rerank, mmr or group_by moved it.
 /// distance : float or None
 ///     Of its vector, by the metric of the space, where the search had a vector.
 /// document_id : str
@@ -60,6 +64,16 @@ impl Hit {
 
 #[pymethods]
 impl Hit {
+    #[getter]
+    fn collection(&self) -> &str {
+        &self.hit.collection
+    }
+
+    #[getter]
+    fn rank(&self) -> u32 {
+        self.hit.rank
+    }
+
     #[getter]
     fn id(&self) -> &str {
         &self.hit.id

@@ -9,6 +9,7 @@ mod documents;
 mod errors;
 mod hit;
 mod module;
+mod options;
 mod rows;
 mod store;
 mod watch;

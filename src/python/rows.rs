@@ -24,8 +24,9 @@ fn metadata<'py>(py: Python<'py>, metadata: &Metadata) -> PyResult<Bound<'py, Py
     dict(py, metadata.as_json())
 }
 
-fn settings<'py>(py: Python<'py>, settings: &Map<String, Value>) -> PyResult<Bound<'py, PyDict>> {
-    let json = serde_json::to_string(settings).map_err(|error| Error::internal(format!("settings: {error}")))?;
+/// The dictionary of a JSON object in memory.
+pub(super) fn object<'py>(py: Python<'py>, object: &Map<String, Value>) -> PyResult<Bound<'py, PyDict>> {
+    let json = serde_json::to_string(object).map_err(|error| Error::internal(format!("a JSON object: {error}")))?;
     dict(py, &json)
 }
 
@@ -89,7 +90,7 @@ pub(super) fn space<'py>(py: Python<'py>, space: &SpaceInfo) -> PyResult<Bound<'
 pub(super) fn collection<'py>(py: Python<'py>, info: &CollectionInfo) -> PyResult<Bound<'py, PyTuple>> {
     let CollectionInfo { name, description, settings: kept, tokenizer, created_at, spaces } = info;
     let spaces: Vec<_> = spaces.iter().map(|s| space(py, s)).collect::<PyResult<_>>()?;
-    (name, description, settings(py, kept)?, tokenizer, created_at.0, spaces).into_pyobject(py)
+    (name, description, object(py, kept)?, tokenizer, created_at.0, spaces).into_pyobject(py)
 }
 
 /// `AddRow`, ids, `CollectionRow`, a count or None: what a write did.

@@ -1,6 +1,7 @@
 //! `Store`: the core's store, with Python's values in and out.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,14 +15,16 @@ use super::convert;
 use super::documents;
 use super::errors::guarded;
 use super::hit::Hit;
+use super::options::Options;
 use super::rows;
-use super::watch::Watcher;
+use super::watch::{Signals, Watcher};
 use super::write::{self, Write};
 use crate::connect;
 use crate::error::{Error, Result};
-use crate::model::ContentHash;
+use crate::model::{self, ContentHash};
 use crate::request::{
-    CachedEmbeddings, Derived, DocumentKey, Durability, GetDocument, ListDocuments, Mode, Neighbors, Open, Search,
+    CachedEmbeddings, DEFAULT_SPACE, Derived, DocumentKey, Durability, GetDocument, ListDocuments, Mode, Neighbors,
+    Open, Search, SearchBatch, SearchStore,
 };
 use crate::store;
 
@@ -40,7 +43,7 @@ impl Store {
     }
 }
 
-fn seconds(name: &str, value: f64) -> PyResult<Duration> {
+pub(super) fn seconds(name: &str, value: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(value)
         .map_err(|_| PyValueError::new_err(format!("{name} is {value}; it is a number of seconds, 0 or more")))
 }
@@ -93,8 +96,8 @@ pub(super) fn open(
 #[pymethods]
 impl Store {
     #[getter]
-    fn path(&self) -> Option<PathBuf> {
-        self.0.path().map(PathBuf::from)
+    fn path(&self) -> Option<&OsStr> {
+        self.0.path().map(Path::as_os_str)
     }
 
     #[getter]
@@ -284,38 +287,116 @@ impl Store {
         })
     }
 
-    /// A vector, a text or both make the mode. Returns the hits, whether they are exact, whether they are complete, and
-    /// the milliseconds it took.
-    #[allow(clippy::too_many_arguments)]
+    /// `mode` is "vector", "keyword" or "hybrid". Returns the hits, whether they are exact, whether they are complete, the
+    /// milliseconds it took, and the plan if it was asked for.
+    #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)]
     fn search<'py>(
         &self,
         py: Python<'py>,
         collection: String,
+        mode: &str,
         text: Option<String>,
         vector: Option<&Bound<'py, PyAny>>,
         space: String,
         k: usize,
         r#where: &Bound<'py, PyAny>,
         exact: bool,
-        rrf_k: u32,
-        candidates: Option<usize>,
-    ) -> PyResult<(Bound<'py, PyList>, bool, bool, f64)> {
+        options: &Bound<'py, Options>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
         guarded(|| {
-            let mode = match (text, vector.map(array::vector).transpose()?) {
-                (None, Some(vector)) => Mode::Vector { vector, space },
-                (Some(text), None) => Mode::Keyword { text },
-                (Some(text), Some(vector)) => Mode::Hybrid { text, vector, space, rrf_k, candidates },
-                (None, None) => return Err(Error::internal("a search without text and vector").into()),
+            let options = options.get();
+            let interrupt = Signals::new();
+            let request = Search {
+                filter: convert::filter(r#where)?,
+                exact,
+                ..options.request(collection, query(mode, text, vector, space, options)?, k, &interrupt)
             };
-            let request = Search { collection, mode, k, filter: convert::filter(r#where)?, exact };
-            let found = self.detached(py, |store| store.search(&request))?;
-            let marker = found.marker;
-            let hits = found
-                .hits
-                .into_iter()
-                .map(|hit| Bound::new(py, Hit::new(hit, marker.clone())))
-                .collect::<PyResult<Vec<_>>>()?;
-            Ok((PyList::new(py, hits)?, found.exact, found.complete, found.took.as_secs_f64() * 1e3))
+            let asked: Arc<dyn store::Interrupt> = interrupt.clone();
+            let store = &*self.0;
+            let outcome = py.detach(|| store.search(&request, asked));
+            hits(py, interrupt.finish(outcome)?)
         })
     }
+
+    /// The hits of each row of an array.
+    #[allow(clippy::too_many_arguments)]
+    fn search_batch<'py>(
+        &self,
+        py: Python<'py>,
+        collection: String,
+        vectors: &Bound<'py, PyAny>,
+        space: String,
+        k: usize,
+        r#where: &Bound<'py, PyAny>,
+        exact: bool,
+    ) -> PyResult<Bound<'py, PyList>> {
+        guarded(|| {
+            let (vectors, dimension) = array::matrix(vectors)?;
+            let filter = convert::filter(r#where)?;
+            let request = SearchBatch { collection, vectors, dimension, space, k, filter, exact };
+            let interrupt = Signals::new();
+            let asked: Arc<dyn store::Interrupt> = interrupt.clone();
+            let store = &*self.0;
+            let outcome = py.detach(|| store.search_batch(&request, asked));
+            let answers = interrupt.finish(outcome)?;
+            PyList::new(py, answers.into_iter().map(|answer| hits(py, answer)).collect::<PyResult<Vec<_>>>()?)
+        })
+    }
+
+    /// As `search`, over several collections; None is all of them.
+    #[allow(clippy::too_many_arguments)]
+    fn search_store<'py>(
+        &self,
+        py: Python<'py>,
+        collections: Option<Vec<String>>,
+        mode: &str,
+        text: Option<String>,
+        vector: Option<&Bound<'py, PyAny>>,
+        k: usize,
+        r#where: &Bound<'py, PyAny>,
+        options: &Bound<'py, Options>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        guarded(|| {
+            let options = options.get();
+            let mode = query(mode, text, vector, DEFAULT_SPACE.to_owned(), options)?;
+            let (filter, timeout) = (convert::filter(r#where)?, options.timeout);
+            let request = SearchStore { collections, mode, k, filter, timeout };
+            let interrupt = Signals::new();
+            let asked: Arc<dyn store::Interrupt> = interrupt.clone();
+            let store = &*self.0;
+            let outcome = py.detach(|| store.search_store(&request, asked));
+            hits(py, interrupt.finish(outcome)?)
+        })
+    }
+}
+
+fn query(
+    mode: &str,
+    text: Option<String>,
+    vector: Option<&Bound<'_, PyAny>>,
+    space: String,
+    options: &Options,
+) -> PyResult<Mode> {
+    let vector = vector.map(array::vector).transpose()?;
+    Ok(match (mode, text, vector) {
+        ("vector", text, Some(vector)) => Mode::Vector { vector, space, text },
+        ("keyword", Some(text), None) => Mode::Keyword { text, syntax: options.syntax },
+        ("hybrid", Some(text), Some(vector)) => {
+            Mode::Hybrid { text, vector, space, fusion: options.fusion, candidates: options.candidates }
+        }
+        _ => return Err(Error::internal(format!("a search by {mode:?} without what it needs")).into()),
+    })
+}
+
+fn hits(py: Python<'_>, found: model::Hits) -> PyResult<Bound<'_, PyTuple>> {
+    let model::Hits { hits, exact, complete, took, keyword: _, plan, markers } = found;
+    let hits = hits
+        .into_iter()
+        .map(|hit| {
+            let marker = markers.get(&hit.collection).cloned();
+            Bound::new(py, Hit::new(hit, marker))
+        })
+        .collect::<PyResult<Vec<_>>>()?;
+    let plan = plan.map(|plan| rows::object(py, &plan)).transpose()?;
+    (PyList::new(py, hits)?, exact, complete, took.as_secs_f64() * 1e3, plan).into_pyobject(py)
 }

@@ -1,11 +1,13 @@
-//! Signals and progress while a write runs.
+//! Signals and progress while the core works.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use crate::error::{Error, Result};
-use crate::store::Watch;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::{Interrupt, Watch};
 
 /// The least time between two looks at the interpreter.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -51,6 +53,45 @@ impl Watcher {
             }
             (Err(_), Some(raised)) => Err(raised),
             (Err(error), None) => Err(error.into()),
+        }
+    }
+}
+
+/// Lets signal handlers run while a search does, and keeps what Python raised meanwhile.
+pub(super) struct Signals(Mutex<Option<PyErr>>);
+
+impl Signals {
+    /// Nothing was raised yet.
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(None)))
+    }
+
+    /// Keeps what was raised, and gives the error that ends the search.
+    pub(super) fn raise(&self, raised: PyErr) -> Error {
+        *self.0.lock() = Some(raised);
+        Error::new(ErrorKind::Cancelled, "Python raised")
+    }
+
+    /// The outcome of the search: what was raised goes before an error of the core.
+    pub(super) fn finish<T>(&self, outcome: Result<T>) -> PyResult<T> {
+        match (outcome, self.0.lock().take()) {
+            (Ok(value), None) => Ok(value),
+            (_, Some(raised)) => Err(raised),
+            (Err(error), None) => Err(error.into()),
+        }
+    }
+}
+
+impl Interrupt for Signals {
+    fn keep_going(&self) -> bool {
+        match Python::try_attach(|py| py.check_signals()) {
+            Some(Ok(())) => true,
+            Some(Err(raised)) => {
+                let _ = self.raise(raised);
+                false
+            }
+            // The interpreter is shutting down: nobody waits for the outcome.
+            None => false,
         }
     }
 }

@@ -245,6 +245,11 @@ impl Write {
     }
 
     #[staticmethod]
+    fn set_tokenizer(collection: String, tokenizer: String) -> Self {
+        Self::new(request::Write::SetTokenizer(request::SetTokenizer { collection, tokenizer }))
+    }
+
+    #[staticmethod]
     #[allow(clippy::too_many_arguments)]
     fn create_collection(
         name: String,

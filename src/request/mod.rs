@@ -18,8 +18,11 @@ mod neighbors;
 mod open;
 mod prepare;
 mod search;
+mod search_batch;
+mod search_store;
 mod set_embeddings;
 mod set_model;
+mod set_tokenizer;
 mod update_metadata;
 
 pub use add::Add;
@@ -39,9 +42,12 @@ pub use list_documents::ListDocuments;
 pub use neighbors::Neighbors;
 pub use open::{Derived, Durability, Open};
 pub use prepare::{PreparedChunk, PreparedDocument, prepare_chunks, prepare_document};
-pub use search::{Mode, Search};
+pub use search::{Fusion, Include, Mode, Rerank, Search, Syntax};
+pub use search_batch::SearchBatch;
+pub use search_store::SearchStore;
 pub use set_embeddings::SetEmbeddings;
 pub use set_model::SetModel;
+pub use set_tokenizer::SetTokenizer;
 pub use update_metadata::{MetadataMode, UpdateMetadata};
 
 use crate::model::{AddResult, CollectionInfo};
@@ -65,6 +71,7 @@ pub enum Write {
     DeleteSpace(DeleteSpace),
     SetEmbeddings(SetEmbeddings),
     SetModel(SetModel),
+    SetTokenizer(SetTokenizer),
     UpdateMetadata(UpdateMetadata),
 }
 

@@ -1,5 +1,9 @@
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
+
+/// Asked of the system once: it reads files for the answer.
+static CORES: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -33,7 +37,7 @@ impl Open {
             read_only: false,
             durability: Durability::Full,
             timeout: Duration::from_secs(30),
-            readers: 2 * std::thread::available_parallelism().map_or(1, usize::from),
+            readers: 2 * *CORES,
             derived: Derived::Auto,
             memory_limit: None,
         }

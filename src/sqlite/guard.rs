@@ -24,9 +24,9 @@
 //! store is open, nor use them through a second SQLite library.
 
 #[cfg(target_os = "linux")]
-pub use linux::Guard;
+pub use linux::{CheckpointLock, Guard};
 #[cfg(not(target_os = "linux"))]
-pub use other::Guard;
+pub use other::{CheckpointLock, Guard};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -58,6 +58,8 @@ mod linux {
     const WRITER: Range = Range { start: 136, length: 1 };
     /// Ours: held by the writer that is next, so that one which writes without pause cannot overtake it.
     const NEXT: Range = Range { start: 137, length: 1 };
+    /// Ours: held by the one that moves the log into the file, beside a writer or not.
+    const CHECKPOINT: Range = Range { start: 138, length: 1 };
 
     /// Another process holds SHARED or DEADMAN for writing only while it opens, recovers or closes the file.
     const PATIENCE: Duration = Duration::from_secs(10);
@@ -88,12 +90,19 @@ mod linux {
         generation: u64,
         /// Whether a store of this process writes: stores share the descriptor, so its lock does not part them.
         writing: Mutex<bool>,
+        moving: Mutex<()>,
         written: Condvar,
     }
 
     /// The writers' turn.
     pub struct WriterLock<'g> {
         guard: &'g Guard,
+    }
+
+    /// The log is this process's to move into the file.
+    pub struct CheckpointLock<'g> {
+        guard: &'g Guard,
+        _moving: MutexGuard<'g, ()>,
     }
 
     /// A store of the file is being opened: no descriptor of it closes. To be dropped after the connections, if that
@@ -180,8 +189,8 @@ mod linux {
                 Ok(locked)
             });
             if matches!(attempt, Ok(true)) {
-                let (writing, written) = (Mutex::new(false), Condvar::new());
-                let guard = Arc::new(Self { inode: database, slot, generation, writing, written });
+                let (writing, moving, written) = (Mutex::new(false), Mutex::new(()), Condvar::new());
+                let guard = Arc::new(Self { inode: database, slot, generation, writing, moving, written });
                 entry.guard = Some(Arc::downgrade(&guard));
                 return Ok(Some(guard));
             }
@@ -209,6 +218,14 @@ mod linux {
             let locked = poll(|| try_lock(shm, libc::F_WRLCK, WRITER), deadline, cancelled);
             unlock(shm, NEXT);
             locked.map(|()| turn)
+        }
+
+        /// Takes the moving of the log, unless another has it. SQLite's own lock for it may be lost like every other.
+        pub fn lock_checkpoint(&self) -> Result<Option<CheckpointLock<'_>>> {
+            self.check()?;
+            let Ok(moving) = self.moving.try_lock() else { return Ok(None) };
+            let locked = try_lock(self.slot.fd(Slot::SHM), libc::F_WRLCK, CHECKPOINT)?;
+            Ok(locked.then_some(CheckpointLock { guard: self, _moving: moving }))
         }
 
         /// Waits while another SQLite library of this process writes: Python's own, say. To POSIX locks the two are one
@@ -255,6 +272,14 @@ mod linux {
                 let entry = entries.entry(self.inode).or_default();
                 entry.openings = entry.openings.saturating_sub(1);
                 tidy(&mut entries, self.inode);
+            }
+        }
+    }
+
+    impl Drop for CheckpointLock<'_> {
+        fn drop(&mut self) {
+            if self.guard.generation == fork::current() {
+                unlock(self.guard.slot.fd(Slot::SHM), CHECKPOINT);
             }
         }
     }
@@ -436,6 +461,9 @@ mod other {
     /// Holds nothing on this platform; SQLite's own lock is the only one.
     pub struct WriterLock<'g>(PhantomData<&'g Guard>);
 
+    /// Holds nothing on this platform.
+    pub struct CheckpointLock<'g>(PhantomData<&'g Guard>);
+
     impl Guard {
         /// Succeeds.
         pub fn opening(_path: &Path) -> Result<Opening> {
@@ -450,6 +478,11 @@ mod other {
         /// Succeeds.
         pub fn lock_writer(&self, _deadline: Instant, _cancelled: &dyn Fn() -> bool) -> Result<WriterLock<'_>> {
             Ok(WriterLock(PhantomData))
+        }
+
+        /// Succeeds.
+        pub fn lock_checkpoint(&self) -> Result<Option<CheckpointLock<'_>>> {
+            Ok(Some(CheckpointLock(PhantomData)))
         }
 
         /// Cannot be asked on this platform.
@@ -715,6 +748,21 @@ with open(sys.argv[1] + '-shm', 'r+b') as file:
         other.wait().unwrap();
         drop(conn);
         drop(guard);
+    }
+
+    #[test]
+    fn one_moves_the_log_beside_a_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, _conn) = store(folder.path());
+        let guard = Guard::acquire(&path).unwrap();
+        let _turn = guard.lock_writer(now(), &never).unwrap();
+        let moving = guard.lock_checkpoint().unwrap().unwrap();
+        assert!(guard.lock_checkpoint().unwrap().is_none());
+        stray_close(&shm(&path));
+        assert_eq!(try_byte(&path, "F_OFD_SETLK", 138), "refused");
+        drop(moving);
+        assert_eq!(try_byte(&path, "F_OFD_SETLK", 138), "locked");
+        assert!(guard.lock_checkpoint().unwrap().is_some());
     }
 
     #[test]

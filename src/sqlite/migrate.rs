@@ -1,5 +1,6 @@
 //! Bringing a file to the current format, once, whoever comes first.
 
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use rusqlite::{Connection, params};
@@ -21,6 +22,12 @@ const MIGRATIONS: [&str; 2] = [
     include_str!("../../sql/sqlite/migrations/0002_embedding_cache.sql"),
 ];
 
+/// Of each migration, once: every opening compares them.
+static HASHES: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let hash = |text: &&str| Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    MIGRATIONS.iter().map(hash).collect()
+});
+
 /// What the header says of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Header {
@@ -34,14 +41,20 @@ pub enum Header {
 
 /// Reads the header and refuses files of others and of newer versions, without a write.
 pub fn header(conn: &Connection) -> Result<Header> {
-    if conn.is_autocommit() {
-        // One snapshot: between two statements another process may finish making the store.
-        let snapshot = conn.unchecked_transaction()?;
-        let header = read_header(&snapshot);
-        snapshot.finish()?;
-        return header;
+    if conn.is_autocommit() { look(conn).map(|(header, _)| header) } else { read_header(conn) }
+}
+
+/// The header with the journal mode; a current file's record of migrations is compared too. All in one snapshot:
+/// between two statements another process may finish making the store.
+pub fn look(conn: &Connection) -> Result<(Header, String)> {
+    let snapshot = conn.unchecked_transaction()?;
+    let header = read_header(&snapshot)?;
+    let mode = snapshot.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    if header == Header::Current {
+        compare(&snapshot)?;
     }
-    read_header(conn)
+    snapshot.finish()?;
+    Ok((header, mode))
 }
 
 fn read_header(conn: &Connection) -> Result<Header> {
@@ -73,14 +86,15 @@ fn read_header(conn: &Connection) -> Result<Header> {
 
 /// Takes the migrations that are missing, in one transaction, and compares the hashes of those that were taken.
 pub fn migrate(conn: &Connection, deadline: Instant) -> Result<()> {
-    if header(conn)? != Header::Current {
-        let _activity = lock::begin_immediate(conn, deadline, &|| false)?;
-        let result = take_missing(conn);
-        if result.is_err() {
-            lock::rollback(conn);
-        }
-        result?;
+    if header(conn)? == Header::Current {
+        return Ok(());
     }
+    let _activity = lock::begin_immediate(conn, deadline, &|| false)?;
+    let result = take_missing(conn);
+    if result.is_err() {
+        lock::rollback(conn);
+    }
+    result?;
     compare(conn)
 }
 
@@ -101,7 +115,7 @@ fn take(conn: &Connection, version: usize) -> Result<()> {
         sql::execute(
             conn,
             "INSERT INTO migrations (version, sha256, applied_at) VALUES (?1, ?2, ?3)",
-            params![index + 1, hash(text), Timestamp::now().0],
+            params![index + 1, HASHES[index], Timestamp::now().0],
         )?;
     }
     if taken == 0 {
@@ -113,24 +127,18 @@ fn take(conn: &Connection, version: usize) -> Result<()> {
 }
 
 /// Refuses a file whose migrations were not those of this version.
-pub fn compare(conn: &Connection) -> Result<()> {
+fn compare(conn: &Connection) -> Result<()> {
     let stored: Vec<(usize, String)> =
         sql::query_all(conn, "SELECT version, sha256 FROM migrations ORDER BY version", [], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })?;
-    let expected: Vec<(usize, String)> =
-        MIGRATIONS.iter().enumerate().map(|(index, text)| (index + 1, hash(text))).collect();
-    if stored == expected {
+    if stored.iter().map(|(version, hash)| (*version, hash)).eq((1..).zip(HASHES.iter())) {
         return Ok(());
     }
     Err(Error::new(
         ErrorKind::Corrupt,
         "its record of migrations is not that of this version; it was written by a build with other migrations",
     ))
-}
-
-fn hash(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Makes the file that an older version made.
@@ -214,9 +222,8 @@ mod tests {
 
     #[test]
     fn landed_migrations_keep_their_text() {
-        let hashes: Vec<String> = MIGRATIONS.iter().map(|text| hash(text)).collect();
         assert_eq!(
-            hashes,
+            *HASHES,
             [
                 include_str!("../../sql/sqlite/migrations/0001_format_1.sha256").trim(),
                 include_str!("../../sql/sqlite/migrations/0002_embedding_cache.sha256").trim(),

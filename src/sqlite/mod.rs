@@ -7,10 +7,12 @@ mod filter_sql;
 pub mod fork;
 mod guard;
 mod lock;
+mod marker;
 mod matching;
 mod migrate;
 mod open;
 mod ops;
+mod pulse;
 mod readers;
 mod row_set;
 mod sql;
@@ -32,13 +34,16 @@ use self::fork::ForkToken;
 use self::guard::Guard;
 use self::migrate::Header;
 use self::open::Caches;
+use self::pulse::Pulse;
 use self::readers::{Readers, closed};
 use self::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
 use crate::model::{Chunk, CollectionInfo, Document, Hits, NewDocument, OnConflict};
-use crate::request::{CachedEmbeddings, GetDocument, ListDocuments, Neighbors, Open, Search, Write, Written};
-use crate::store::{Cached, Capabilities, Store, Vectors, Watch};
+use crate::request::{
+    CachedEmbeddings, GetDocument, ListDocuments, Neighbors, Open, Search, SearchBatch, SearchStore, Write, Written,
+};
+use crate::store::{Cached, Capabilities, Interrupt, Store, Vectors, Watch};
 
 /// A store in one SQLite file.
 pub struct SqliteStore {
@@ -80,7 +85,7 @@ impl SqliteStore {
                 timeout: request.timeout,
                 caches,
             };
-            let readers = Readers::new(folder.database(), request.timeout, request.readers, caches, Vec::new());
+            let readers = Readers::new(folder.database(), request.timeout, request.readers, caches, None)?;
             let writer = Writer::new(config, None, Some(conn))?;
             return Ok(Self::assemble(None, readers, Some(writer), token, None, Some(folder)));
         };
@@ -94,10 +99,9 @@ impl SqliteStore {
             _ if request.read_only => return Err(open::not_without_writing(&file)),
             Header::Empty | Header::Older => Some(open::writer(&file, request.durability.into(), caches, deadline)?),
         };
-        open::check_migrations(&file, &reader)?;
         // SQLite has read the file, so its shared memory is there for the guard to lock.
         let guard = Guard::acquire(&file)?;
-        let readers = Readers::new(file.clone(), request.timeout, request.readers, caches, vec![reader]);
+        let readers = Readers::new(file.clone(), request.timeout, request.readers, caches, Some(reader))?;
         let config =
             writer::Config { path: file, synchronous: request.durability.into(), timeout: request.timeout, caches };
         let writer =
@@ -250,8 +254,19 @@ impl Store for SqliteStore {
         self.read(|conn| ops::cached_embeddings::run(conn, request))
     }
 
-    fn search(&self, request: &Search) -> Result<Hits> {
-        self.read(|conn| ops::search::run(conn, request))
+    fn search(&self, request: &Search, interrupt: Arc<dyn Interrupt>) -> Result<Hits> {
+        self.check()?;
+        ops::search::run(&self.readers, request, &Pulse::new(request.timeout, interrupt))
+    }
+
+    fn search_batch(&self, request: &SearchBatch, interrupt: Arc<dyn Interrupt>) -> Result<Vec<Hits>> {
+        self.check()?;
+        ops::search_batch::run(&self.readers, request, &Pulse::new(None, interrupt))
+    }
+
+    fn search_store(&self, request: &SearchStore, interrupt: Arc<dyn Interrupt>) -> Result<Hits> {
+        self.check()?;
+        ops::search_store::run(&self.readers, request, &Pulse::new(request.timeout, interrupt))
     }
 }
 
@@ -353,6 +368,24 @@ mod tests {
         assert_eq!(copied.count("c", None).unwrap(), 50);
         let refused = copied.delete_collection(crate::request::DeleteCollection { name: "c".into() });
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::ReadOnly);
+    }
+
+    #[test]
+    fn the_log_is_moved_into_the_file_as_it_grows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let store = SqliteStore::open(&Open::file(&path)).unwrap();
+        contract::fill(&store, 1);
+        let length = |path: &Path| std::fs::metadata(path).unwrap().len();
+        let mut longest = 0;
+        for thread in 0..10 {
+            contract::add_each(&store, thread, 100);
+            longest = longest.max(length(&folder.path().join("a.db-wal")));
+        }
+        assert!(longest < 16 << 20, "{longest} bytes of log");
+        assert!(length(&path) > 256 << 10);
+        store.close().unwrap();
+        assert_eq!(length(&folder.path().join("a.db-wal")), 0);
     }
 
     #[test]

@@ -127,7 +127,6 @@ pub fn writer(path: &Path, synchronous: Synchronous, caches: Caches, deadline: I
                 Synchronous::Off => "OFF",
             },
         )?;
-        conn.pragma_update(None, "wal_autocheckpoint", 1000)?;
         conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
         conn.pragma_update(None, "secure_delete", "FAST")?;
         set_cache(&conn, caches.writer)?;
@@ -152,18 +151,12 @@ pub fn reader(path: &Path, timeout: Duration, caches: Caches) -> Result<Connecti
 pub fn first_reader(path: &Path, timeout: Duration, caches: Caches, deadline: Instant) -> Result<(Connection, Header)> {
     let conn = reader(path, timeout, caches)?;
     let look = || -> Result<Header> {
-        let header = migrate::header(&conn)?;
-        let mode: String = conn.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+        let (header, mode) = migrate::look(&conn)?;
         // Another tool took the log away; the writer brings it back.
         Ok(if header == Header::Current && mode != "wal" { Header::Older } else { header })
     };
     let header = lock::retry_locked(deadline, look).map_err(|e| at(path, &e))?;
     Ok((conn, header))
-}
-
-/// Whether the file took the migrations of this version.
-pub fn check_migrations(path: &Path, conn: &Connection) -> Result<()> {
-    migrate::compare(conn).map_err(|e| at(path, &e))
 }
 
 /// Why a file that is not at the current format cannot be opened for reading alone.
@@ -202,6 +195,7 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
         // Without it, STAT4 has every statement prepared anew for each value bound to it: ten reads take six times as
         // long.
         (DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true),
         (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
         (DbConfig::SQLITE_DBCONFIG_DQS_DDL, false),
         (DbConfig::SQLITE_DBCONFIG_DQS_DML, false),
@@ -209,7 +203,6 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
         conn.set_db_config(option, on)?;
     }
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
-    conn.pragma_update(None, "foreign_keys", true)?;
     conn.pragma_update(None, "cell_size_check", true)?;
     conn.pragma_update(None, "temp_store", "MEMORY")?;
     // A mapped file that another process truncates would end this one with SIGBUS.

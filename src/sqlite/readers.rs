@@ -1,6 +1,8 @@
 //! The pool of connections that read. Opened when first needed, so that opening a store costs one connection.
 
+use std::ffi::c_int;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -8,7 +10,12 @@ use rusqlite::Connection;
 
 use super::fork;
 use super::open::{self, Caches};
+use super::pulse::Pulse;
+use super::tables::changes;
 use crate::error::{Error, ErrorKind, Result};
+
+/// Steps of SQLite's machine between two questions whether to go on: some 100 us.
+const STEPS: c_int = 4096;
 
 /// At most so many connections, each used by one thread at a time.
 pub struct Readers {
@@ -20,8 +27,23 @@ pub struct Readers {
     changed: Condvar,
 }
 
+/// A connection whose long statements ask a pulse, where it has one, whether to go on.
+struct Reader {
+    conn: Connection,
+    pulse: Arc<Mutex<Option<Arc<Pulse>>>>,
+}
+
+impl Reader {
+    fn new(mut conn: Connection) -> Result<Self> {
+        let pulse: Arc<Mutex<Option<Arc<Pulse>>>> = Arc::default();
+        let asked = Arc::clone(&pulse);
+        conn.progress_handler(STEPS, Some(move || asked.lock().as_ref().is_some_and(|pulse| !pulse.beats())))?;
+        Ok(Self { conn, pulse })
+    }
+}
+
 struct State {
-    idle: Vec<Connection>,
+    idle: Vec<Reader>,
     /// Idle and lent.
     open: usize,
     closed: bool,
@@ -29,20 +51,40 @@ struct State {
 
 impl Readers {
     /// A pool with the connections that are already there.
-    pub fn new(path: PathBuf, timeout: Duration, most: usize, caches: Caches, idle: Vec<Connection>) -> Self {
+    pub fn new(
+        path: PathBuf,
+        timeout: Duration,
+        most: usize,
+        caches: Caches,
+        idle: Option<Connection>,
+    ) -> Result<Self> {
+        let idle: Vec<Reader> = idle.map(Reader::new).transpose()?.into_iter().collect();
         let state = State { open: idle.len(), idle, closed: false };
-        Self { path, timeout, most: most.max(1), caches, state: Mutex::new(state), changed: Condvar::new() }
+        Ok(Self { path, timeout, most: most.max(1), caches, state: Mutex::new(state), changed: Condvar::new() })
     }
 
     /// Runs `read` on one snapshot of the database.
     pub fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let lease = self.lease()?;
-        let _activity = fork::enter();
-        let snapshot = lease.conn()?.unchecked_transaction()?;
-        let result = read(&snapshot);
-        // Nothing was written; ending the snapshot cannot lose anything.
-        snapshot.finish()?;
-        result
+        lease.read(read)
+    }
+
+    /// Runs `read` on one snapshot of the database, while `pulse` beats.
+    pub fn read_while<T>(&self, pulse: &Arc<Pulse>, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let lease = self.lease()?;
+        lease.set(Some(Arc::clone(pulse)));
+        let result = lease.read(read);
+        result.map_err(|error| pulse.name(error))
+    }
+
+    /// A second connection on the snapshot that `conn` has; `None` when all are lent, or when a commit came between.
+    /// Only one thread may use it, for no longer than the snapshot lasts, and that one keeps forks waiting for both.
+    pub fn beside(&self, conn: &Connection, pulse: &Arc<Pulse>) -> Result<Option<Beside<'_>>> {
+        let Some(lease) = self.try_lease()? else { return Ok(None) };
+        lease.set(Some(Arc::clone(pulse)));
+        lease.conn()?.execute_batch("BEGIN")?;
+        let beside = Beside(lease);
+        Ok(if changes::head(conn)? == changes::head(beside.conn()?)? { Some(beside) } else { None })
     }
 
     fn lease(&self) -> Result<Lease<'_>> {
@@ -52,8 +94,8 @@ impl Readers {
             if state.closed {
                 return Err(closed());
             }
-            if let Some(conn) = state.idle.pop() {
-                return Ok(Lease { readers: self, conn: Some(conn) });
+            if let Some(reader) = state.idle.pop() {
+                return Ok(Lease { readers: self, reader: Some(reader) });
             }
             if state.open < self.most {
                 state.open += 1;
@@ -70,9 +112,28 @@ impl Readers {
             }
         }
         drop(state);
-        let mut lease = Lease { readers: self, conn: None };
+        self.opened()
+    }
+
+    /// A connection that nobody has to be waited for.
+    fn try_lease(&self) -> Result<Option<Lease<'_>>> {
+        let mut state = self.state.lock();
+        if let Some(reader) = state.idle.pop() {
+            return Ok(Some(Lease { readers: self, reader: Some(reader) }));
+        }
+        if state.open >= self.most || state.closed {
+            return Ok(None);
+        }
+        state.open += 1;
+        drop(state);
+        self.opened().map(Some)
+    }
+
+    /// A new connection, counted already.
+    fn opened(&self) -> Result<Lease<'_>> {
+        let mut lease = Lease { readers: self, reader: None };
         let _activity = fork::enter();
-        lease.conn = Some(open::reader(&self.path, self.timeout, self.caches)?);
+        lease.reader = Some(Reader::new(open::reader(&self.path, self.timeout, self.caches)?)?);
         Ok(lease)
     }
 
@@ -106,23 +167,59 @@ pub fn closed() -> Error {
 struct Lease<'r> {
     readers: &'r Readers,
     /// `None` only until it is opened, or if that failed.
-    conn: Option<Connection>,
+    reader: Option<Reader>,
 }
 
 impl Lease<'_> {
     fn conn(&self) -> Result<&Connection> {
-        self.conn.as_ref().ok_or_else(|| Error::internal("a read connection was not opened"))
+        let reader = self.reader.as_ref().ok_or_else(|| Error::internal("a read connection was not opened"))?;
+        Ok(&reader.conn)
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let _activity = fork::enter();
+        let snapshot = self.conn()?.unchecked_transaction()?;
+        let result = read(&snapshot);
+        // Nothing was written; ending the snapshot cannot lose anything.
+        snapshot.finish()?;
+        result
+    }
+
+    fn set(&self, pulse: Option<Arc<Pulse>>) {
+        if let Some(reader) = &self.reader {
+            *reader.pulse.lock() = pulse;
+        }
     }
 }
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
+        self.set(None);
         let mut state = self.readers.state.lock();
-        match self.conn.take() {
-            Some(conn) => state.idle.push(conn),
+        match self.reader.take() {
+            Some(reader) => state.idle.push(reader),
             None => state.open -= 1,
         }
         drop(state);
         self.readers.changed.notify_all();
+    }
+}
+
+/// A connection on the same snapshot as another.
+pub struct Beside<'r>(Lease<'r>);
+
+impl Beside<'_> {
+    /// The connection.
+    pub fn conn(&self) -> Result<&Connection> {
+        self.0.conn()
+    }
+}
+
+impl Drop for Beside<'_> {
+    fn drop(&mut self) {
+        if let Ok(conn) = self.0.conn() {
+            // Nothing was written; a snapshot that cannot be ended ends with the next one.
+            let _ = conn.execute_batch("ROLLBACK");
+        }
     }
 }

@@ -38,7 +38,12 @@ impl RowSet {
     pub fn iter(&self) -> impl Iterator<Item = i64> + '_ {
         self.words.iter().zip(0i64..).flat_map(move |(&word, index)| {
             let base = self.first + index * 64;
-            (0..64).filter(move |bit| word & (1 << bit) != 0).map(move |bit| base + bit)
+            let mut left = word;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros())?;
+                left &= left - 1;
+                Some(base + i64::from(bit))
+            })
         })
     }
 }

@@ -1,5 +1,6 @@
-//! The words of a text as FTS5 sees them: for natural queries and for highlights.
+//! The words of a text as FTS5 sees them: for queries and for highlights.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -8,7 +9,6 @@ use std::rc::Rc;
 use super::ffi::Fts5Tokenizer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::model::Marker;
 
 const BASES: [&str; 3] = ["unicode61", "ascii", "trigram"];
 const OPTIONS: [&str; 5] = ["remove_diacritics", "categories", "tokenchars", "separators", "case_sensitive"];
@@ -24,6 +24,21 @@ pub struct TokenizerSpec {
 pub struct Token {
     pub term: Vec<u8>,
     pub at: Range<usize>,
+}
+
+/// A piece of a text that FTS5 reads as these terms, one behind the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word<'t> {
+    pub text: &'t str,
+    pub terms: Vec<Vec<u8>>,
+}
+
+/// The words of a text.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Words<'t> {
+    pub words: Vec<Word<'t>>,
+    /// What the index cannot be asked for: pieces without a token, and tokens beyond the limit of a phrase.
+    pub unheard: usize,
 }
 
 impl TokenizerSpec {
@@ -75,8 +90,17 @@ impl TokenizerSpec {
         words.join(" ")
     }
 
-    fn splits_words(&self) -> bool {
-        !self.args.iter().any(|arg| arg == "trigram")
+    fn is_trigram(&self) -> bool {
+        self.args.iter().any(|arg| arg == "trigram")
+    }
+
+    /// The text without NUL characters, which end an expression of FTS5. No tokenizer sees a difference: NUL parts words,
+    /// and between trigrams it is passed over.
+    pub fn without_nul<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match text.contains('\0') {
+            false => Cow::Borrowed(text),
+            true => Cow::Owned(text.replace('\0', if self.is_trigram() { "" } else { " " })),
+        }
     }
 
     /// The tokens of a text, in order.
@@ -89,15 +113,82 @@ impl TokenizerSpec {
         Ok(tokens)
     }
 
-    /// The different words of a natural query, in order: each as a piece of `text`. A trigram tokenizer has no words of
-    /// its own, so there white space parts them.
-    pub fn words<'t>(&self, text: &'t str) -> Result<Vec<&'t str>> {
-        let mut seen = HashSet::new();
-        if !self.splits_words() {
-            return Ok(text.split_whitespace().filter(|word| seen.insert(word.as_bytes().to_vec())).collect());
+    /// The different words of a text, in order, any of which is worth finding.
+    ///
+    /// A trigram tokenizer has no words of its own. There white space parts them, and in scripts that are written
+    /// without it every three characters are one.
+    pub fn words<'t>(&self, text: &'t str) -> Result<Words<'t>> {
+        if !self.is_trigram() {
+            return self.tokens_as_words(text);
         }
-        let tokens = self.tokens(text)?;
-        Ok(tokens.into_iter().filter(|token| seen.insert(token.term.clone())).map(|token| &text[token.at]).collect())
+        let pieces = text.split_whitespace().flat_map(|word| {
+            runs(word).flat_map(|(run, spaceless)| if spaceless { windows(run) } else { vec![trimmed(run)] })
+        });
+        self.pieces_as_words(pieces)
+    }
+
+    /// The different words of a text, in order, all of which must be found. Under a trigram tokenizer white space parts
+    /// them.
+    pub fn whole_words<'t>(&self, text: &'t str) -> Result<Words<'t>> {
+        if !self.is_trigram() {
+            return self.tokens_as_words(text);
+        }
+        self.pieces_as_words(text.split_whitespace().map(trimmed))
+    }
+
+    /// As [`TokenizerSpec::whole_words`], with the last word of the text at the end even where it is there already.
+    pub fn words_to_the_last<'t>(&self, text: &'t str) -> Result<Words<'t>> {
+        let mut found = self.whole_words(text)?;
+        let last = if self.is_trigram() {
+            self.pieces_as_words(text.split_whitespace().next_back().map(trimmed).into_iter())?.words.pop()
+        } else {
+            self.tokens(text)?.pop().map(|Token { term, at }| Word { text: &text[at], terms: vec![term] })
+        };
+        if let Some(last) = last
+            && found.words.last().is_some_and(|word| word.terms != last.terms)
+        {
+            found.words.push(last);
+        }
+        Ok(found)
+    }
+
+    /// The text itself as one word, if it has a token.
+    pub fn phrase<'t>(&self, text: &'t str) -> Result<Words<'t>> {
+        // What is white space to Unicode may be part of a word to a tokenizer, and every character is part of a trigram.
+        self.pieces_as_words(std::iter::once(if self.is_trigram() { text.trim() } else { text }))
+    }
+
+    fn tokens_as_words<'t>(&self, text: &'t str) -> Result<Words<'t>> {
+        let mut seen = HashSet::new();
+        let mut words = Vec::new();
+        for Token { term, at } in self.tokens(text)? {
+            if seen.insert(term.clone()) {
+                words.push(Word { text: &text[at], terms: vec![term] });
+            }
+        }
+        Ok(Words { words, unheard: 0 })
+    }
+
+    fn pieces_as_words<'t>(&self, pieces: impl Iterator<Item = &'t str>) -> Result<Words<'t>> {
+        let mut seen = HashSet::new();
+        let mut found = Words::default();
+        for piece in pieces {
+            let mut tokens = self.tokens(piece)?;
+            if tokens.len() > limits::PHRASE_TOKENS {
+                found.unheard += tokens.len() - limits::PHRASE_TOKENS;
+                tokens.truncate(limits::PHRASE_TOKENS);
+            }
+            let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else {
+                found.unheard += usize::from(!piece.is_empty());
+                continue;
+            };
+            let at = first.at.start..last.at.end;
+            let terms: Vec<Vec<u8>> = tokens.into_iter().map(|token| token.term).collect();
+            if seen.insert(terms.clone()) {
+                found.words.push(Word { text: &piece[at], terms });
+            }
+        }
+        Ok(found)
     }
 
     fn instance(&self) -> Result<Rc<Fts5Tokenizer>> {
@@ -117,6 +208,48 @@ impl TokenizerSpec {
             Ok(tokenizer)
         })
     }
+}
+
+/// Scripts whose words are not parted by white space, or, as in Korean, carry endings that a trigram had better not
+/// depend on.
+fn is_spaceless(c: char) -> bool {
+    matches!(u32::from(c),
+        0x0E00..=0x0FFF // Thai, Lao, Tibetan
+        | 0x1000..=0x109F // Myanmar
+        | 0x1780..=0x17FF // Khmer
+        | 0x3005..=0x3007 | 0x3041..=0x30FF | 0x31F0..=0x31FF // Kana
+        | 0x3400..=0x4DBF | 0x4E00..=0x9FFF | 0xF900..=0xFAFF | 0x2_0000..=0x3_FFFF // Han
+        | 0xAC00..=0xD7AF // Hangul
+        | 0xFF66..=0xFF9F // half-width Kana
+    )
+}
+
+/// The parts of a word in scripts with white space and without.
+fn runs(word: &str) -> impl Iterator<Item = (&str, bool)> {
+    let mut rest = word;
+    std::iter::from_fn(move || {
+        let spaceless = is_spaceless(rest.chars().next()?);
+        let end = rest.find(|c| is_spaceless(c) != spaceless).unwrap_or(rest.len());
+        let (run, behind) = rest.split_at(end);
+        rest = behind;
+        Some((run, spaceless))
+    })
+}
+
+/// Every three characters; a shorter run as it is.
+fn windows(run: &str) -> Vec<&str> {
+    let mut at: Vec<usize> = run.char_indices().map(|(at, _)| at).collect();
+    at.push(run.len());
+    if at.len() <= 4 {
+        return vec![run];
+    }
+    at.windows(4).map(|four| &run[four[0]..four[3]]).collect()
+}
+
+/// The word without the punctuation around it, unless that leaves too little: `C++` stays.
+fn trimmed(word: &str) -> &str {
+    let inner = word.trim_matches(|c: char| !c.is_alphanumeric());
+    if inner.is_empty() || (inner.chars().nth(2).is_none() && word.chars().nth(2).is_some()) { word } else { inner }
 }
 
 fn split_words(text: &str) -> Option<Vec<String>> {
@@ -144,47 +277,59 @@ fn split_words(text: &str) -> Option<Vec<String>> {
     Some(words)
 }
 
-/// Marks the words of one query.
-pub struct QueryMarker {
-    spec: TokenizerSpec,
-    terms: HashSet<Vec<u8>>,
-}
-
-impl QueryMarker {
-    /// Keeps the terms of `query`.
-    pub fn new(spec: TokenizerSpec, query: &str) -> Result<Self> {
-        let terms = spec.tokens(query)?.into_iter().map(|token| token.term).collect();
-        Ok(Self { spec, terms })
-    }
-}
-
-impl Marker for QueryMarker {
-    fn marks(&self, text: &str) -> Result<Vec<Range<usize>>> {
-        let mut marks: Vec<Range<usize>> = Vec::new();
-        for token in self.spec.tokens(text)?.into_iter().filter(|token| self.terms.contains(&token.term)) {
-            match marks.last_mut() {
-                // Trigrams overlap.
-                Some(last) if token.at.start < last.end => last.end = last.end.max(token.at.end),
-                _ => marks.push(token.at),
-            }
-        }
-        Ok(marks)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn texts<'t>(words: &Words<'t>) -> Vec<&'t str> {
+        words.words.iter().map(|word| word.text).collect()
+    }
+
     #[test]
     fn words_are_those_of_fts5() {
         let porter = TokenizerSpec::parse("porter unicode61").unwrap();
-        assert_eq!(
-            porter.words("What's running? RUNS, runs; naïve 北京\0x").unwrap(),
-            ["What", "s", "running", "naïve", "北京", "x"]
-        );
+        let words = porter.words("What's running? RUNS, runs; naïve 北京\0x").unwrap();
+        assert_eq!(texts(&words), ["What", "s", "running", "naïve", "北京", "x"]);
+        assert_eq!(words.words[2].terms, [b"run"]);
+        assert_eq!(porter.words("?! \u{301}").unwrap(), Words::default());
+    }
+
+    #[test]
+    fn trigrams_make_words_of_white_space_and_of_three_characters_without() {
         let trigram = TokenizerSpec::parse("trigram").unwrap();
-        assert_eq!(trigram.words("abc  def abc").unwrap(), ["abc", "def"]);
+        let words = trigram.words("abc  (def) abc, ABC std::io C++ of").unwrap();
+        assert_eq!((texts(&words), words.unheard), (vec!["abc", "def", "std::io", "C++"], 1));
+        let words = trigram.words("向量数据库，と is 北京").unwrap();
+        assert_eq!(texts(&words), ["向量数", "量数据", "数据库"]);
+        assert_eq!(words.unheard, 4);
+        assert_eq!(texts(&trigram.whole_words("向量数据库 fox?").unwrap()), ["向量数据库", "fox"]);
+        assert_eq!(texts(&trigram.phrase(" the fox? ").unwrap()), ["the fox?"]);
+        assert_eq!(trigram.phrase("ab").unwrap(), Words { words: Vec::new(), unheard: 1 });
+    }
+
+    #[test]
+    fn a_phrase_is_cut_on_a_whole_token() {
+        for (name, token) in [("unicode61", "ä "), ("trigram", "ä")] {
+            let spec = TokenizerSpec::parse(name).unwrap();
+            let text = token.repeat(1000);
+            let phrase = spec.phrase(&text).unwrap();
+            assert_eq!(phrase.words[0].terms.len(), limits::PHRASE_TOKENS);
+            assert_eq!(spec.tokens(phrase.words[0].text).unwrap().len(), limits::PHRASE_TOKENS);
+            assert!(phrase.unheard > 700);
+        }
+    }
+
+    #[test]
+    fn no_tokenizer_sees_that_nul_is_gone() {
+        for name in ["porter unicode61", "ascii", "trigram", "trigram remove_diacritics 1"] {
+            let spec = TokenizerSpec::parse(name).unwrap();
+            let terms = |text: &str| -> Vec<Vec<u8>> {
+                spec.tokens(text).unwrap().into_iter().map(|token| token.term).collect()
+            };
+            for text in ["running\0fast", "\0\0ab\0cdé\0", "a\0b\0c"] {
+                assert_eq!(terms(&spec.without_nul(text)), terms(text), "{name} {text:?}");
+            }
+        }
     }
 
     #[test]
@@ -197,13 +342,5 @@ mod tests {
         {
             assert_eq!(TokenizerSpec::parse(text).unwrap_err().kind(), ErrorKind::Argument, "{text}");
         }
-    }
-
-    #[test]
-    fn marks_follow_the_stem() {
-        let marker = QueryMarker::new(TokenizerSpec::parse("porter unicode61").unwrap(), "indexes, run").unwrap();
-        let text = "Running an index: café runs";
-        let marked: Vec<&str> = marker.marks(text).unwrap().into_iter().map(|at| &text[at]).collect();
-        assert_eq!(marked, ["Running", "index", "runs"]);
     }
 }

@@ -1,19 +1,21 @@
 //! The one thread that writes. It takes writes from a bounded queue, commits those that may share a commit as one, and
 //! acknowledges each after the commit.
 
+use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TryRecvError, bounded};
 use parking_lot::Mutex;
 use rusqlite::Connection;
+use rusqlite::hooks::Wal;
 
 use super::fork;
-use super::guard::Guard;
+use super::guard::{CheckpointLock, Guard};
 use super::lock;
 use super::open::{self, Caches, Synchronous};
 use super::ops::{self, Step};
@@ -28,8 +30,10 @@ use crate::store::Watch;
 const TICK: Duration = Duration::from_millis(50);
 /// How long the writer waits for as many writes as shared the last commit. Less than one sync of a fast disk.
 const GATHER: Duration = Duration::from_micros(100);
-/// How long closing waits for its turn to move the log into the file.
-const CLOSING: Duration = Duration::from_millis(200);
+/// How long closing waits for its turn to truncate the log.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// Pages of the log from which on the writer moves them into the file, after the callers have their answers.
+const LOG_PAGES: usize = 1000;
 /// How often a transaction that lost its lock runs again before its caller is told.
 const ATTEMPTS: usize = 5;
 
@@ -66,6 +70,7 @@ impl Job {
             | Write::Delete(_)
             | Write::DeleteCollection(_)
             | Write::DeleteSpace(_)
+            | Write::SetTokenizer(_)
             | Write::UpdateMetadata(_) => false,
         })
     }
@@ -119,8 +124,17 @@ impl Writer {
         Ok(writer)
     }
 
-    fn start(&self, conn: Connection) -> Result<Running> {
+    fn start(&self, mut conn: Connection) -> Result<Running> {
         let (queue, commands) = bounded(limits::QUEUE);
+        let log = Arc::new(AtomicUsize::new(0));
+        // Takes the place of SQLite's own checkpoint, for which the caller would wait.
+        conn.wal_hook(Some({
+            let log = Arc::clone(&log);
+            move |_: &mut Wal, pages: c_int| {
+                log.store(usize::try_from(pages).unwrap_or_default(), Ordering::Relaxed);
+                Ok(())
+            }
+        }))?;
         let Config { timeout, path, synchronous: _, caches: _ } = &self.config;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let worker = Worker {
@@ -128,6 +142,7 @@ impl Writer {
             guard: self.guard.lock().clone(),
             timeout: *timeout,
             commands,
+            log,
             next: None,
             expected: 1,
             poison: None,
@@ -183,6 +198,8 @@ impl Writer {
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     let (done, total) = (progress.done.load(Ordering::Relaxed), progress.total.load(Ordering::Relaxed));
+                    // The last of it is done when all of it is committed.
+                    let done = done.min(total.saturating_sub(1));
                     if !progress.cancelled.load(Ordering::Relaxed) && !watch.keep_going(done, total) {
                         progress.cancelled.store(true, Ordering::Relaxed);
                     }
@@ -223,6 +240,8 @@ struct Worker {
     guard: Option<Arc<Guard>>,
     timeout: Duration,
     commands: Receiver<Command>,
+    /// Pages in the log as of the last commit.
+    log: Arc<AtomicUsize>,
     /// Taken from the queue, but not with the group before it.
     next: Option<Command>,
     /// Writes that shared the last commit.
@@ -253,12 +272,15 @@ impl Worker {
                     let group = self.gather(job);
                     self.expected = group.len();
                     self.commit(group);
+                    if self.log.load(Ordering::Relaxed) >= LOG_PAGES {
+                        self.move_log();
+                    }
                 }
                 Command::Close => break,
             }
         }
         if self.guard.is_some() {
-            self.checkpoint();
+            self.truncate_log();
         }
         // Dropped before the guard, whose files may close only after SQLite's.
         {
@@ -376,15 +398,33 @@ impl Worker {
         Ok(Some(outcomes))
     }
 
-    /// Moves the log into the file as far as other readers let it, so that the file alone is the store.
-    fn checkpoint(&self) {
-        let deadline = Instant::now() + CLOSING;
+    /// Moves the log into the file as far as readers let it, beside the writers of other processes.
+    fn move_log(&self) {
+        let Some(_moving) = self.lock_checkpoint() else { return };
+        let _activity = fork::enter();
+        // Not moving it loses nothing: the next commit, closing or opening comes to it.
+        let _ = self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        self.log.store(0, Ordering::Relaxed);
+    }
+
+    /// Moves the whole log and truncates it, so that the file alone is the store.
+    fn truncate_log(&self) {
+        let deadline = Instant::now() + PATIENCE;
         let turn = self.guard.as_deref().map(|guard| guard.lock_writer(deadline, &|| false)).transpose();
         // Others write: the last of them moves the log.
         let Ok(_turn) = turn else { return };
+        let Some(_moving) = self.lock_checkpoint() else { return };
         let _activity = fork::enter();
-        // Not moving it loses nothing: the next opening reads the log.
+        // As above.
         let _ = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    }
+
+    /// `None` while another process moves the log. Without a guard there is no other.
+    fn lock_checkpoint(&self) -> Option<Option<CheckpointLock<'_>>> {
+        match &self.guard {
+            Some(guard) => guard.lock_checkpoint().ok().flatten().map(Some),
+            None => Some(None),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod delete_embeddings;
 mod delete_space;
 mod set_embeddings;
 mod set_model;
+mod set_tokenizer;
 mod shared;
 mod staging;
 mod update_metadata;
@@ -27,6 +28,8 @@ pub mod get_embeddings;
 pub mod list_documents;
 pub mod neighbors;
 pub mod search;
+pub mod search_batch;
+pub mod search_store;
 pub mod unchanged;
 
 use super::txn::{Progress, Txn};
@@ -99,6 +102,10 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
             }
             Write::SetModel(request) => {
                 set_model::run(txn, request)?;
+                Written::Done
+            }
+            Write::SetTokenizer(request) => {
+                set_tokenizer::run(txn, request, progress)?;
                 Written::Done
             }
             Write::UpdateMetadata(request) => Written::Count(update_metadata::run(txn, request, progress)?),

@@ -87,6 +87,12 @@ pub fn append(conn: &Connection, stamp: Stamp, change: Change<'_>) -> Result<()>
     .map(drop)
 }
 
+/// The last row of the feed and the tag of its commit: two snapshots with the same head are the same.
+pub fn head(conn: &Connection) -> Result<Option<(i64, i64)>> {
+    let text = "SELECT seq, commit_tag FROM changes ORDER BY seq DESC LIMIT 1";
+    sql::query_optional(conn, text, [], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
 /// Remembers that a document or a collection (`collection_id` 0) was deleted.
 pub fn bury(conn: &Connection, stamp: Stamp, collection_id: i64, entity: Entity, uid: &str) -> Result<()> {
     sql::execute(

@@ -138,6 +138,12 @@ pub fn delete(conn: &Connection, id: i64) -> Result<()> {
     sql::execute(conn, "DELETE FROM chunks WHERE id = ?1", params![id]).map(drop)
 }
 
+/// The rowids of every chunk of a collection, ascending.
+pub fn rows_of_collection(conn: &Connection, collection_id: i64) -> Result<Vec<i64>> {
+    let text = "SELECT id FROM chunks WHERE collection_id = ?1 ORDER BY id";
+    sql::query_all(conn, text, params![collection_id], |row| row.get(0))
+}
+
 /// Removes every chunk of a collection with its field values. Its FTS5 table and its vectors must be gone.
 pub fn delete_all(conn: &Connection, collection_id: i64) -> Result<()> {
     sql::execute(

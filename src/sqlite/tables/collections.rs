@@ -86,6 +86,16 @@ pub fn set_fts_generation(conn: &Connection, id: i64, generation: i64) -> Result
     sql::execute(conn, "UPDATE collections SET fts_generation = ?2 WHERE id = ?1", params![id, generation]).map(drop)
 }
 
+/// Records another tokenizer, and which FTS5 table it made.
+pub fn set_tokenizer(conn: &Connection, id: i64, tokenizer: &str, generation: i64) -> Result<()> {
+    sql::execute(
+        conn,
+        "UPDATE collections SET tokenizer = ?2, fts_generation = ?3 WHERE id = ?1",
+        params![id, tokenizer, generation],
+    )
+    .map(drop)
+}
+
 /// Removes the row. Whatever refers to it must be gone.
 pub fn delete(conn: &Connection, id: i64) -> Result<()> {
     sql::execute(conn, "DELETE FROM collections WHERE id = ?1", params![id]).map(drop)

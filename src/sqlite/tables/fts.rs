@@ -61,6 +61,12 @@ pub fn insert(conn: &Connection, table: FtsTable, chunk_id: i64, content: Option
     sql::execute(conn, &text, params![chunk_id, content]).map(drop)
 }
 
+/// Indexes a chunk with the content that its row has.
+pub fn copy(conn: &Connection, table: FtsTable, chunk_id: i64) -> Result<()> {
+    let text = format!("INSERT INTO {} (rowid, content) SELECT id, content FROM chunks WHERE id = ?1", table.name());
+    sql::execute(conn, &text, params![chunk_id]).map(drop)
+}
+
 /// Removes a chunk, whose row must still be there.
 pub fn delete(conn: &Connection, table: FtsTable, chunk_id: i64) -> Result<()> {
     match sql::execute(conn, &format!("DELETE FROM {} WHERE rowid = ?1", table.name()), params![chunk_id])? {

@@ -1,27 +1,44 @@
 //! Candidates into hits.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, params};
 
-use super::Ranked;
+use super::{Ranked, window};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Hit, Metadata};
+use crate::request::Include;
 use crate::sqlite::sql;
 
-pub(super) fn read(conn: &Connection, ranked: Ranked) -> Result<Hit> {
-    let Ranked { chunk_id, score, distance, vector, keyword } = ranked;
+/// Reads the row of a candidate, with what is to be included and no more, its text widened by `around`.
+pub fn read(
+    conn: &Connection,
+    ranked: Ranked,
+    collection: &Arc<str>,
+    include: Include,
+    around: Option<(u64, u64)>,
+) -> Result<Hit> {
+    let Ranked { chunk_id, rank, score, distance, vector, keyword } = ranked;
+    let text = if include.text { "c.content" } else { "NULL" };
+    let metadata = if include.metadata { "c.metadata, d.metadata" } else { "'{}', '{}'" };
     let mut statement = sql::prepare(
         conn,
-        "SELECT c.uid, c.content, d.uid, d.source_uri, c.chunk_index, c.char_start, c.char_end, c.metadata, d.metadata
-         FROM chunks c JOIN documents d ON d.id = c.document_id WHERE c.id = ?1",
+        &format!(
+            "SELECT c.uid, {text}, d.uid, d.source_uri, c.chunk_index, c.char_start, c.char_end, {metadata},
+                    c.document_id
+             FROM chunks c JOIN documents d ON d.id = c.document_id WHERE c.id = ?1"
+        ),
     )?;
     let mut rows = statement.query(params![chunk_id])?;
     let row = rows.next()?.ok_or_else(|| {
         Error::new(ErrorKind::Corrupt, format!("an index names chunk row {chunk_id}, which is not there; run repair()"))
     })?;
-    Ok(Hit {
+    let mut hit = Hit {
+        collection: Arc::clone(collection),
         id: row.get(0)?,
         text: row.get(1)?,
         score,
+        rank,
         distance,
         document_id: row.get(2)?,
         uri: row.get(3)?,
@@ -30,7 +47,14 @@ pub(super) fn read(conn: &Connection, ranked: Ranked) -> Result<Hit> {
         metadata: merged(row.get(8)?, row.get(7)?)?,
         vector,
         keyword,
-    })
+    };
+    if let Some(around) = around
+        && include.text
+        && let Some(passage) = window::passage(conn, row.get(9)?, hit.index, around)?
+    {
+        (hit.text, hit.chars) = (Some(passage.text), passage.chars);
+    }
+    Ok(hit)
 }
 
 /// A chunk's metadata over its document's, as filters see them.

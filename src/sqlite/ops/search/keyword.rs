@@ -1,32 +1,64 @@
 //! Ranking by BM25.
 
-use rusqlite::types::Value;
-use rusqlite::{Connection, params_from_iter};
+use std::time::Duration;
 
-use super::Ranked;
-use crate::error::Result;
+use rusqlite::types::Value;
+use rusqlite::{Connection, ffi, params_from_iter};
+
+use super::{Ranked, expression};
+use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::limits;
-use crate::model::Leg;
+use crate::model::{KeywordPlan, Leg};
+use crate::request::Syntax;
 use crate::sqlite::filter_sql;
+use crate::sqlite::pulse::Pulse;
 use crate::sqlite::sql;
 use crate::sqlite::tables::collections::CollectionRow;
-use crate::sqlite::tables::fts::{self, FtsTable};
+use crate::sqlite::tables::fts::FtsTable;
 use crate::sqlite::tokenizer::TokenizerSpec;
 
-pub(super) fn rank(
+/// The k best, and what was asked for them.
+pub struct KeywordLeg {
+    pub ranked: Vec<Ranked>,
+    pub plan: KeywordPlan,
+    /// False where the timeout cut it.
+    pub complete: bool,
+    pub took: Duration,
+}
+
+impl Default for KeywordLeg {
+    /// A leg that the timeout cut.
+    fn default() -> Self {
+        let plan = KeywordPlan { expression: String::new(), dropped: 0 };
+        Self { ranked: Vec::new(), plan, complete: false, took: Duration::ZERO }
+    }
+}
+
+pub fn rank(
     conn: &Connection,
+    pulse: &Pulse,
     collection: &CollectionRow,
     text: &str,
+    syntax: Syntax,
     k: usize,
     filter: Option<&Filter>,
-) -> Result<Vec<Ranked>> {
+) -> Result<KeywordLeg> {
+    let began = pulse.elapsed();
     let table = FtsTable { collection_id: collection.id, generation: collection.fts_generation };
     let spec = TokenizerSpec::parse(&collection.tokenizer)?;
-    let Some(expression) = natural(conn, table, &spec, text)? else { return Ok(Vec::new()) };
+    let plan = expression::plan(conn, table, &spec, syntax, text)?;
+    if plan.expression.is_empty() {
+        return Ok(KeywordLeg {
+            ranked: Vec::new(),
+            plan,
+            complete: true,
+            took: pulse.elapsed().saturating_sub(began),
+        });
+    }
     let name = table.name();
-    let mut values = vec![Value::Text(expression), Value::Integer(i64::try_from(k).unwrap_or(i64::MAX))];
+    let mut values = vec![Value::Text(plan.expression.clone()), Value::Integer(i64::try_from(k).unwrap_or(i64::MAX))];
     let query = match filter {
+        // FTS5's own ordering by rank alone sorts every row; this keeps the k best, and is the quicker by a third.
         None => {
             format!("SELECT rowid, rank FROM {name} WHERE {name} MATCH ?1 ORDER BY rank, rowid LIMIT ?2")
         }
@@ -42,35 +74,28 @@ pub(super) fn rank(
             )
         }
     };
-    let rows: Vec<(i64, f64)> =
-        sql::query_all(conn, &query, params_from_iter(values), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut statement = sql::prepare(conn, &query)?;
+    let rows: Vec<(i64, f64)> = statement
+        .query_map(params_from_iter(values), |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()
+        .map_err(|error| refused(error, syntax))?;
     let ranked = |(place, (chunk_id, rank)): (usize, (i64, f64))| {
         // FTS5 gives the better the smaller.
         let leg = Leg { rank: place as u32 + 1, score: -rank };
-        Ranked { chunk_id, score: leg.score, distance: None, vector: None, keyword: Some(leg) }
+        Ranked { chunk_id, rank: leg.rank, score: leg.score, distance: None, vector: None, keyword: Some(leg) }
     };
-    Ok(rows.into_iter().enumerate().map(ranked).collect())
+    let ranked = rows.into_iter().enumerate().map(ranked).collect();
+    Ok(KeywordLeg { ranked, plan, complete: true, took: pulse.elapsed().saturating_sub(began) })
 }
 
-/// The words of a natural query, any of which may match, each quoted so that none is syntax. Of more than
-/// [`limits::QUERY_WORDS`] the rarest stay. `None` when there is no word.
-fn natural(conn: &Connection, table: FtsTable, spec: &TokenizerSpec, text: &str) -> Result<Option<String>> {
-    /// Beyond so many rows a word is as common as any.
-    const COMMON: u32 = 20_000;
-    let mut words: Vec<String> = spec.words(text)?.into_iter().filter_map(quoted).collect();
-    if words.len() > limits::QUERY_WORDS {
-        let count = |(place, word): (usize, String)| Ok((fts::count(conn, table, &word, COMMON)?, place, word));
-        let mut counted: Vec<(u32, usize, String)> = words.into_iter().enumerate().map(count).collect::<Result<_>>()?;
-        // A word that is nowhere ranks nothing.
-        counted.retain(|(count, ..)| *count > 0);
-        counted.sort_unstable();
-        counted.truncate(limits::QUERY_WORDS);
-        words = counted.into_iter().map(|(.., word)| word).collect();
+/// FTS5 reads its expression when the first row is asked for, and has no code of its own for one that is wrong.
+fn refused(error: rusqlite::Error, syntax: Syntax) -> Error {
+    match error {
+        rusqlite::Error::SqliteFailure(code, Some(why))
+            if syntax == Syntax::Fts5 && code.extended_code == ffi::SQLITE_ERROR =>
+        {
+            expression::syntax_error(&why)
+        }
+        other => other.into(),
     }
-    Ok(if words.is_empty() { None } else { Some(words.join(" OR ")) })
-}
-
-fn quoted(word: &str) -> Option<String> {
-    // FTS5 reads its expression as a C string.
-    (!word.contains('\0')).then(|| format!("\"{}\"", word.replace('"', "\"\"")))
 }

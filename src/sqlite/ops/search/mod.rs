@@ -1,58 +1,123 @@
+mod expression;
 mod hits;
 mod keyword;
+mod plan;
+mod rank;
+mod select;
 mod vector;
+mod window;
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use rusqlite::Connection;
-
+pub use self::hits::read as read_hit;
+use self::plan::Plan;
+use self::rank::Ranking;
+pub use self::rank::{Ranked, Ranker, fuse};
+use self::select::Candidate;
+pub use self::vector::{check_query, ranked};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fusion;
 use crate::limits;
-use crate::model::{Hits, Leg, Marker};
-use crate::request::{Mode, Search};
-use crate::sqlite::tables::collections;
-use crate::sqlite::tokenizer::{QueryMarker, TokenizerSpec};
+use crate::model::{Hits, Marker};
+use crate::request::{Fusion, Mode, Search};
+use crate::sqlite::marker::QueryMarker;
+use crate::sqlite::pulse::Pulse;
+use crate::sqlite::readers::Readers;
+use crate::sqlite::tables::collections::{self, CollectionRow};
+use crate::sqlite::tokenizer::TokenizerSpec;
 
-/// A candidate before its row is read.
-struct Ranked {
-    chunk_id: i64,
-    score: f64,
-    distance: Option<f64>,
-    vector: Option<Leg>,
-    keyword: Option<Leg>,
+/// What one snapshot says.
+struct Found {
+    candidates: Vec<Candidate>,
+    ranking: Ranking,
+    marker: Option<Arc<dyn Marker>>,
 }
 
-pub fn run(conn: &Connection, request: &Search) -> Result<Hits> {
-    let began = Instant::now();
+pub fn run(readers: &Readers, request: &Search, pulse: &Arc<Pulse>) -> Result<Hits> {
+    check(request)?;
+    let name: Arc<str> = Arc::from(request.collection.as_str());
+    let mut plan = Plan::new(request.explain);
+    let Found { mut candidates, ranking, marker } = readers.read_while(pulse, |conn| {
+        let collection = collections::require(conn, &request.collection)?;
+        let ranker = Ranker::new(conn, readers, pulse, &collection, request.filter.as_ref());
+        let (ranking, mut candidates) = select::candidates(&ranker, request, &mut plan)?;
+        pulse.ranked();
+        plan.timed("read", pulse, |_| {
+            for candidate in &mut candidates {
+                let ranked = candidate.ranked;
+                let hit = hits::read(conn, ranked, &name, request.include, request.window)?;
+                candidate.hit = Some(hit);
+            }
+            Ok(())
+        })?;
+        let marker = request.mode.text().map(|(text, syntax)| marker(&collection, text, syntax)).transpose()?;
+        Ok(Found { candidates, ranking, marker })
+    })?;
+    if let Some(rerank) = &request.rerank {
+        // The caller's function may take its time: no snapshot waits for it.
+        let query = request.mode.text().map_or("", |(text, _)| text);
+        plan.timed("rerank", pulse, |_| select::rerank(&mut candidates, rerank, query, request.min_score))?;
+        candidates = select::select(candidates, request, &mut plan, pulse)?;
+    }
+    pulse.check()?;
+    Ok(Hits {
+        hits: candidates.into_iter().filter_map(|candidate| candidate.hit).collect(),
+        exact: true,
+        complete: ranking.complete,
+        took: pulse.elapsed(),
+        plan: plan.finish(request, &ranking),
+        keyword: ranking.keyword,
+        markers: marker.map(|marker| (name, marker)).into_iter().collect(),
+    })
+}
+
+/// Marks the words of a query as the tokenizer of a collection sees them.
+pub fn marker(collection: &CollectionRow, text: &str, syntax: crate::request::Syntax) -> Result<Arc<dyn Marker>> {
+    let spec = TokenizerSpec::parse(&collection.tokenizer)?;
+    Ok(Arc::new(QueryMarker::new(spec, syntax, text)))
+}
+
+fn check(request: &Search) -> Result<()> {
     check_k(request.k)?;
-    let collection = collections::require(conn, &request.collection)?;
-    let filter = request.filter.as_ref();
-    let (ranked, text) = match &request.mode {
-        Mode::Vector { vector, space } => (vector::rank(conn, &collection, vector, space, request.k, filter)?, None),
-        Mode::Keyword { text } => (keyword::rank(conn, &collection, text, request.k, filter)?, Some(text)),
-        Mode::Hybrid { text, vector, space, rrf_k, candidates } => {
-            let depth = candidates.unwrap_or(limits::CANDIDATES).max(request.k).min(limits::K);
-            let legs = [
-                vector::rank(conn, &collection, vector, space, depth, filter)?,
-                keyword::rank(conn, &collection, text, depth, filter)?,
-            ];
-            (fuse(&legs, *rrf_k, request.k), Some(text))
-        }
-    };
-    let marker = match text {
-        Some(text) => {
-            let spec = TokenizerSpec::parse(&collection.tokenizer)?;
-            Some(Arc::new(QueryMarker::new(spec, text)?) as Arc<dyn Marker>)
-        }
-        None => None,
-    };
-    let hits = ranked.into_iter().map(|ranked| hits::read(conn, ranked)).collect::<Result<_>>()?;
-    Ok(Hits { hits, exact: true, complete: true, took: began.elapsed(), marker })
+    let refused = |message: String| Err(Error::new(ErrorKind::Argument, message));
+    if let Some(lambda) = request.mmr
+        && !(0.0..=1.0).contains(&lambda)
+    {
+        return refused(format!("mmr is {lambda}; it is a weight from 0 (diversity) to 1 (relevance)"));
+    }
+    if let Some(score) = request.min_score
+        && score.is_nan()
+    {
+        return refused("min_score is NaN; give a number".into());
+    }
+    if let Some(size) = request.group_size
+        && !(1..=limits::WINDOW).contains(&size)
+    {
+        return refused(format!("group_size is {size}; it is from 1 to {}", limits::WINDOW));
+    }
+    if let Some((before, after)) = request.window
+        && before.max(after) > limits::WINDOW as u64
+    {
+        return refused(format!("window is ({before}, {after}); each side is at most {}", limits::WINDOW));
+    }
+    if let Some(fetch_k) = request.fetch_k
+        && !(request.k..=limits::K).contains(&fetch_k)
+    {
+        return refused(format!("fetch_k is {fetch_k}; it is from k, {}, to {}", request.k, limits::K));
+    }
+    if request.rerank.is_some() && request.mode.text().is_none() {
+        return refused("rerank takes a query text, and the search has only a vector; give text too".into());
+    }
+    if request.rerank.is_some() && !request.include.text {
+        return refused("rerank takes texts, and include leaves them out; include \"text\"".into());
+    }
+    if let Mode::Hybrid { fusion, .. } = &request.mode {
+        check_fusion(fusion)?;
+    }
+    Ok(())
 }
 
-fn check_k(k: usize) -> Result<()> {
+/// Refuses a number of hits that is not given.
+pub fn check_k(k: usize) -> Result<()> {
     match k {
         0 => Err(Error::new(ErrorKind::Argument, "k is 0; ask for at least one hit")),
         k if k > limits::K => {
@@ -62,18 +127,17 @@ fn check_k(k: usize) -> Result<()> {
     }
 }
 
-fn fuse(legs: &[Vec<Ranked>; 2], rrf_k: u32, k: usize) -> Vec<Ranked> {
-    let keys = legs.each_ref().map(|leg| leg.iter().map(|ranked| ranked.chunk_id).collect::<Vec<_>>());
-    let fused = fusion::reciprocal_rank([&keys[0], &keys[1]], rrf_k);
-    let rank = |fused: fusion::Fused| {
-        let [vector, keyword] = [0, 1].map(|leg: usize| fused.places[leg].map(|place| &legs[leg][place]));
-        Ranked {
-            chunk_id: fused.key,
-            score: fused.score,
-            distance: vector.and_then(|ranked| ranked.distance),
-            vector: vector.and_then(|ranked| ranked.vector),
-            keyword: keyword.and_then(|ranked| ranked.keyword),
-        }
-    };
-    fused.into_iter().take(k).map(rank).collect()
+/// Refuses weights that weigh nothing.
+pub fn check_fusion(fusion: &Fusion) -> Result<()> {
+    let (Fusion::ReciprocalRank { weights, .. } | Fusion::Weighted { weights }) = fusion;
+    if weights.iter().all(|weight| weight.is_finite() && *weight >= 0.0) && weights.iter().sum::<f64>() > 0.0 {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Argument,
+        format!(
+            "weights are {} for vector and {} for keyword; they are 0 or more, and not both 0",
+            weights[0], weights[1]
+        ),
+    ))
 }

@@ -1,46 +1,75 @@
 //! Ranking by distance.
 
+use std::time::Duration;
+
 use rusqlite::Connection;
 
 use super::Ranked;
 use crate::error::{Error, ErrorKind, Result};
-use crate::filter::Filter;
 use crate::limits;
 use crate::model::{Leg, Metric, check_vector};
-use crate::sqlite::matching;
+use crate::sqlite::pulse::Pulse;
+use crate::sqlite::row_set::RowSet;
 use crate::sqlite::tables::collections::CollectionRow;
-use crate::sqlite::tables::{spaces, vectors};
+use crate::sqlite::tables::spaces;
+use crate::sqlite::tables::vectors::{self, Road};
 use crate::sqlite::top_k::Neighbor;
 
-pub(super) fn rank(
+/// The k nearest, and how they were found.
+#[derive(Default)]
+pub struct VectorLeg {
+    pub ranked: Vec<Ranked>,
+    /// False where the timeout cut it.
+    pub complete: bool,
+    pub took: Duration,
+    /// `None` where there was nothing to look at.
+    pub road: Option<Road>,
+}
+
+pub fn rank(
     conn: &Connection,
+    pulse: &Pulse,
     collection: &CollectionRow,
     vector: &[f32],
     space: &str,
     k: usize,
-    filter: Option<&Filter>,
-) -> Result<Vec<Ranked>> {
+    allowed: Option<&RowSet>,
+) -> Result<VectorLeg> {
+    let began = pulse.elapsed();
     let space = spaces::require(conn, collection.id, space)?;
     check_query(vector, space.metric)?;
     space.check_dimension(vector.len())?;
-    let Some(table) = space.table() else { return Ok(Vec::new()) };
-    let allowed = filter.map(|filter| matching::chunks(conn, collection.id, filter)).transpose()?;
-    let found = vectors::search(conn, table, vector, k, allowed.as_ref())?;
-    let ranked = |(place, neighbor): (usize, Neighbor)| {
+    let Some(table) = space.table() else { return Ok(VectorLeg { complete: true, ..VectorLeg::default() }) };
+    let found = vectors::search(conn, table, &[vector], k, allowed, &|| pulse.beats())?;
+    let neighbors = found.neighbors.into_iter().next().unwrap_or_default();
+    Ok(VectorLeg {
+        ranked: ranked(&neighbors, space.metric),
+        complete: found.complete,
+        took: pulse.elapsed().saturating_sub(began),
+        road: Some(found.road),
+    })
+}
+
+/// Neighbors as a ranking.
+pub fn ranked(neighbors: &[Neighbor], metric: Metric) -> Vec<Ranked> {
+    let ranked = |(place, neighbor): (usize, &Neighbor)| {
         let distance = f64::from(neighbor.distance);
-        let score = space.metric.score(distance);
+        let score = metric.score(distance);
+        let rank = place as u32 + 1;
         Ranked {
             chunk_id: neighbor.chunk_id,
+            rank,
             score,
             distance: Some(distance),
-            vector: Some(Leg { rank: place as u32 + 1, score }),
+            vector: Some(Leg { rank, score }),
             keyword: None,
         }
     };
-    Ok(found.into_iter().enumerate().map(ranked).collect())
+    neighbors.iter().enumerate().map(ranked).collect()
 }
 
-fn check_query(vector: &[f32], metric: Metric) -> Result<()> {
+/// Refuses a query vector that cannot be compared.
+pub fn check_query(vector: &[f32], metric: Metric) -> Result<()> {
     if vector.is_empty() || vector.len() > limits::DIMENSION {
         return Err(Error::new(
             ErrorKind::InvalidVector,

@@ -1,0 +1,216 @@
+//! One ranking of a collection: a leg, or two that are fused.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::{keyword, vector};
+use crate::error::{Error, ErrorKind, Result};
+use crate::filter::Filter;
+use crate::fusion;
+use crate::limits;
+use crate::model::{KeywordPlan, Leg};
+use crate::request::{Fusion, Mode, Syntax};
+use crate::sqlite::matching;
+use crate::sqlite::pulse::Pulse;
+use crate::sqlite::readers::Readers;
+use crate::sqlite::row_set::RowSet;
+use crate::sqlite::tables::collections::CollectionRow;
+use crate::sqlite::tables::vectors::Road;
+
+/// A candidate before its row is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Ranked {
+    pub chunk_id: i64,
+    /// From 1.
+    pub rank: u32,
+    pub score: f64,
+    pub distance: Option<f64>,
+    pub vector: Option<Leg>,
+    pub keyword: Option<Leg>,
+}
+
+/// The best of a collection, best first, and how they were found.
+pub struct Ranking {
+    pub ranked: Vec<Ranked>,
+    /// False where a timeout cut it short.
+    pub complete: bool,
+    /// Nothing is left to rank: more depth would find no more.
+    pub exhausted: bool,
+    pub keyword: Option<KeywordPlan>,
+    /// Chunks that match the filter, and the time to find them.
+    pub filter: Option<(u64, Duration)>,
+    pub near: Option<LegPlan>,
+    pub found: Option<LegPlan>,
+    /// Both legs ran at the same time.
+    pub concurrent: bool,
+}
+
+/// How one leg went.
+#[derive(Debug, Clone, Copy)]
+pub struct LegPlan {
+    pub candidates: usize,
+    pub took: Duration,
+    pub road: Option<Road>,
+}
+
+/// Ranks one collection in one snapshot, at any depth.
+pub struct Ranker<'a> {
+    pub conn: &'a Connection,
+    pub pulse: &'a Arc<Pulse>,
+    pub collection: &'a CollectionRow,
+    readers: &'a Readers,
+    filter: Option<&'a Filter>,
+    /// What the filter lets through, found once.
+    allowed: OnceCell<(RowSet, Duration)>,
+}
+
+impl<'a> Ranker<'a> {
+    pub fn new(
+        conn: &'a Connection,
+        readers: &'a Readers,
+        pulse: &'a Arc<Pulse>,
+        collection: &'a CollectionRow,
+        filter: Option<&'a Filter>,
+    ) -> Self {
+        Self { conn, pulse, collection, readers, filter, allowed: OnceCell::new() }
+    }
+
+    /// The `depth` best.
+    pub fn rank(&self, mode: &Mode, depth: usize) -> Result<Ranking> {
+        match mode {
+            Mode::Vector { vector, space, .. } => {
+                let leg = self.near(vector, space, depth)?;
+                if leg.ranked.is_empty() && !leg.complete {
+                    return Err(interrupted());
+                }
+                Ok(Ranking { exhausted: leg.ranked.len() < depth, complete: leg.complete, ..self.of(Some(leg), None) })
+            }
+            Mode::Keyword { text, syntax } => {
+                let leg = self.found(text, *syntax, depth)?;
+                Ok(Ranking { exhausted: leg.ranked.len() < depth, ..self.of(None, Some(leg)) })
+            }
+            Mode::Hybrid { text, vector, space, fusion, candidates } => {
+                let each = candidates.unwrap_or(limits::CANDIDATES).max(depth);
+                let (near, found, concurrent) = self.both(text, vector, space, each)?;
+                let exhausted = near.ranked.len() < each && found.ranked.len() < each;
+                let complete = near.complete && found.complete;
+                let ranked = fuse([&near.ranked, &found.ranked], *fusion, depth);
+                Ok(Ranking { ranked, exhausted, complete, concurrent, ..self.of(Some(near), Some(found)) })
+            }
+        }
+    }
+
+    /// The leg of distance.
+    pub fn near(&self, vector: &[f32], space: &str, depth: usize) -> Result<vector::VectorLeg> {
+        let allowed = self.allowed()?;
+        let leg = vector::rank(self.conn, self.pulse, self.collection, vector, space, depth, allowed)?;
+        self.pulse.check()?;
+        Ok(leg)
+    }
+
+    /// The leg of words.
+    pub fn found(&self, text: &str, syntax: Syntax, depth: usize) -> Result<keyword::KeywordLeg> {
+        keyword::rank(self.conn, self.pulse, self.collection, text, syntax, depth, self.filter)
+    }
+
+    /// Both legs on one snapshot, at the same time where a second connection is free.
+    fn both(
+        &self,
+        text: &str,
+        vector: &[f32],
+        space: &str,
+        depth: usize,
+    ) -> Result<(vector::VectorLeg, keyword::KeywordLeg, bool)> {
+        let (near, found, concurrent) = match self.readers.beside(self.conn, self.pulse)? {
+            Some(beside) => {
+                let collection = self.collection;
+                let (pulse, filter) = (self.pulse, self.filter);
+                thread::scope(|scope| -> Result<_> {
+                    // It does not count as inside SQLite for a fork, which waits for the calling thread anyway.
+                    let words =
+                        thread::Builder::new().name("ragstore keyword".into()).spawn_scoped(scope, move || {
+                            keyword::rank(beside.conn()?, pulse, collection, text, Syntax::Natural, depth, filter)
+                        })?;
+                    let near = self.near(vector, space, depth);
+                    let found = words.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                    Ok((near, found, true))
+                })?
+            }
+            None => (self.near(vector, space, depth), self.found(text, Syntax::Natural, depth), false),
+        };
+        let (near, found) = (self.in_time(near)?, self.in_time(found)?);
+        if found.is_none() && near.as_ref().is_none_or(|leg| leg.ranked.is_empty() && !leg.complete) {
+            return Err(interrupted());
+        }
+        Ok((near.unwrap_or_default(), found.unwrap_or_default(), concurrent))
+    }
+
+    /// A leg that the timeout cut has nothing to give; the other may.
+    fn in_time<T>(&self, leg: Result<T>) -> Result<Option<T>> {
+        match leg {
+            Err(error) if error.kind() == ErrorKind::Cancelled && self.pulse.late() => Ok(None),
+            leg => leg.map(Some),
+        }
+    }
+
+    fn allowed(&self) -> Result<Option<&RowSet>> {
+        let Some(filter) = self.filter else { return Ok(None) };
+        if self.allowed.get().is_none() {
+            let began = self.pulse.elapsed();
+            let rows = matching::chunks(self.conn, self.collection.id, filter)?;
+            let _ = self.allowed.set((rows, self.pulse.elapsed().saturating_sub(began)));
+        }
+        Ok(self.allowed.get().map(|(rows, _)| rows))
+    }
+
+    fn of(&self, near: Option<vector::VectorLeg>, found: Option<keyword::KeywordLeg>) -> Ranking {
+        let plan = |candidates: usize, took, road| LegPlan { candidates, took, road };
+        let near_plan = near.as_ref().map(|leg| plan(leg.ranked.len(), leg.took, leg.road));
+        let found_plan = found.as_ref().map(|leg| plan(leg.ranked.len(), leg.took, None));
+        let (found, keyword) = found.map(|leg| (leg.ranked, leg.plan)).unzip();
+        Ranking {
+            ranked: near.map(|leg| leg.ranked).or(found).unwrap_or_default(),
+            complete: true,
+            exhausted: false,
+            keyword,
+            filter: self.allowed.get().map(|(rows, took)| (rows.len(), *took)),
+            near: near_plan,
+            found: found_plan,
+            concurrent: false,
+        }
+    }
+}
+
+/// What SQLite says when a statement is interrupted; the pulse knows why.
+fn interrupted() -> Error {
+    Error::new(ErrorKind::Cancelled, "interrupted")
+}
+
+/// One ranking of two: by vector, by keyword.
+pub fn fuse(legs: [&[Ranked]; 2], fusion: Fusion, k: usize) -> Vec<Ranked> {
+    let keys = legs.map(|leg| leg.iter().map(|ranked| ranked.chunk_id).collect::<Vec<_>>());
+    let lists = [keys[0].as_slice(), keys[1].as_slice()];
+    let fused = match fusion {
+        Fusion::ReciprocalRank { k, weights } => fusion::reciprocal_rank(lists, k, weights),
+        Fusion::Weighted { weights } => {
+            let scores = legs.map(|leg| leg.iter().map(|ranked| ranked.score).collect::<Vec<_>>());
+            fusion::weighted(lists, [&scores[0], &scores[1]], weights)
+        }
+    };
+    let ranked = |(place, fused): (usize, fusion::Fused)| {
+        let [vector, keyword] = [0, 1].map(|leg: usize| fused.places[leg].map(|place| &legs[leg][place]));
+        Ranked {
+            chunk_id: fused.key,
+            rank: place as u32 + 1,
+            score: fused.score,
+            distance: vector.and_then(|ranked| ranked.distance),
+            vector: vector.and_then(|ranked| ranked.vector),
+            keyword: keyword.and_then(|ranked| ranked.keyword),
+        }
+    };
+    fused.into_iter().take(k).enumerate().map(ranked).collect()
+}

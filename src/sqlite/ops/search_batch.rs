@@ -1,0 +1,63 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::search::{check_k, check_query, ranked, read_hit};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Hits;
+use crate::request::{Include, SearchBatch};
+use crate::sqlite::matching;
+use crate::sqlite::pulse::Pulse;
+use crate::sqlite::readers::Readers;
+use crate::sqlite::tables::{collections, spaces, vectors};
+
+/// Queries that are compared with a block while it is at hand.
+const TOGETHER: usize = 64;
+
+pub fn run(readers: &Readers, request: &SearchBatch, pulse: &Arc<Pulse>) -> Result<Vec<Hits>> {
+    check_k(request.k)?;
+    let name: Arc<str> = Arc::from(request.collection.as_str());
+    let mut answers = readers.read_while(pulse, |conn| {
+        let collection = collections::require(conn, &request.collection)?;
+        let space = spaces::require(conn, collection.id, &request.space)?;
+        let queries: Vec<&[f32]> = request.vectors.chunks_exact(request.dimension.max(1)).collect();
+        for (row, query) in queries.iter().enumerate() {
+            check_query(query, space.metric).map_err(|e| e.context(format!("row {row}")))?;
+        }
+        space.check_dimension(request.dimension)?;
+        let filter = request.filter.as_ref();
+        let allowed = filter.map(|filter| matching::chunks(conn, collection.id, filter)).transpose()?;
+        let mut answers = Vec::with_capacity(queries.len());
+        for group in queries.chunks(TOGETHER) {
+            let neighbors = match space.table() {
+                Some(table) => {
+                    let found = vectors::search(conn, table, group, request.k, allowed.as_ref(), &|| pulse.beats())?;
+                    if !found.complete {
+                        return Err(Error::new(ErrorKind::Cancelled, "interrupted"));
+                    }
+                    found.neighbors
+                }
+                None => vec![Vec::new(); group.len()],
+            };
+            for neighbors in neighbors {
+                let hits = ranked(&neighbors, space.metric)
+                    .into_iter()
+                    .map(|ranked| read_hit(conn, ranked, &name, Include::default(), None))
+                    .collect::<Result<Vec<_>>>()?;
+                answers.push(Hits {
+                    hits,
+                    exact: true,
+                    complete: true,
+                    took: pulse.elapsed(),
+                    keyword: None,
+                    plan: None,
+                    markers: HashMap::new(),
+                });
+            }
+        }
+        Ok(answers)
+    })?;
+    // What the whole took, shared out.
+    let took = pulse.elapsed() / u32::try_from(answers.len().max(1)).unwrap_or(u32::MAX);
+    answers.iter_mut().for_each(|hits| hits.took = took);
+    Ok(answers)
+}
