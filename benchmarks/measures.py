@@ -181,6 +181,58 @@ def keyword(folder: Path, corpus: Corpus, k: int = 10) -> Figures:
     return figures
 
 
+def hybrid(folder: Path, corpus: Corpus, k: int = 10, repeat: int = 3) -> Figures:
+    """Hybrid search against the slower of its legs by itself, each asked as deep as the fusion asks it."""
+    path, depth = folder / "hybrid.db", 100
+    fill(path, corpus)
+
+    def fastest(call: Callable[[], object]) -> float:
+        return 1e3 * min(seconds(call) for _ in range(repeat))
+
+    rows = []
+    with ragstore.open(path, read_only=True) as store:
+        collection = store["c"]
+        for text, vector in zip(corpus.questions, corpus.queries, strict=True):
+            near = fastest(lambda v=vector: collection.vector_search(v, depth))
+            found = fastest(lambda t=text: collection.keyword_search(t, depth))
+            both = fastest(lambda t=text, v=vector: collection.hybrid_search(t, v, k))
+            rows.append((both / max(near, found), both, near, found))
+        batch = fastest(lambda: collection.search_batch(corpus.queries, k)) / len(corpus.queries)
+        alone = median(fastest(lambda v=vector: collection.vector_search(v, k)) for vector in corpus.queries)
+    ratios, boths, nears, founds = zip(*rows, strict=True)
+    return {
+        "time / slower leg": median(ratios),
+        "ms": median(boths),
+        "vector leg ms": median(nears),
+        "keyword leg ms": median(founds),
+        "search_batch: time of a query / alone": batch / alone,
+    }
+
+
+def candidates(
+    folder: Path, corpus: Corpus, k: int = 10, depths: tuple[int, ...] = (10, 20, 50, 100, 200, 500, 1000)
+) -> Figures:
+    """Hybrid search with fewer candidates against 4,000 of each leg: share of the same hits, and time."""
+    path = folder / "candidates.db"
+    fill(path, corpus)
+    figures: Figures = {}
+    with ragstore.open(path, read_only=True) as store:
+        collection = store["c"]
+        asked = list(zip(corpus.questions, corpus.queries, strict=True))
+        whole = [set(collection.hybrid_search(text, vector, k, candidates=4000).ids) for text, vector in asked]
+        for depth in depths:
+            found: list[set[str]] = []
+
+            def ask(text: str, vector: np.ndarray, depth: int = depth, found: list[set[str]] = found) -> None:
+                found.append(set(collection.hybrid_search(text, vector, k, candidates=depth).ids))
+
+            took = [1e3 * seconds(lambda t=text, v=vector, ask=ask: ask(t, v)) for text, vector in asked]
+            same = [len(some & every) / max(len(every), 1) for some, every in zip(found, whole, strict=True)]
+            figures[f"{depth}: same hits"] = float(np.mean(same))
+            figures[f"{depth}: ms"] = median(took)
+    return figures
+
+
 def read_back(folder: Path, corpus: Corpus, rounds: int = 300) -> Figures:
     """Ten ids into chunks, and ten hits of a search that ranks next to nothing, against one prepared SELECT."""
     path = folder / "get.db"

@@ -29,6 +29,8 @@ SECTIONS = [
     Section(measures.page_size, "the choice of docs/adr/0002"),
     Section(measures.exact_search, "time at most 1.10 of a bare vec0 query", wide=True),
     Section(measures.keyword, "time at most 1.10 of a bare FTS5 query"),
+    Section(measures.hybrid, "time at most 1.2 of the slower leg"),
+    Section(measures.candidates, "the picture in docs/guides/search.md"),
     Section(measures.read_back, "time at most 3 of one prepared SELECT"),
     Section(measures.threads, "at least 3 times one thread on 4 cores, 1.7 on 2"),
     Section(measures.open_file, "time at most 2 of bare rusqlite"),

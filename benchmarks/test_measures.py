@@ -9,9 +9,11 @@ from benchmarks.report import SECTIONS, cell, table
 
 SMALL = {
     "bulk_add": {"rounds": 1},
+    "hybrid": {"repeat": 1},
+    "candidates": {"depths": (10, 100)},
     "read_back": {"rounds": 3},
     "threads": {"rounds": 1},
-    "open_file": {"rounds": 2},
+    "open_file": {"batches": 1, "rounds": 2},
     "embedding_cache": {"chunks": 200, "rounds": 1},
     "ephemeral": {"rounds": 2},
     "group_commit": {"adds": 8, "rounds": 1},

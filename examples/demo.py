@@ -117,6 +117,8 @@ def ask(collection: ragstore.Collection, model: MiniLM, question: str, where: ra
     show("vector", collection.vector_search(vector, k, where=where))
     show("keyword", collection.keyword_search(question, k, where=where))
     show("hybrid", collection.hybrid_search(question, vector, k, where=where))
+    best = collection.search(question, vector=vector, k=k, where=where, group_by="document", window=(1, 1))
+    show("hybrid, the best of each document with what stands around it", best)
 
 
 def main() -> None:
