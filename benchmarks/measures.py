@@ -314,6 +314,46 @@ def ephemeral(_folder: Path, _corpus: Corpus, rounds: int = 50) -> Figures:
     }
 
 
+def embedding_cache(folder: Path, corpus: Corpus, chunks: int = 10_000, rounds: int = 3) -> Figures:
+    """Texts whose embeddings the cache has, against the same with embeddings given; and what the cache costs."""
+    texts = list(dict.fromkeys(corpus.texts))[:chunks]
+    by_text = dict(zip(corpus.texts, corpus.vectors, strict=True))
+    vectors = np.stack([by_text[text] for text in texts])
+
+    def embedder(part: list[str]) -> np.ndarray:
+        return np.stack([by_text[text] for text in part])
+
+    def refuse(part: list[str]) -> np.ndarray:
+        message = f"{len(part)} texts were to be embedded again"
+        raise AssertionError(message)
+
+    def fill_twice(path: Path, *, cached: bool) -> tuple[float, float, float]:
+        """The seconds of a first and of a second collection, and the MiB of the file with the first."""
+        took = []
+        for name, made in (("first", embedder), ("second", refuse)):
+            if took:
+                size = path.stat().st_size / 2**20
+            with ragstore.open(path) as store:
+                given = {"model": "corpus", "embedder": made} if cached else {}
+                collection = store.create_collection(name, **given)
+                took.append(seconds(lambda c=collection: c.add(texts, None if cached else vectors)))
+        return took[0], took[1], size
+
+    pairs = []
+    for i in range(rounds):
+        pairs.append([fill_twice(folder / f"{cached}{i}.db", cached=cached) for cached in (False, True)])
+        for path in folder.glob(f"*{i}.db*"):
+            path.unlink()
+    return {
+        "time / embeddings given": median(ours[1] / given[1] for given, ours in pairs),
+        "ms": 1e3 * median(ours[1] for _, ours in pairs),
+        "given ms": 1e3 * median(given[1] for given, _ in pairs),
+        "the first time / embeddings given": median(ours[0] / given[0] for given, ours in pairs),
+        "MiB with the cache": median(ours[2] for _, ours in pairs),
+        "MiB without": median(given[2] for given, _ in pairs),
+    }
+
+
 WRITERS = """
 import sys, threading, time, numpy as np, ragstore
 path, count, adds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

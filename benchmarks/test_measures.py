@@ -14,6 +14,7 @@ SMALL = {
     "read_back": {"rounds": 3},
     "threads": {"rounds": 1},
     "open_file": {"batches": 1, "rounds": 2},
+    "embedding_cache": {"chunks": 200, "rounds": 1},
     "ephemeral": {"rounds": 2},
     "group_commit": {"adds": 8, "rounds": 1},
 }

@@ -1,5 +1,6 @@
 //! What every backend must do, as functions over [`Store`]. Each backend's tests run [`run`].
 
+mod embedding_cache;
 mod keyword;
 mod search;
 
@@ -19,7 +20,7 @@ use crate::store::{Store, Uninterrupted, Unwatched, Watch};
 
 /// Runs the whole contract; `open` gives an empty store each time, `check` looks behind the contract for leftovers.
 pub fn run(open: &dyn Fn() -> Arc<dyn Store>, check: &dyn Fn(&dyn Store)) {
-    for (name, test) in TESTS {
+    for (name, test) in TESTS.into_iter().chain(embedding_cache::TESTS) {
         let store = open();
         assert!(store.list_collections().unwrap().is_empty(), "{name} must begin with an empty store");
         store.create_collection(collection("c")).unwrap();

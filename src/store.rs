@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::model::{AddResult, Chunk, CollectionInfo, Document, Hits, NewDocument, SpaceInfo};
+use crate::model::{AddResult, Chunk, CollectionInfo, Document, Hits, NewDocument, OnConflict, SpaceInfo};
 use crate::request::{
-    Add, AddChunks, Clear, CreateCollection, CreateIndex, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings,
-    DeleteSpace, DropIndex, GetDocument, ListDocuments, Neighbors, Search, SearchBatch, SearchStore, SetEmbeddings,
-    SetTokenizer, UpdateMetadata, Write, Written,
+    Add, AddChunks, CacheEmbeddings, CachedEmbeddings, Clear, ClearEmbeddingCache, CreateCollection, CreateIndex,
+    CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DropIndex, GetDocument, ListDocuments,
+    Neighbors, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetTokenizer, UpdateMetadata, Write, Written,
 };
 
 /// What a backend can do beyond the contract that all share.
@@ -61,6 +61,18 @@ pub struct Vectors {
     pub dimension: usize,
 }
 
+/// What is known of the embeddings of texts before an embedder is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cached {
+    /// Of the embedder, where it is known.
+    pub model: Option<String>,
+    pub space: SpaceInfo,
+    /// Which of the texts are there, in order.
+    pub found: Vec<usize>,
+    /// One row for each that was found.
+    pub vectors: Vectors,
+}
+
 /// A store of collections. All methods may be called from any thread at any time.
 ///
 /// Each fails with `Closed` after [`Store::close`], with `Fork` in a process forked from the one that opened it, with
@@ -101,6 +113,10 @@ pub trait Store: Send + Sync {
     fn count_documents(&self, collection: &str, filter: Option<&Filter>) -> Result<u64>;
     /// For each document, whether it is stored, by id or else by uri, with the same content.
     fn unchanged(&self, collection: &str, documents: &[NewDocument]) -> Result<Vec<bool>>;
+    /// The same, or, under `Skip`, whether there is a document of its id or uri: an add leaves what is stored as it is.
+    fn kept(&self, collection: &str, documents: &[NewDocument], on_conflict: OnConflict) -> Result<Vec<bool>>;
+    /// `CollectionExists` where the embedder's model is not that of the space.
+    fn cached_embeddings(&self, request: &CachedEmbeddings) -> Result<Cached>;
     fn search(&self, request: &Search, interrupt: Arc<dyn Interrupt>) -> Result<Hits>;
     /// The hits of each vector, in order.
     fn search_batch(&self, request: &SearchBatch, interrupt: Arc<dyn Interrupt>) -> Result<Vec<Hits>>;
@@ -150,6 +166,16 @@ pub trait Store: Send + Sync {
     }
     fn drop_index(&self, request: DropIndex) -> Result<()> {
         self.write_one(Write::DropIndex(request), &mut Unwatched).map(drop)
+    }
+    fn set_model(&self, request: SetModel) -> Result<()> {
+        self.write_one(Write::SetModel(request), &mut Unwatched).map(drop)
+    }
+    fn cache_embeddings(&self, request: CacheEmbeddings) -> Result<()> {
+        self.write_one(Write::CacheEmbeddings(request), &mut Unwatched).map(drop)
+    }
+    /// How many vectors there were.
+    fn clear_embedding_cache(&self, request: ClearEmbeddingCache) -> Result<u64> {
+        self.write_count(Write::ClearEmbeddingCache(request))
     }
     fn set_tokenizer(&self, request: SetTokenizer, watch: &mut dyn Watch) -> Result<()> {
         self.write_one(Write::SetTokenizer(request), watch).map(drop)

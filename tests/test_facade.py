@@ -549,7 +549,7 @@ def test_what_is_unchanged_is_not_embedded_again(ragstore_store, embedder):
     documents[1] = Document("other", uri="u1", chunks=[Chunk("changed")])
     calls = []
     result = notes.add(documents, on_conflict="replace", progress=lambda *call: calls.append(call))
-    assert embedder.asked == ["changed", "a", "b4", "a", "b5"]
+    assert embedder.asked == ["changed", "a", "b4", "b5"]
     assert (result.added, result.replaced, result.unchanged) == (2, 1, 3)
     assert [notes.get_document(i).uri for i in result.document_ids] == [f"u{i}" for i in range(6)]
     assert len(result.chunk_ids) == 11
@@ -567,9 +567,12 @@ def test_documents_without_text_are_not_embedded(ragstore_store, embedder):
     notes = ragstore_store.create_collection("notes", embedder=embedder)
     assert notes.add([Document(metadata={"a": 1}), "text", Document("x", chunks=[])]).added == 3
     assert embedder.asked == ["text"]
-    with pytest.raises(ValueError, match=r"documents\[1\]\.chunks\[1\] has no text"):
-        notes.add(["fine", Document(chunks=[Chunk("a"), Chunk()])])
-    assert notes.count_documents() == 3
+    result = notes.add(["fine", Document(chunks=[Chunk("a"), Chunk(), Chunk("b")])])
+    assert embedder.asked == ["text", "fine", "a", "b"]
+    fine, a, bare, b = result.chunk_ids
+    assert np.array_equal(notes.get_embeddings([fine, a, b]), embedder.inner(["fine", "a", "b"]))
+    with pytest.raises(ragstore.NotFoundError):
+        notes.get_embeddings([bare])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .document import Chunk, Document
-from .rows import ChunkRow, CollectionRow, DocumentRow, HitsRow
+from .rows import ChunkRow, CollectionRow, DocumentRow, HitsRow, SpaceRow
 
 __all__ = [
     "Hit",
@@ -52,6 +52,7 @@ class Write:
         collection: str,
         documents: list[Document],
         embeddings: NDArray[np.float32] | None,
+        given: list[bool] | None,
         on_conflict: str,
         space: str,
         copy: bool,
@@ -73,12 +74,19 @@ class Write:
         document_id: str,
         chunks: list[Chunk],
         embeddings: NDArray[np.float32] | None,
+        given: list[bool] | None,
         copy: bool,
     ) -> Write: ...
     @staticmethod
     def set_embeddings(
         collection: str, chunk_ids: list[str], embeddings: NDArray[np.float32], space: str, copy: bool
     ) -> Write | None: ...
+    @staticmethod
+    def cache_embeddings(model: str, texts: list[str], embeddings: NDArray[np.float32], limit: int) -> Write | None: ...
+    @staticmethod
+    def clear_embedding_cache(model: str | None, texts: list[str] | None) -> Write: ...
+    @staticmethod
+    def set_model(collection: str, model: str) -> Write: ...
     @staticmethod
     def delete_embeddings(collection: str, chunk_ids: list[str], space: str) -> Write: ...
     @staticmethod
@@ -147,6 +155,10 @@ class Store:
     def get_embeddings(self, collection: str, chunk_ids: list[str], space: str) -> NDArray[np.float32]: ...
     def count(self, collection: str, where: Mapping[str, Any] | None) -> int: ...
     def count_documents(self, collection: str, where: Mapping[str, Any] | None) -> int: ...
+    def kept(self, collection: str, documents: list[Document], on_conflict: str) -> list[bool]: ...
+    def cached_embeddings(
+        self, collection: str, space: str, model: str | None, texts: list[str], dimension: int | None
+    ) -> tuple[str | None, SpaceRow, list[int], NDArray[np.float32]]: ...
     def unchanged(self, collection: str, documents: list[Document]) -> list[bool]: ...
     def search(
         self,

@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import writes
-from ._ragstore import Write, new_id
+from ._ragstore import Write
 from .arguments import count, mapping_or_none, optional, string, strings
-from .display import Report, reporting
+from .display import Report, Rising, reporting
 from .document import Chunk, Document
-from .exceptions import DimensionMismatchError, InvalidVectorError
+from .embedding import BATCH, Embedding
+from .exceptions import InvalidVectorError
 from .results import AddResult, CollectionInfo, SpaceInfo
 from .search import Searching
 from .types import Embedder, Filter, Metric, OnConflict, Progress
-from .vectors import as_matrix, embed
+from .vectors import as_matrix
 
 if TYPE_CHECKING:
     from .store import Store
@@ -41,12 +42,18 @@ class Collection(Searching):
 
     __slots__ = ("_store",)
 
-    def __init__(self, store: Store, name: str, embedder: Embedder | None = None) -> None:
-        if embedder is not None and not callable(embedder):
-            raise TypeError(f"embedder is of type {type(embedder).__name__}; it must be callable with a list of str")
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        embedder: Embedder | None = None,
+        query_embedder: Embedder | None = None,
+        model: str | None = None,
+        batch_size: int = BATCH,
+    ) -> None:
         self._store = store
         self._raw = store._raw
-        self._embedder = embedder
+        self._embedding = Embedding.of(store, name, embedder, query_embedder, model, batch_size)
         self.name = name
 
     @property
@@ -58,7 +65,8 @@ class Collection(Searching):
         return f"Collection({self.name!r}, store={self._store!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Collection, (self._store, self.name, self._embedder)
+        arguments = () if self._embedding is None else self._embedding.arguments()
+        return Collection, (self._store, self.name, *arguments)
 
     # writing
 
@@ -82,8 +90,9 @@ class Collection(Searching):
             A mapping has the parameters of `Document` as keys; a str is a text. A document without chunks is one chunk.
         embeddings : ArrayLike of float32, shape (n, d), optional
             One row for each chunk of all documents, in order. C-contiguous float32 is read in place. Without it, and
-            with an embedder, the texts of the chunks are embedded, except those of documents that are stored with the
-            same content, whether or not they were stored with embeddings: `set_embeddings` gives those theirs.
+            with an embedder, the texts of the chunks are embedded, each once and, where the model has a name, only if
+            the cache does not have it; a chunk without text gets no embedding. Documents that stay as they are stored
+            are not embedded, whether or not they were stored with embeddings: `set_embeddings` gives those theirs.
         on_conflict : {"error", "replace", "skip"}
             For a document whose id or uri is taken: nothing of the call is stored; text, chunks, embeddings and
             metadata are swapped whole; or the old one stays.
@@ -93,7 +102,8 @@ class Collection(Searching):
             Takes any iterable lazily and commits that many documents at a time. It is the one exception to "all or
             nothing": what was committed stays when a later part fails.
         progress : bool or callable
-            True shows a bar; a callable gets (done, total) documents on this thread, and what it raises cancels.
+            True shows a bar; a callable gets (done, total) documents on this thread, and what it raises cancels. A
+            document is done when it is embedded, the last one when all are stored.
 
         Returns
         -------
@@ -105,10 +115,12 @@ class Collection(Searching):
             An id or a uri is taken by other content, under ``on_conflict="error"``.
         InvalidVectorError, DimensionMismatchError
             Embeddings that cannot be ranked, or do not fit the chunks or the space.
+        CollectionExistsError
+            The embedder's model is not that of the space.
         LimitError
             A text, an id or metadata over the limits.
         KeyboardInterrupt
-            Nothing was stored, unless a note on it says otherwise.
+            Nothing was stored, unless a note on it says otherwise; what was embedded is in the cache.
 
         Examples
         --------
@@ -133,53 +145,16 @@ class Collection(Searching):
         space: str,
         report: Report | None,
     ) -> AddResult:
-        if matrix is not None or self._embedder is None:
+        if matrix is not None or self._embedding is None:
             write = writes.add(self.name, items, matrix, on_conflict, space, copy=False)
             (row,) = self._raw.write([write], report)
             return AddResult._of(row)
-        runs = self._embedded(items, self._embedder)
-        changes = [writes.add(self.name, part, rows, on_conflict, space, copy=False) for part, rows in runs]
-        try:
-            # Of several parts the core counts each anew.
-            written = self._raw.write(changes, report if len(changes) == 1 else None)
-        except DimensionMismatchError as error:
-            error.add_note("the vectors are those of the collection's embedder")
-            raise
-        if report is not None and len(changes) > 1:
-            report(len(items), len(items))
-        result = AddResult()
-        for row in written:
-            result = result._with(AddResult._of(row))
-        return result
-
-    def _embedded(
-        self, items: list[Document], embedder: Embedder
-    ) -> list[tuple[list[Document], NDArray[np.float32] | None]]:
-        """Runs of documents, in order, with embeddings and without: those that are stored already need none."""
-        known = self._raw.unchanged(self.name, items)
-        texts: list[str] = []
-        runs: list[tuple[list[Document], int | None]] = []
-        for index, (item, stored) in enumerate(zip(items, known, strict=True)):
-            found = None if stored else writes.chunk_texts(item, f"documents[{index}]")
-            if not runs or (runs[-1][1] is None) != (found is None):
-                runs.append(([], None if found is None else 0))
-            part, rows = runs[-1]
-            part.append(item)
-            if found is not None and rows is not None:
-                texts.extend(found)
-                runs[-1] = (part, rows + len(found))
-        if not runs:
-            return [([], None)]
-        matrix = embed(embedder, texts) if texts else None
-        made: list[tuple[list[Document], NDArray[np.float32] | None]] = []
-        first = 0
-        for part, rows in runs:
-            if not rows or matrix is None:
-                made.append((part, None))
-            else:
-                made.append((part, matrix[first : first + rows]))
-                first += rows
-        return made
+        rising = None if report is None else Rising(report)
+        made = self._embedding.documents(items, space, on_conflict, rising)
+        with made.with_cache() as changes:
+            write = writes.add(self.name, items, made.matrix, on_conflict, space, copy=False, given=made.given)
+            row, *_ = self._raw.write([write, *changes], rising)
+        return AddResult._of(row)
 
     def _add_in_parts(
         self,
@@ -260,18 +235,11 @@ class Collection(Searching):
         """
         given = writes.Texts(texts, ids, metadatas, uris)
         with reporting(progress, "add") as report:
-            if embeddings is not None or self._embedder is None:
+            if embeddings is not None or self._embedding is None:
                 write = given.write(self.name, embeddings, on_conflict, copy=False)
                 (row,) = self._raw.write([write], report)
                 return AddResult._of(row).document_ids
-            items = []
-            for index, text in enumerate(given.texts):
-                name = new_id() if given.ids is None else given.ids[index]
-                metadata = None if given.metadatas is None else given.metadatas[index]
-                uri = None if given.uris is None else given.uris[index]
-                chunk = Chunk(id=name, metadata=metadata, start=0, end=len(text))
-                items.append(Document(text, id=name, uri=uri, chunks=[chunk]))
-            return self._add(items, None, on_conflict, "default", report).document_ids
+            return self._add(given.documents(), None, on_conflict, "default", report).document_ids
 
     def add_chunks(self, document_id: str, chunks: Sequence[Chunk], embeddings: ArrayLike | None = None) -> list[str]:
         """Append chunks to a document.
@@ -281,7 +249,8 @@ class Collection(Searching):
         document_id : str
         chunks : Sequence[Chunk]
         embeddings : ArrayLike of float32, shape (n, d), optional
-            One row for each chunk, for the default space. Without it, and with an embedder, the texts are embedded.
+            One row for each chunk, for the default space. Without it, and with an embedder, the texts are embedded as
+            in `add`.
 
         Returns
         -------
@@ -297,16 +266,22 @@ class Collection(Searching):
         """
         items = writes.chunk_list(chunks)
         matrix = None if embeddings is None else as_matrix(embeddings)
-        if matrix is None and self._embedder is not None:
-            whole = None
-            if any(chunk.text is None and chunk.start is not None for chunk in items):
-                document = self.get_document(document_id)
-                whole = None if document is None else document.text
-            texts = writes.texts_of(items, whole, "document")
-            matrix = embed(self._embedder, texts) if texts else None
-        write = writes.add_chunks(self.name, document_id, items, matrix, copy=False)
-        (ids,) = self._raw.write([write])
+        if matrix is not None or self._embedding is None:
+            (ids,) = self._raw.write([writes.add_chunks(self.name, document_id, items, matrix, copy=False)])
+            return list(ids)
+        made = self._embedding.chunks(self._chunk_texts(document_id, items))
+        with made.with_cache() as changes:
+            write = writes.add_chunks(self.name, document_id, items, made.matrix, copy=False, given=made.given)
+            ids, *_ = self._raw.write([write, *changes])
         return list(ids)
+
+    def _chunk_texts(self, document_id: str, chunks: list[Chunk]) -> list[str | None]:
+        """What is embedded of chunks for a document that is there."""
+        document = self.get_document(document_id)
+        if document is None:
+            # The error of the core, before anything is paid for.
+            self._raw.write([writes.add_chunks(self.name, document_id, chunks, None, copy=False)])
+        return writes.texts_of(chunks, None if document is None else document.text)
 
     def unchanged(self, documents: Iterable[Document]) -> list[bool]:
         """For each document, whether it is stored, by id or else by uri, with the same content.

@@ -10,9 +10,23 @@ from typing import Any, TextIO
 
 from .types import Progress
 
-__all__ = ["Bar", "reporting"]
+__all__ = ["Bar", "Rising", "reporting"]
 
 Report = Callable[[int, int], object]
+
+
+class Rising:
+    """Reports that never go back: the second half of the work begins where the first ended."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._done = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Report, unless it would say less or the same again."""
+        if done > self._done or done == total:
+            self._done = done
+            self._report(done, total)
 
 
 class Bar:

@@ -11,11 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from ._ragstore import Options
 from .arguments import count, mapping_or_none, number, optional, string, strings
 from .results import Hits
-from .types import Embedder, Filter, Mode, Rerank, Syntax
-from .vectors import as_matrix, as_query, embed
+from .types import Filter, Mode, Rerank, Syntax
+from .vectors import as_matrix, as_query
 
 if TYPE_CHECKING:
     from . import _ragstore
+    from .embedding import Embedding
 
 __all__ = ["Searching", "choose_mode", "fusion_options"]
 
@@ -25,10 +26,10 @@ _PARTS = ("text", "metadata")
 class Searching:
     """The searches of a collection."""
 
-    __slots__ = ("_embedder", "_raw", "name")
+    __slots__ = ("_embedding", "_raw", "name")
 
     _raw: _ragstore.Store
-    _embedder: Embedder | None
+    _embedding: Embedding | None
     name: str
 
     def search(
@@ -128,9 +129,9 @@ class Searching:
         ...     pets.search("who barks?").ids, pets.search(vector=[0.9, 0.1], k=1).ids
         (['dog'], ['cat'])
         """
-        mode = choose_mode(optional("text", text), vector, mode, embedder=self._embedder is not None)
+        mode = choose_mode(optional("text", text), vector, mode, embedder=self._embedding is not None)
         if vector is None and mode != "keyword":
-            vector = self._query(text or "")
+            vector = self._query(text or "", space)
         if not 0 < number("recall", recall) <= 1:
             raise ValueError(f"recall is {recall}; it is more than 0, and at most 1")
         if group_by not in (None, "document"):
@@ -251,7 +252,7 @@ class Searching:
             Give `Hits.plan`.
         """
         string("text", text)
-        query = as_query(self._query(text) if vector is None else vector)
+        query = as_query(self._query(text, "default") if vector is None else vector)
         options = Options(**fusion_options(fusion, weights, rrf_k, candidates), explain=bool(explain))
         return self._search("hybrid", text, query, k, where, options)
 
@@ -270,10 +271,10 @@ class Searching:
         found = self._raw.search_batch(self.name, matrix, string("space", space), count("k", k), filter, bool(exact))
         return [Hits(*hits) for hits in found]
 
-    def _query(self, text: str) -> NDArray[np.float32]:
-        if self._embedder is None:
+    def _query(self, text: str, space: str) -> NDArray[np.float32]:
+        if self._embedding is None:
             raise TypeError("there is no vector and no embedder to make one; give vector=, or the collection embedder=")
-        return embed(self._embedder, [text])
+        return self._embedding.query(text, string("space", space))
 
     def _search(
         self,

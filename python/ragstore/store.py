@@ -17,8 +17,9 @@ from . import _ragstore
 from ._ragstore import Options, Write
 from .arguments import count, mapping_or_none, number, optional, string, strings
 from .collection import Collection
+from .embedding import BATCH
 from .exceptions import CollectionNotFoundError, RagstoreError
-from .results import CollectionInfo, Hits
+from .results import CollectionInfo, Hits, SpaceInfo
 from .search import choose_mode
 from .transaction import Transaction
 from .types import Embedder, Filter, Metric, Mode
@@ -40,6 +41,7 @@ def open(
     readers: int | None = None,
     derived: Literal["auto", "memory", "off"] = "auto",
     memory_limit: int | None = None,
+    embedding_cache: int = 256 << 20,
 ) -> Store:
     """Open a store, and create it where there is none.
 
@@ -63,6 +65,9 @@ def open(
         Where derived indexes live.
     memory_limit : int, optional
         Bytes for derived indexes and caches.
+    embedding_cache : int
+        Bytes of vectors that embedders made and the file keeps, so that a model embeds each text once; the oldest go
+        first. 0 keeps nothing and looks for nothing. See `Store.clear_embedding_cache`.
 
     Returns
     -------
@@ -106,7 +111,8 @@ def open(
         "derived": string("derived", derived),
         "memory_limit": None if memory_limit is None else count("memory_limit", memory_limit),
     }
-    return Store(_ragstore.open(name, *options.values()), options)
+    cache = count("embedding_cache", embedding_cache)
+    return Store(_ragstore.open(name, *options.values()), {**options, "embedding_cache": cache})
 
 
 class Store(AbstractContextManager["Store"]):
@@ -119,6 +125,7 @@ class Store(AbstractContextManager["Store"]):
     def __init__(self, raw: _ragstore.Store, options: dict[str, Any]) -> None:
         self._raw = raw
         self._options = options
+        self._embedding_cache: int = options["embedding_cache"]
         self._pid = os.getpid()
         path = raw.path
         # Not resolved: a link may come to name another file.
@@ -187,6 +194,8 @@ class Store(AbstractContextManager["Store"]):
         settings: Mapping[str, Any] | None = None,
         model: str | None = None,
         embedder: Embedder | None = None,
+        query_embedder: Embedder | None = None,
+        batch_size: int = BATCH,
         exist_ok: bool = False,
     ) -> Collection:
         """Create a collection.
@@ -205,11 +214,17 @@ class Store(AbstractContextManager["Store"]):
         settings : Mapping[str, Any], optional
             The caller's own, kept as JSON.
         model : str, optional
-            Name of the embedding model; another one later is an error.
+            Name of the embedding model; another one later is an error. What an embedder makes is cached by this name,
+            so let it say all that a vector depends on: the version, and a prefix or a truncation if there is one.
         embedder : callable, optional
             Gets n texts and returns vectors of shape (n, d). It is not stored; it lets add and search take text alone.
+        query_embedder : callable, optional
+            The same for the questions of a search, where the model treats them unlike documents.
+        batch_size : int
+            Texts of one call of the embedder, at most.
         exist_ok : bool
-            Return the collection that is there, unless its dimension, metric, tokenizer or model is another.
+            Return the collection that is there, unless its dimension, metric, tokenizer or model is another. One that
+            has no model yet takes this one.
 
         Returns
         -------
@@ -230,26 +245,40 @@ class Store(AbstractContextManager["Store"]):
             optional("model", model),
             bool(exist_ok),
         )
-        collection = Collection(self, name, embedder)
+        collection = Collection(self, name, embedder, query_embedder, model, batch_size)
         self._raw.write([write])
         return collection
 
-    def get_collection(self, name: str, *, embedder: Embedder | None = None) -> Collection:
+    def get_collection(
+        self,
+        name: str,
+        *,
+        model: str | None = None,
+        embedder: Embedder | None = None,
+        query_embedder: Embedder | None = None,
+        batch_size: int = BATCH,
+    ) -> Collection:
         """Get a collection that is there.
 
         Parameters
         ----------
         name : str
-        embedder : callable, optional
-            As in `create_collection`.
+        model : str, optional
+            Name of the embedder's model. A collection that has none yet takes it, unless the store is read-only.
+        embedder, query_embedder, batch_size
+            As in `create_collection`. Without `model`, the embedder's model is taken to be that of the collection.
 
         Raises
         ------
         CollectionNotFoundError
             There is none of that name.
+        CollectionExistsError
+            Its model is another.
         """
-        collection = Collection(self, string("name", name), embedder)
-        self._raw.get_collection(name)
+        collection = Collection(self, string("name", name), embedder, query_embedder, model, batch_size)
+        _, space, *_ = self._raw.cached_embeddings(name, "default", model, [], None)
+        if model is not None and SpaceInfo(*space).model is None and not self.read_only:
+            self._raw.write([Write.set_model(name, model)])
         return collection
 
     def list_collections(self) -> list[CollectionInfo]:
@@ -342,9 +371,39 @@ class Store(AbstractContextManager["Store"]):
         filter = mapping_or_none("where", where)
         return Hits(*self._raw.search_store(names, mode, text, query, count("k", k), filter, options))
 
+    def clear_embedding_cache(self, *, model: str | None = None, texts: Sequence[str] | None = None) -> int:
+        """Remove vectors that embedders made from the cache; what collections hold stays.
+
+        Deleting a document leaves the vectors of its texts in the cache: the next to embed them finds them there.
+
+        Parameters
+        ----------
+        model : str, optional
+            Of this model only.
+        texts : Sequence[str], optional
+            Of these texts only.
+
+        Returns
+        -------
+        int
+            How many there were.
+
+        Examples
+        --------
+        >>> import ragstore
+        >>> with ragstore.open() as store:
+        ...     pets = store.create_collection("pets", model="ones", embedder=lambda texts: [[1.0, 1.0]] * len(texts))
+        ...     _ = pets.add_texts(["Cats purr.", "Dogs bark."])
+        ...     store.clear_embedding_cache(texts=["Dogs bark."]), store.clear_embedding_cache()
+        (1, 1)
+        """
+        named = None if texts is None else strings("texts", texts)
+        (removed,) = self._raw.write([Write.clear_embedding_cache(optional("model", model), named)])
+        return int(removed)
+
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Queue writes on any collections and commit them as one. See `Transaction`."""
-        return Transaction(self._raw)
+        return Transaction(self)
 
 
 def _reopen(path: str, options: dict[str, Any]) -> Store:

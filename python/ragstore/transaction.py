@@ -6,18 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from . import writes
 from ._ragstore import Write
 from .arguments import string
-from .document import Chunk
+from .document import Chunk, Document
 from .results import AddResult
 from .types import Filter, OnConflict
 from .vectors import as_matrix
 
 if TYPE_CHECKING:
-    from ._ragstore import Store as RawStore
+    from .collection import Collection
+    from .store import Store
 
 __all__ = ["Pending", "Transaction", "TransactionCollection"]
 
@@ -70,8 +72,8 @@ class Transaction:
     AddResult(added=1, replaced=0, unchanged=0, skipped=0, chunks=1)
     """
 
-    def __init__(self, raw: RawStore) -> None:
-        self._raw = raw
+    def __init__(self, store: Store) -> None:
+        self._raw = store._raw
         self._queue: list[tuple[Write | None, Pending[Any]]] = []
         self._state: Literal["new", "open", "ended"] = "new"
 
@@ -93,17 +95,28 @@ class Transaction:
         for write, pending in queue:
             pending._settle(None if write is None else next(rows))
 
-    def __getitem__(self, name: str) -> TransactionCollection:
-        """The writing calls of a collection; whether it is there shows at the commit."""
-        return TransactionCollection(self, string("name", name))
+    def __getitem__(self, collection: str | Collection) -> TransactionCollection:
+        """The writing calls of a collection; whether it is there shows at the commit.
 
-    def collection(self, name: str) -> TransactionCollection:
+        A `Collection` with an embedder embeds what is added with it, when it is queued.
+        """
+        if isinstance(collection, str):
+            return TransactionCollection(self, collection)
+        name = string("collection", getattr(collection, "name", collection))
+        if collection._raw is not self._raw:
+            raise ValueError(f"collection {name!r} is of another store; a transaction writes to one")
+        return TransactionCollection(self, name, collection)
+
+    def collection(self, name: str | Collection) -> TransactionCollection:
         """As ``tx[name]``."""
         return self[name]
 
-    def _add(self, write: Write | None, finish: Callable[[Any], T]) -> Pending[T]:
+    def _check_open(self) -> None:
         if self._state != "open":
             raise RuntimeError("a transaction takes writes inside its block, as in: with store.transaction() as tx")
+
+    def _add(self, write: Write | None, finish: Callable[[Any], T]) -> Pending[T]:
+        self._check_open()
         pending = Pending(finish)
         self._queue.append((write, pending))
         return pending
@@ -116,13 +129,15 @@ def _nothing(_: object) -> None:
 class TransactionCollection:
     """The writing calls of a collection; each queues, and its `Pending` has the result after the commit.
 
-    Texts are not embedded here: give the embeddings.
+    It has the embedder of the `Collection` that it was asked for with, and none when it was asked for by name.
     """
 
-    __slots__ = ("_tx", "name")
+    __slots__ = ("_collection", "_embedding", "_tx", "name")
 
-    def __init__(self, tx: Transaction, name: str) -> None:
+    def __init__(self, tx: Transaction, name: str, collection: Collection | None = None) -> None:
         self._tx = tx
+        self._collection = collection
+        self._embedding = None if collection is None else collection._embedding
         self.name = name
 
     def add(
@@ -135,8 +150,18 @@ class TransactionCollection:
     ) -> Pending[AddResult]:
         """As `Collection.add`."""
         matrix = None if embeddings is None else as_matrix(embeddings)
-        write = writes.add(self.name, writes.documents(documents), matrix, on_conflict, space, copy=True)
-        return self._tx._add(write, AddResult._of)
+        return self._tx._add(self._documents(writes.documents(documents), matrix, on_conflict, space), AddResult._of)
+
+    def _documents(
+        self, items: list[Document], matrix: NDArray[np.float32] | None, on_conflict: OnConflict, space: str
+    ) -> Write:
+        given = None
+        if matrix is None and self._embedding is not None:
+            self._tx._check_open()
+            made = self._embedding.documents(items, space, on_conflict)
+            made.cache()
+            matrix, given = made.matrix, made.given
+        return writes.add(self.name, items, matrix, on_conflict, space, copy=True, given=given)
 
     def add_texts(
         self,
@@ -150,16 +175,37 @@ class TransactionCollection:
     ) -> Pending[list[str]]:
         """As `Collection.add_texts`."""
         given = writes.Texts(texts, ids, metadatas, uris)
-        write = given.write(self.name, embeddings, on_conflict, copy=True)
+        if embeddings is None and self._embedding is not None:
+            write = self._documents(given.documents(), None, on_conflict, "default")
+        else:
+            write = given.write(self.name, embeddings, on_conflict, copy=True)
         return self._tx._add(write, lambda row: cast("list[str]", row[1]))
 
     def add_chunks(
         self, document_id: str, chunks: Sequence[Chunk], embeddings: ArrayLike | None = None
     ) -> Pending[list[str]]:
         """As `Collection.add_chunks`."""
-        matrix = None if embeddings is None else as_matrix(embeddings)
-        write = writes.add_chunks(self.name, document_id, writes.chunk_list(chunks), matrix, copy=True)
+        items = writes.chunk_list(chunks)
+        matrix, given = None if embeddings is None else as_matrix(embeddings), None
+        if matrix is None and self._embedding is not None:
+            self._tx._check_open()
+            made = self._embedding.chunks(self._chunk_texts(document_id, items))
+            made.cache()
+            matrix, given = made.matrix, made.given
+        write = writes.add_chunks(self.name, document_id, items, matrix, copy=True, given=given)
         return self._tx._add(write, list)
+
+    def _chunk_texts(self, document_id: str, chunks: list[Chunk]) -> list[str | None]:
+        spans = [index for index, chunk in enumerate(chunks) if chunk.text is None and chunk.start is not None]
+        document = None
+        if spans and self._collection is not None:
+            document = self._collection.get_document(document_id)
+            if document is None:
+                raise ValueError(
+                    f"chunks[{spans[0]}] has no text of its own, and document {document_id!r} is not stored yet; give "
+                    "the chunk its text, or the embeddings"
+                )
+        return writes.texts_of(chunks, None if document is None else document.text)
 
     def set_embeddings(
         self, chunk_ids: Sequence[str], embeddings: ArrayLike, *, space: str = "default"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .exceptions import InvalidVectorError
-from .types import Embedder
+from .types import Embedder, Metric
 
 __all__ = ["as_matrix", "as_query", "embed"]
 
@@ -57,8 +57,14 @@ def as_query(value: ArrayLike) -> NDArray[np.float32]:
     return _as_float32(array, "vector")
 
 
-def embed(embedder: Embedder, texts: list[str]) -> NDArray[np.float32]:
-    """What an embedder makes of texts, one row each."""
+def embed(embedder: Embedder, texts: list[str], metric: Metric) -> NDArray[np.float32]:
+    """What an embedder makes of texts, one row each: its own array where that fits.
+
+    Raises
+    ------
+    InvalidVectorError
+        It is no array of real numbers with a row for each text, or a row cannot be ranked; the text is named.
+    """
     made = embedder(texts)
     name = "the embedder's result"
     array = made if _is_plain(made) else _as_array(made, name)
@@ -67,7 +73,33 @@ def embed(embedder: Embedder, texts: list[str]) -> NDArray[np.float32]:
     matrix = as_matrix(array, name)
     if len(matrix) != len(texts):
         raise InvalidVectorError(f"the embedder returned {len(matrix)} vectors for {len(texts)} texts")
+    return _rankable(matrix, texts, metric)
+
+
+def _rankable(matrix: NDArray[np.float32], texts: list[str], metric: Metric) -> NDArray[np.float32]:
+    """A copy of its own, whatever the embedder does with the memory it returned; with a message that names the text."""
+    matrix = matrix.copy()
+    finite = np.isfinite(matrix).all(axis=1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise InvalidVectorError(
+            f"the embedder's result row {row} holds NaN or infinity, for the text {shortened(texts[row])}; every "
+            "component must be finite"
+        )
+    if metric == "cosine":
+        length = np.einsum("ij,ij->i", matrix, matrix) >= np.finfo(np.float32).tiny
+        if not length.all():
+            row = int(np.argmin(length))
+            raise InvalidVectorError(
+                f"the embedder's result row {row} is zero, for the text {shortened(texts[row])}, and has no direction "
+                "under cosine; leave that text out, or use l2 or ip"
+            )
     return matrix
+
+
+def shortened(text: str) -> str:
+    """A text for a message."""
+    return repr(text) if len(text) <= 60 else repr(text[:59] + "…")
 
 
 def _is_plain(value: object) -> TypeGuard[NDArray[Any]]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._ragstore import Write
+from ._ragstore import Write, new_id
 from .arguments import mapping_or_none, string, strings
 from .document import Chunk, Document
 from .types import Filter, OnConflict
@@ -70,9 +70,11 @@ def add(
     space: str,
     *,
     copy: bool,
+    given: list[bool] | None = None,
 ) -> Write:
-    """Documents."""
-    return Write.add(collection, items, embeddings, string("on_conflict", on_conflict), string("space", space), copy)
+    """Documents; `given` says which of their chunks have a row, and None that each has."""
+    policy, space = string("on_conflict", on_conflict), string("space", space)
+    return Write.add(collection, items, embeddings, given, policy, space, copy)
 
 
 class Texts:
@@ -100,6 +102,17 @@ class Texts:
             if values is not None and len(values) != len(self.texts):
                 raise ValueError(f"there are {len(self.texts)} texts and {len(values)} {name}; give one for each text")
 
+    def documents(self) -> list[Document]:
+        """The documents that `write` stores."""
+        made = []
+        for index, text in enumerate(self.texts):
+            name = new_id() if self.ids is None else self.ids[index]
+            metadata = None if self.metadatas is None else self.metadatas[index]
+            uri = None if self.uris is None else self.uris[index]
+            chunk = Chunk(id=name, metadata=metadata, start=0, end=len(text))
+            made.append(Document(text, id=name, uri=uri, chunks=[chunk]))
+        return made
+
     def write(self, collection: str, embeddings: ArrayLike | None, on_conflict: OnConflict, *, copy: bool) -> Write:
         """The change."""
         matrix = None if embeddings is None else as_matrix(embeddings)
@@ -121,9 +134,10 @@ def add_chunks(
     embeddings: NDArray[np.float32] | None,
     *,
     copy: bool,
+    given: list[bool] | None = None,
 ) -> Write:
     """Chunks of a document that is there."""
-    return Write.add_chunks(collection, string("document_id", document_id), chunks, embeddings, copy)
+    return Write.add_chunks(collection, string("document_id", document_id), chunks, embeddings, given, copy)
 
 
 def set_embeddings(
@@ -181,29 +195,14 @@ def delete(
     )
 
 
-def chunk_texts(item: Document, place: str) -> list[str] | None:
-    """What is embedded of each chunk; None where no chunk has a text.
-
-    Raises
-    ------
-    ValueError
-        Where some chunks have a text and some have none: there is no row for those.
-    """
-    if item.chunks is None:
-        return None if item.text is None else [item.text]
-    return texts_of(item.chunks, item.text, place)
+def chunk_texts(item: Document) -> list[str | None]:
+    """What is embedded of each chunk; None for one without text."""
+    return [item.text] if item.chunks is None else texts_of(item.chunks, item.text)
 
 
-def texts_of(chunks: Sequence[Chunk], whole: str | None, place: str) -> list[str] | None:
+def texts_of(chunks: Sequence[Chunk], whole: str | None) -> list[str | None]:
     """As `chunk_texts`, for chunks of a document with the text `whole`."""
-    texts = [_chunk_text(chunk, whole) for chunk in chunks]
-    found = [text for text in texts if text is not None]
-    if not found and texts:
-        return None
-    if len(found) < len(texts):
-        missing = texts.index(None)
-        raise ValueError(f"{place}.chunks[{missing}] has no text to embed, and others have; pass embeddings")
-    return found
+    return [_chunk_text(chunk, whole) for chunk in chunks]
 
 
 def _chunk_text(chunk: Chunk, whole: str | None) -> str | None:

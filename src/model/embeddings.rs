@@ -55,9 +55,13 @@ impl Rows for Matrix {
     }
 }
 
-/// The embeddings of one call: one row per chunk, in order.
+/// The embeddings of one call: one row per chunk, in order, or for some of the chunks.
 #[derive(Clone)]
-pub struct Embeddings(Arc<dyn Rows>);
+pub struct Embeddings {
+    rows: Arc<dyn Rows>,
+    /// For each chunk its row; `None`: as many rows as chunks.
+    places: Option<Arc<[Option<usize>]>>,
+}
 
 impl Embeddings {
     /// Wraps any rows.
@@ -66,17 +70,45 @@ impl Embeddings {
     /// `Limit` when the dimension is 0 or over [`limits::DIMENSION`].
     pub fn new(rows: Arc<dyn Rows>) -> Result<Self> {
         check_dimension(rows.dimension())?;
-        Ok(Self(rows))
+        Ok(Self { rows, places: None })
+    }
+
+    /// Says which chunks the rows are for. What is not said of a chunk asks nothing: its embedding, if it is stored with
+    /// one, is no difference.
+    ///
+    /// # Errors
+    /// `InvalidVector` when the chunks are not as many as the rows.
+    pub fn of_chunks(self, given: &[bool]) -> Result<Self> {
+        let mut rows = 0..self.rows();
+        let places: Arc<[_]> = given.iter().map(|given| if *given { rows.next() } else { None }).collect();
+        let chunks = given.iter().filter(|given| **given).count();
+        if chunks != self.rows() {
+            return Err(Error::new(
+                ErrorKind::InvalidVector,
+                format!("embeddings have {} rows for {chunks} chunks; give one row for each", self.rows()),
+            ));
+        }
+        Ok(Self { places: Some(places), ..self })
+    }
+
+    /// How many chunks it speaks of.
+    pub fn chunks(&self) -> usize {
+        self.places.as_ref().map_or(self.rows(), |places| places.len())
+    }
+
+    /// The row of a chunk.
+    pub fn row_of(&self, chunk: usize) -> Option<usize> {
+        self.places.as_ref().map_or(Some(chunk), |places| places.get(chunk).copied().flatten())
     }
 
     /// How many vectors.
     pub fn rows(&self) -> usize {
-        self.0.rows()
+        self.rows.rows()
     }
 
     /// Components of each.
     pub fn dimension(&self) -> usize {
-        self.0.dimension()
+        self.rows.dimension()
     }
 
     /// Bytes of all vectors.
@@ -86,14 +118,15 @@ impl Embeddings {
 
     /// Copies rows from `first` on into `out`; see [`Rows::copy`].
     pub fn copy(&self, first: usize, out: &mut [f32]) {
-        self.0.copy(first, out);
+        self.rows.copy(first, out);
     }
 
     /// An owned copy of all rows.
     pub fn to_owned(&self) -> Self {
         let mut values = vec![0.0; self.rows() * self.dimension()];
         self.copy(0, &mut values);
-        Self(Arc::new(Matrix { values, dimension: self.dimension() }))
+        let rows = Arc::new(Matrix { values, dimension: self.dimension() });
+        Self { rows, places: self.places.clone() }
     }
 
     /// Looks at every row once, a staging buffer at a time.
@@ -182,6 +215,15 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::InvalidVector);
         assert!(error.message().contains("row 1") && error.message().contains("NaN"), "{error}");
         assert!(embeddings(&[1.0, f32::NEG_INFINITY], 2).validate(Metric::Ip).is_err());
+    }
+
+    #[test]
+    fn rows_may_be_those_of_some_chunks() {
+        let some = embeddings(&[1.0, 2.0], 1).of_chunks(&[false, true, false, true]).unwrap().to_owned();
+        assert_eq!((some.rows(), some.chunks()), (2, 4));
+        assert_eq!((0..5).map(|chunk| some.row_of(chunk)).collect::<Vec<_>>(), [None, Some(0), None, Some(1), None]);
+        assert_eq!(embeddings(&[1.0], 1).of_chunks(&[true, true]).unwrap_err().kind(), ErrorKind::InvalidVector);
+        assert_eq!(embeddings(&[1.0], 1).row_of(0), Some(0));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind};
-use crate::model::{AddResult, Chunk, CollectionInfo, Document, Metadata};
+use crate::model::{AddResult, Chunk, CollectionInfo, Document, Metadata, SpaceInfo};
 use crate::request::Written;
 
 /// The dictionary of a JSON object.
@@ -80,11 +80,16 @@ pub(super) fn document<'py>(py: Python<'py>, document: &Document) -> PyResult<Bo
         .into_pyobject(py)
 }
 
+/// `SpaceRow` of the stub.
+pub(super) fn space<'py>(py: Python<'py>, space: &SpaceInfo) -> PyResult<Bound<'py, PyTuple>> {
+    let SpaceInfo { name, dimension, metric, model } = space;
+    (name.as_str(), *dimension, metric.as_str(), model.as_deref()).into_pyobject(py)
+}
+
 /// `CollectionRow` of the stub.
 pub(super) fn collection<'py>(py: Python<'py>, info: &CollectionInfo) -> PyResult<Bound<'py, PyTuple>> {
     let CollectionInfo { name, description, settings: kept, tokenizer, created_at, spaces } = info;
-    let spaces: Vec<_> =
-        spaces.iter().map(|s| (s.name.as_str(), s.dimension, s.metric.as_str(), s.model.as_deref())).collect();
+    let spaces: Vec<_> = spaces.iter().map(|s| space(py, s)).collect::<PyResult<_>>()?;
     (name, description, object(py, kept)?, tokenizer, created_at.0, spaces).into_pyobject(py)
 }
 

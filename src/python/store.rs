@@ -18,13 +18,13 @@ use super::hit::Hit;
 use super::options::Options;
 use super::rows;
 use super::watch::{Signals, Watcher};
-use super::write::Write;
+use super::write::{self, Write};
 use crate::connect;
 use crate::error::{Error, Result};
 use crate::model::{self, ContentHash};
 use crate::request::{
-    DEFAULT_SPACE, Derived, DocumentKey, Durability, GetDocument, ListDocuments, Mode, Neighbors, Open, Search,
-    SearchBatch, SearchStore,
+    CachedEmbeddings, DEFAULT_SPACE, Derived, DocumentKey, Durability, GetDocument, ListDocuments, Mode, Neighbors,
+    Open, Search, SearchBatch, SearchStore,
 };
 use crate::store;
 
@@ -244,6 +244,39 @@ impl Store {
         guarded(|| {
             let filter = convert::filter(r#where)?;
             self.detached(py, |store| store.count_documents(collection, filter.as_ref()))
+        })
+    }
+
+    fn kept(
+        &self,
+        py: Python<'_>,
+        collection: &str,
+        documents: &Bound<'_, PyList>,
+        on_conflict: &str,
+    ) -> PyResult<Vec<bool>> {
+        guarded(|| {
+            let documents = documents::documents(documents)?;
+            let on_conflict = write::on_conflict(on_conflict)?;
+            self.detached(py, |store| store.kept(collection, &documents, on_conflict))
+        })
+    }
+
+    /// The model of the embedder, the space, which texts were found, and a row for each of those.
+    fn cached_embeddings<'py>(
+        &self,
+        py: Python<'py>,
+        collection: String,
+        space: String,
+        model: Option<String>,
+        texts: Vec<String>,
+        dimension: Option<usize>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        guarded(|| {
+            let request = CachedEmbeddings { collection, space, model, texts, dimension };
+            let cached = self.detached(py, |store| store.cached_embeddings(&request))?;
+            let rows = [cached.found.len(), cached.vectors.dimension];
+            let vectors = PyArray1::from_vec(py, cached.vectors.values).reshape(rows)?;
+            (cached.model, rows::space(py, &cached.space)?, cached.found, vectors).into_pyobject(py)
         })
     }
 

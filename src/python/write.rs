@@ -41,10 +41,21 @@ impl Write {
 }
 
 /// Rows for `chunks`: none at all is said by no array, or by an empty one where there are no chunks.
-fn rows(array: Option<&Bound<'_, PyAny>>, copy: bool, chunks: usize) -> PyResult<(Option<Embeddings>, Option<Pins>)> {
+fn rows(
+    array: Option<&Bound<'_, PyAny>>,
+    given: Option<&[bool]>,
+    copy: bool,
+    chunks: usize,
+) -> PyResult<(Option<Embeddings>, Option<Pins>)> {
     let Some(array) = array else { return Ok((None, None)) };
     match array::embeddings(array, copy)? {
-        Some((embeddings, pins)) => Ok((Some(embeddings), pins)),
+        Some((embeddings, pins)) => {
+            let embeddings = match given {
+                Some(given) => embeddings.of_chunks(given)?,
+                None => embeddings,
+            };
+            Ok((Some(embeddings), pins))
+        }
         None if chunks == 0 => Ok((None, None)),
         None => Err(Error::new(
             ErrorKind::InvalidVector,
@@ -54,7 +65,7 @@ fn rows(array: Option<&Bound<'_, PyAny>>, copy: bool, chunks: usize) -> PyResult
     }
 }
 
-fn on_conflict(name: &str) -> PyResult<OnConflict> {
+pub(super) fn on_conflict(name: &str) -> PyResult<OnConflict> {
     match name {
         "error" => Ok(OnConflict::Error),
         "replace" => Ok(OnConflict::Replace),
@@ -69,6 +80,7 @@ fn add(
     collection: String,
     documents: Vec<NewDocument>,
     embeddings: Option<&Bound<'_, PyAny>>,
+    given: Option<&[bool]>,
     policy: &str,
     space: String,
     copy: bool,
@@ -76,7 +88,7 @@ fn add(
     let on_conflict = on_conflict(policy)?;
     let chunks = documents.iter().map(NewDocument::chunk_count).sum();
     let units = documents.len();
-    let (embeddings, pins) = rows(embeddings, copy, chunks)?;
+    let (embeddings, pins) = rows(embeddings, given, copy, chunks)?;
     let write = request::Write::Add(request::Add { collection, documents, embeddings, on_conflict, space });
     Ok(Write::with_rows(write, pins, units))
 }
@@ -88,11 +100,15 @@ impl Write {
         collection: String,
         documents: &Bound<'_, PyList>,
         embeddings: Option<&Bound<'_, PyAny>>,
+        given: Option<Vec<bool>>,
         on_conflict: &str,
         space: String,
         copy: bool,
     ) -> PyResult<Self> {
-        guarded(|| add(collection, documents::documents(documents)?, embeddings, on_conflict, space, copy))
+        guarded(|| {
+            let documents = documents::documents(documents)?;
+            add(collection, documents, embeddings, given.as_deref(), on_conflict, space, copy)
+        })
     }
 
     #[staticmethod]
@@ -109,7 +125,7 @@ impl Write {
     ) -> PyResult<Self> {
         guarded(|| {
             let documents = documents::texts(texts, ids, metadatas, uris)?;
-            add(collection, documents, embeddings, on_conflict, request::DEFAULT_SPACE.to_owned(), copy)
+            add(collection, documents, embeddings, None, on_conflict, request::DEFAULT_SPACE.to_owned(), copy)
         })
     }
 
@@ -119,12 +135,13 @@ impl Write {
         document_id: String,
         chunks: &Bound<'_, PyList>,
         embeddings: Option<&Bound<'_, PyAny>>,
+        given: Option<Vec<bool>>,
         copy: bool,
     ) -> PyResult<Self> {
         guarded(|| {
             let chunks = documents::chunks(chunks)?;
             let units = chunks.len();
-            let (embeddings, pins) = rows(embeddings, copy, units)?;
+            let (embeddings, pins) = rows(embeddings, given.as_deref(), copy, units)?;
             let write = request::Write::AddChunks(request::AddChunks { collection, document_id, chunks, embeddings });
             Ok(Self::with_rows(write, pins, 0))
         })
@@ -141,10 +158,35 @@ impl Write {
     ) -> PyResult<Option<Self>> {
         guarded(|| {
             let units = chunk_ids.len();
-            let (Some(embeddings), pins) = rows(Some(embeddings), copy, units)? else { return Ok(None) };
+            let (Some(embeddings), pins) = rows(Some(embeddings), None, copy, units)? else { return Ok(None) };
             let write = request::SetEmbeddings { collection, chunk_ids, embeddings, space };
             Ok(Some(Self::with_rows(request::Write::SetEmbeddings(write), pins, 0)))
         })
+    }
+
+    /// The array is copied: it goes on growing elsewhere.
+    #[staticmethod]
+    fn cache_embeddings(
+        model: String,
+        texts: Vec<String>,
+        embeddings: &Bound<'_, PyAny>,
+        limit: u64,
+    ) -> PyResult<Option<Self>> {
+        guarded(|| {
+            let (Some(embeddings), _) = rows(Some(embeddings), None, true, texts.len())? else { return Ok(None) };
+            let write = request::CacheEmbeddings { model, texts, embeddings, limit };
+            Ok(Some(Self::new(request::Write::CacheEmbeddings(write))))
+        })
+    }
+
+    #[staticmethod]
+    fn clear_embedding_cache(model: Option<String>, texts: Option<Vec<String>>) -> Self {
+        Self::new(request::Write::ClearEmbeddingCache(request::ClearEmbeddingCache { model, texts }))
+    }
+
+    #[staticmethod]
+    fn set_model(collection: String, model: String) -> Self {
+        Self::new(request::Write::SetModel(request::SetModel { collection, model }))
     }
 
     #[staticmethod]

@@ -2,7 +2,10 @@
 
 mod add;
 mod add_chunks;
+mod cache_embeddings;
+mod cached_embeddings;
 mod clear;
+mod clear_embedding_cache;
 mod create_collection;
 mod create_index;
 mod create_space;
@@ -20,12 +23,16 @@ mod search;
 mod search_batch;
 mod search_store;
 mod set_embeddings;
+mod set_model;
 mod set_tokenizer;
 mod update_metadata;
 
 pub use add::Add;
 pub use add_chunks::AddChunks;
+pub use cache_embeddings::CacheEmbeddings;
+pub use cached_embeddings::CachedEmbeddings;
 pub use clear::Clear;
+pub use clear_embedding_cache::ClearEmbeddingCache;
 pub use create_collection::CreateCollection;
 pub use create_index::CreateIndex;
 pub use create_space::CreateSpace;
@@ -43,6 +50,7 @@ pub use search::{Fusion, Include, Mode, Rerank, Search, Syntax};
 pub use search_batch::SearchBatch;
 pub use search_store::SearchStore;
 pub use set_embeddings::SetEmbeddings;
+pub use set_model::SetModel;
 pub use set_tokenizer::SetTokenizer;
 pub use update_metadata::{MetadataMode, UpdateMetadata};
 
@@ -56,7 +64,9 @@ pub const DEFAULT_SPACE: &str = "default";
 pub enum Write {
     Add(Add),
     AddChunks(AddChunks),
+    CacheEmbeddings(CacheEmbeddings),
     Clear(Clear),
+    ClearEmbeddingCache(ClearEmbeddingCache),
     CreateCollection(CreateCollection),
     CreateIndex(CreateIndex),
     CreateSpace(CreateSpace),
@@ -66,6 +76,7 @@ pub enum Write {
     DeleteSpace(DeleteSpace),
     DropIndex(DropIndex),
     SetEmbeddings(SetEmbeddings),
+    SetModel(SetModel),
     SetTokenizer(SetTokenizer),
     UpdateMetadata(UpdateMetadata),
 }
@@ -79,7 +90,7 @@ pub enum Written {
     Ids(Vec<String>),
     /// Of `CreateCollection`.
     Collection(CollectionInfo),
-    /// Of `Delete`, `DeleteEmbeddings` and `UpdateMetadata`: how many it found.
+    /// Of `ClearEmbeddingCache`, `Delete`, `DeleteEmbeddings` and `UpdateMetadata`: how many it found.
     Count(u64),
     /// Of `CreateIndex`: whether it is new.
     Made(bool),

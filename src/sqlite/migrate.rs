@@ -17,7 +17,10 @@ pub const APPLICATION_ID: i32 = 0x5241_4753;
 
 /// Every step of the format, oldest first; a file's version is how many it has taken. Never edited once landed: each
 /// file keeps the hash of the text it took.
-const MIGRATIONS: [&str; 1] = [include_str!("../../sql/sqlite/migrations/0001_format_1.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../sql/sqlite/migrations/0001_format_1.sql"),
+    include_str!("../../sql/sqlite/migrations/0002_embedding_cache.sql"),
+];
 
 /// Of each migration, once: every opening compares them.
 static HASHES: LazyLock<Vec<String>> = LazyLock::new(|| {
@@ -98,22 +101,28 @@ pub fn migrate(conn: &Connection, deadline: Instant) -> Result<()> {
 /// Under the write lock: another process may have come first.
 fn take_missing(conn: &Connection) -> Result<()> {
     if header(conn)? != Header::Current {
-        let taken: usize = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        for (index, text) in MIGRATIONS.iter().enumerate().skip(taken) {
-            conn.execute_batch(text)?;
-            sql::execute(
-                conn,
-                "INSERT INTO migrations (version, sha256, applied_at) VALUES (?1, ?2, ?3)",
-                params![index + 1, HASHES[index], Timestamp::now().0],
-            )?;
-        }
-        if taken == 0 {
-            meta::init(conn)?;
-        }
-        conn.pragma_update(None, "application_id", APPLICATION_ID)?;
-        conn.pragma_update(None, "user_version", MIGRATIONS.len())?;
+        take(conn, MIGRATIONS.len())?;
     }
     conn.execute_batch("COMMIT")?;
+    Ok(())
+}
+
+/// Takes the migrations that are missing up to a version.
+fn take(conn: &Connection, version: usize) -> Result<()> {
+    let taken: usize = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    for (index, text) in MIGRATIONS.iter().enumerate().take(version).skip(taken) {
+        conn.execute_batch(text)?;
+        sql::execute(
+            conn,
+            "INSERT INTO migrations (version, sha256, applied_at) VALUES (?1, ?2, ?3)",
+            params![index + 1, HASHES[index], Timestamp::now().0],
+        )?;
+    }
+    if taken == 0 {
+        meta::init(conn)?;
+    }
+    conn.pragma_update(None, "application_id", APPLICATION_ID)?;
+    conn.pragma_update(None, "user_version", version)?;
     Ok(())
 }
 
@@ -130,6 +139,14 @@ fn compare(conn: &Connection) -> Result<()> {
         ErrorKind::Corrupt,
         "its record of migrations is not that of this version; it was written by a build with other migrations",
     ))
+}
+
+/// Makes the file that an older version made.
+#[cfg(test)]
+pub fn make_older(conn: &Connection, version: usize) {
+    conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+    take(conn, version).unwrap();
+    conn.execute_batch("COMMIT").unwrap();
 }
 
 #[cfg(test)]
@@ -154,6 +171,41 @@ mod tests {
         assert_eq!(store, again);
     }
 
+    /// Everything that a reader of the file can tell it by, but for random identities and times.
+    fn format(conn: &Connection) -> Vec<(String, String)> {
+        let rows = |text: &str| {
+            sql::query_all(conn, text, [], |row| {
+                Ok((row.get(0)?, row.get::<_, Option<String>>(1)?.unwrap_or_default()))
+            })
+            .unwrap()
+        };
+        let mut all = rows("SELECT type || ' ' || name || ' ' || tbl_name, sql FROM sqlite_schema ORDER BY rowid");
+        all.extend(rows("SELECT CAST(version AS TEXT), sha256 FROM migrations ORDER BY version"));
+        all.extend(rows("SELECT key, typeof(value) || length(value) FROM meta ORDER BY key"));
+        for pragma in ["application_id", "user_version", "page_size", "auto_vacuum", "encoding"] {
+            all.extend(rows(&format!("SELECT '{pragma}', CAST({pragma} AS TEXT) FROM pragma_{pragma}")));
+        }
+        all
+    }
+
+    #[test]
+    fn an_upgraded_file_is_a_fresh_one() {
+        let fresh = Connection::open_in_memory().unwrap();
+        migrate(&fresh, soon()).unwrap();
+        for version in 1..MIGRATIONS.len() {
+            let conn = Connection::open_in_memory().unwrap();
+            make_older(&conn, version);
+            assert_eq!(header(&conn).unwrap(), Header::Older);
+            assert_ne!(format(&conn), format(&fresh));
+            let kept = "SELECT value FROM meta WHERE key = 'store_id'";
+            let store: Vec<u8> = conn.query_row(kept, [], |row| row.get(0)).unwrap();
+            migrate(&conn, soon()).unwrap();
+            assert_eq!(header(&conn).unwrap(), Header::Current);
+            assert_eq!(format(&conn), format(&fresh));
+            assert_eq!(store, conn.query_row(kept, [], |row| row.get::<_, Vec<u8>>(0)).unwrap());
+        }
+    }
+
     #[test]
     fn files_of_others_newer_files_and_edited_migrations_are_refused() {
         let conn = Connection::open_in_memory().unwrap();
@@ -170,6 +222,12 @@ mod tests {
 
     #[test]
     fn landed_migrations_keep_their_text() {
-        assert_eq!(*HASHES, [include_str!("../../sql/sqlite/migrations/0001_format_1.sha256").trim()]);
+        assert_eq!(
+            *HASHES,
+            [
+                include_str!("../../sql/sqlite/migrations/0001_format_1.sha256").trim(),
+                include_str!("../../sql/sqlite/migrations/0002_embedding_cache.sha256").trim(),
+            ]
+        );
     }
 }

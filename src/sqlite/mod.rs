@@ -39,9 +39,11 @@ use self::readers::{Readers, closed};
 use self::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
-use crate::model::{Chunk, CollectionInfo, Document, Hits, NewDocument};
-use crate::request::{GetDocument, ListDocuments, Neighbors, Open, Search, SearchBatch, SearchStore, Write, Written};
-use crate::store::{Capabilities, Interrupt, Store, Vectors, Watch};
+use crate::model::{Chunk, CollectionInfo, Document, Hits, NewDocument, OnConflict};
+use crate::request::{
+    CachedEmbeddings, GetDocument, ListDocuments, Neighbors, Open, Search, SearchBatch, SearchStore, Write, Written,
+};
+use crate::store::{Cached, Capabilities, Interrupt, Store, Vectors, Watch};
 
 /// A store in one SQLite file.
 pub struct SqliteStore {
@@ -244,6 +246,14 @@ impl Store for SqliteStore {
         self.read(|conn| ops::unchanged::run(conn, collection, documents))
     }
 
+    fn kept(&self, collection: &str, documents: &[NewDocument], on_conflict: OnConflict) -> Result<Vec<bool>> {
+        self.read(|conn| ops::unchanged::kept(conn, collection, documents, on_conflict))
+    }
+
+    fn cached_embeddings(&self, request: &CachedEmbeddings) -> Result<Cached> {
+        self.read(|conn| ops::cached_embeddings::run(conn, request))
+    }
+
     fn search(&self, request: &Search, interrupt: Arc<dyn Interrupt>) -> Result<Hits> {
         self.check()?;
         ops::search::run(&self.readers, request, &Pulse::new(request.timeout, interrupt))
@@ -306,6 +316,9 @@ mod tests {
         let clock = tables::meta::clock(conn).unwrap().to_bytes();
         let late = "SELECT count(*) FROM changes WHERE hlc > ?1";
         assert_eq!(conn.query_row(late, [clock], |row| row.get::<_, i64>(0)).unwrap(), 0);
+        let text = "SELECT (SELECT value FROM meta WHERE key = 'embedding_cache_bytes'), (SELECT total(length(embedding)) FROM embedding_cache)";
+        let (counted, there): (f64, f64) = conn.query_row(text, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!(counted, there);
     }
 
     /// FTS5 compares its index with the content; the command is a write, so it needs a connection that may.
@@ -415,6 +428,29 @@ mod tests {
         contract::fill(&store, 3);
         store.close().unwrap();
         assert_eq!(mode("PRAGMA journal_mode"), "wal");
+    }
+
+    #[test]
+    fn an_older_format_is_upgraded_by_writing_and_refused_untouched_without() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        {
+            let conn = Connection::open(&path).unwrap();
+            conn.execute_batch("PRAGMA page_size = 8192; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL")
+                .unwrap();
+            migrate::make_older(&conn, 1);
+            conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+        }
+        let before = std::fs::read(&path).unwrap();
+        let read_only = || SqliteStore::open(&Open { read_only: true, ..Open::file(&path) });
+        let refused = read_only().err().unwrap();
+        assert_eq!(refused.kind(), ErrorKind::ReadOnly);
+        assert!(refused.message().contains("older format"), "{refused}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        let store = SqliteStore::open(&Open::file(&path)).unwrap();
+        contract::fill(&store, 3);
+        store.close().unwrap();
+        assert_eq!(read_only().unwrap().count("c", None).unwrap(), 3);
     }
 
     #[test]

@@ -61,10 +61,12 @@ impl Job {
                 add.chunks.len() <= DOCUMENTS
                     && add.embeddings.as_ref().is_none_or(|e| e.bytes() <= limits::SHARED_COMMIT_BYTES)
             }
+            Write::CacheEmbeddings(cache) => cache.embeddings.bytes() <= limits::SHARED_COMMIT_BYTES,
             Write::SetEmbeddings(set) => set.chunk_ids.len() <= DOCUMENTS,
             Write::DeleteEmbeddings(delete) => delete.chunk_ids.len() <= DOCUMENTS,
-            Write::CreateCollection(_) | Write::CreateSpace(_) => true,
+            Write::CreateCollection(_) | Write::CreateSpace(_) | Write::SetModel(_) => true,
             Write::Clear(_)
+            | Write::ClearEmbeddingCache(_)
             | Write::Delete(_)
             | Write::CreateIndex(_)
             | Write::DeleteCollection(_)

@@ -138,7 +138,9 @@ impl Adder<'_, '_> {
         let mut reader = Reader::new(self.txn.conn, incoming.table);
         let mut vector = vec![0.0; incoming.table.dimension];
         for (offset, chunk) in stored.iter().enumerate() {
-            if !reader.read(chunk.id, &mut vector)? || vector != incoming.staging.row(row + offset)? {
+            if let Some(new) = incoming.staging.row(row + offset)?
+                && (!reader.read(chunk.id, &mut vector)? || vector != new)
+            {
                 return Ok(false);
             }
         }

@@ -1,7 +1,8 @@
+use super::set_model;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::model::{CollectionInfo, check_name};
-use crate::request::{CreateCollection, DEFAULT_SPACE};
+use crate::request::{CreateCollection, DEFAULT_SPACE, SetModel};
 use crate::sqlite::tables::changes::{self, Change, Entity, Op};
 use crate::sqlite::tables::collections::{self, NewCollection};
 use crate::sqlite::tables::fts::{self, FtsTable};
@@ -16,7 +17,13 @@ pub fn run(txn: &mut Txn<'_>, request: &CreateCollection) -> Result<CollectionIn
     if let Some(row) = collections::find(txn.conn, &request.name)? {
         let info = collections::info(txn.conn, row)?;
         compare(&info, request, &tokenizer)?;
-        return Ok(info);
+        let Some(model) =
+            request.model.clone().filter(|_| info.spaces.first().is_some_and(|space| space.model.is_none()))
+        else {
+            return Ok(info);
+        };
+        set_model::run(txn, &SetModel { collection: request.name.clone(), model })?;
+        return collections::info(txn.conn, collections::require(txn.conn, &request.name)?);
     }
     let conn = txn.conn;
     let stamp = txn.stamp();
@@ -77,30 +84,38 @@ pub fn check_space(dimension: Option<usize>, model: Option<&str>) -> Result<()> 
 /// `exist_ok` returns what is there only if it is what was asked for. A dimension or a model that one side leaves open is
 /// no difference.
 fn compare(info: &CollectionInfo, request: &CreateCollection, tokenizer: &TokenizerSpec) -> Result<()> {
-    let refused = |what: String| {
-        Error::new(ErrorKind::CollectionExists, format!("collection {:?} exists already{what}", request.name))
-    };
     if !request.exist_ok {
-        return Err(refused("; get_collection opens it, or pass exist_ok=True".to_owned()));
+        return Err(Error::new(
+            ErrorKind::CollectionExists,
+            format!("collection {:?} exists already; get_collection opens it, or pass exist_ok=True", request.name),
+        ));
     }
     let Some(space) = info.spaces.first() else {
         return Err(Error::new(ErrorKind::Corrupt, format!("collection {:?} has no space", request.name)));
     };
-    let differs = |what: &str, there: &dyn std::fmt::Display, asked: &dyn std::fmt::Display| {
-        refused(format!(" with {what} {there}, and {asked} was asked for; use the same, or another name"))
-    };
+    let name = &request.name;
     match (space.dimension, request.dimension) {
-        (Some(there), Some(asked)) if there != asked => return Err(differs("dimension", &there, &asked)),
+        (Some(there), Some(asked)) if there != asked => return Err(differs(name, "dimension", &there, &asked)),
         _ => {}
     }
     if space.metric != request.metric {
-        return Err(differs("metric", &space.metric, &request.metric));
+        return Err(differs(name, "metric", &space.metric, &request.metric));
     }
     if info.tokenizer != tokenizer.as_text() {
-        return Err(differs("tokenizer", &info.tokenizer, &tokenizer.as_text()));
+        return Err(differs(name, "tokenizer", &info.tokenizer, &tokenizer.as_text()));
     }
     match (&space.model, &request.model) {
-        (Some(there), Some(asked)) if there != asked => Err(differs("model", there, asked)),
+        (Some(there), Some(asked)) if there != asked => Err(differs(name, "model", there, asked)),
         _ => Ok(()),
     }
+}
+
+/// What is there is not what was asked for.
+pub fn differs(name: &str, what: &str, there: &dyn std::fmt::Display, asked: &dyn std::fmt::Display) -> Error {
+    Error::new(
+        ErrorKind::CollectionExists,
+        format!(
+            "collection {name:?} exists already with {what} {there}, and {asked} was asked for; use the same, or another name"
+        ),
+    )
 }

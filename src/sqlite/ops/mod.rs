@@ -2,7 +2,9 @@
 
 mod add;
 mod add_chunks;
+mod cache_embeddings;
 mod clear;
+mod clear_embedding_cache;
 mod create_collection;
 mod create_index;
 mod create_space;
@@ -12,11 +14,13 @@ mod delete_embeddings;
 mod delete_space;
 mod drop_index;
 mod set_embeddings;
+mod set_model;
 mod set_tokenizer;
 mod shared;
 mod staging;
 mod update_metadata;
 
+pub mod cached_embeddings;
 pub mod count;
 pub mod get;
 pub mod get_chunks;
@@ -70,10 +74,15 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
             Write::Add(_) | Write::AddChunks(_) => {
                 return Err(crate::error::Error::internal("an add was not prepared"));
             }
+            Write::CacheEmbeddings(request) => {
+                cache_embeddings::run(txn, request, progress)?;
+                Written::Done
+            }
             Write::Clear(request) => {
                 clear::run(txn, request)?;
                 Written::Done
             }
+            Write::ClearEmbeddingCache(request) => Written::Count(clear_embedding_cache::run(txn, request, progress)?),
             Write::CreateCollection(request) => Written::Collection(create_collection::run(txn, request)?),
             Write::CreateIndex(request) => Written::Made(create_index::run(txn, request, progress)?),
             Write::CreateSpace(request) => {
@@ -96,6 +105,10 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
             }
             Write::SetEmbeddings(request) => {
                 set_embeddings::run(txn, request, progress)?;
+                Written::Done
+            }
+            Write::SetModel(request) => {
+                set_model::run(txn, request)?;
                 Written::Done
             }
             Write::SetTokenizer(request) => {

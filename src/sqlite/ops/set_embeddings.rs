@@ -29,8 +29,8 @@ pub fn run(txn: &mut Txn<'_>, request: &SetEmbeddings, progress: &Progress) -> R
     let mut old = vec![0.0; table.dimension];
     for (index, chunk) in chunks.iter().enumerate() {
         txn.check(progress)?;
+        let Some(new) = incoming.staging.row(index)? else { continue };
         let had = Reader::new(conn, table).read(chunk.id, &mut old)?;
-        let new = incoming.staging.row(index)?;
         if had && old == new {
             continue;
         }

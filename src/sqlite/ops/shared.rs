@@ -119,8 +119,10 @@ pub fn insert_chunks(
         let row = chunks::insert(conn, stamp, place, chunk)?;
         fts::insert(conn, target.fts(), row, chunk.text)?;
         field_values::insert(conn, &target.fields, row, chunk.metadata.as_json(), metadata.as_json())?;
-        if let Some((incoming, first)) = &mut incoming {
-            vectors::insert(conn, incoming.table, row, incoming.staging.row(*first + offset)?)?;
+        if let Some((incoming, first)) = &mut incoming
+            && let Some(vector) = incoming.staging.row(*first + offset)?
+        {
+            vectors::insert(conn, incoming.table, row, vector)?;
         }
         uids.push(uid);
     }

@@ -20,23 +20,24 @@ impl<'e> Staging<'e> {
     /// # Errors
     /// `InvalidVector`, naming the row, and where the rows are not as many as the chunks.
     pub fn new(embeddings: &'e Embeddings, metric: Metric, chunks: usize) -> Result<Self> {
-        if embeddings.rows() != chunks {
+        if embeddings.chunks() != chunks {
             return Err(Error::new(
                 ErrorKind::InvalidVector,
                 format!(
                     "embeddings have {} rows for {chunks} chunks; give one row per chunk of all documents, in order",
-                    embeddings.rows()
+                    embeddings.chunks()
                 ),
             ));
         }
         embeddings.validate(metric)?;
         let dimension = embeddings.dimension();
-        let block = (limits::STAGING_BYTES / (dimension * size_of::<f32>())).max(1).min(chunks);
+        let block = (limits::STAGING_BYTES / (dimension * size_of::<f32>())).max(1).min(embeddings.rows());
         Ok(Self { embeddings, metric, buffer: vec![0.0; block * dimension], first: 0, rows: 0 })
     }
 
-    /// One row, validated.
-    pub fn row(&mut self, index: usize) -> Result<&[f32]> {
+    /// The row of a chunk, validated; `None` where there is none for it.
+    pub fn row(&mut self, chunk: usize) -> Result<Option<&[f32]>> {
+        let Some(index) = self.embeddings.row_of(chunk) else { return Ok(None) };
         let dimension = self.embeddings.dimension();
         if index < self.first || index >= self.first + self.rows {
             let rows = (self.buffer.len() / dimension).min(self.embeddings.rows().saturating_sub(index));
@@ -52,6 +53,6 @@ impl<'e> Staging<'e> {
             (self.first, self.rows) = (index, rows);
         }
         let start = (index - self.first) * dimension;
-        Ok(&self.buffer[start..start + dimension])
+        Ok(Some(&self.buffer[start..start + dimension]))
     }
 }

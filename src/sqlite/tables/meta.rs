@@ -31,6 +31,17 @@ pub fn set_clock(conn: &Connection, clock: Hlc) -> Result<()> {
     sql::execute(conn, "UPDATE meta SET value = ?1 WHERE key = 'hlc'", params![clock.to_bytes()]).map(drop)
 }
 
+/// Bytes of the vectors in `embedding_cache`.
+pub fn embedding_cache_bytes(conn: &Connection) -> Result<u64> {
+    sql::query_one(conn, "SELECT value FROM meta WHERE key = 'embedding_cache_bytes'", [], |row| row.get(0))
+}
+
+/// Counts bytes that came into `embedding_cache` or left it.
+pub fn add_embedding_cache_bytes(conn: &Connection, bytes: i64) -> Result<()> {
+    sql::execute(conn, "UPDATE meta SET value = value + ?1 WHERE key = 'embedding_cache_bytes'", params![bytes])
+        .map(drop)
+}
+
 /// Random bytes of the operating system.
 pub fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];

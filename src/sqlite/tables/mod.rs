@@ -4,6 +4,7 @@ pub mod changes;
 pub mod chunks;
 pub mod collections;
 pub mod documents;
+pub mod embedding_cache;
 pub mod field_values;
 pub mod fts;
 pub mod meta;

@@ -136,6 +136,11 @@ pub fn set_generation(conn: &Connection, table: VectorTable) -> Result<()> {
     .map(drop)
 }
 
+/// Names the model of a space that has none.
+pub fn set_model(conn: &Connection, id: i64, model: &str) -> Result<()> {
+    sql::execute(conn, "UPDATE spaces SET model = ?2 WHERE id = ?1", params![id, model]).map(drop)
+}
+
 /// Removes a space with its vec0 table.
 pub fn delete(conn: &Connection, space: &SpaceRow) -> Result<()> {
     if let Some(table) = space.table() {
