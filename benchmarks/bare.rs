@@ -30,6 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["knn", database, queries, dimension, k] => knn(database, queries, dimension.parse()?, k.parse()?),
         ["keyword", database, expressions, k] => keyword(database, expressions, k.parse()?),
         ["get", database, rounds] => get(database, rounds.parse()?),
+        ["filter", database, least, rounds] => filter(database, least.parse()?, rounds.parse()?),
         ["open", database, rounds] => open_and_select(database, rounds.parse()?),
         ["memory", rounds] => memory(rounds.parse()?),
         _ => Err("usage: bare add|knn|keyword|get|open|memory ...".into()),
@@ -190,6 +191,28 @@ fn get(database: &str, rounds: usize) -> Outcome {
         millis.push(began.elapsed().as_secs_f64() * 1e3);
     }
     Ok(json!({ "millis": millis }))
+}
+
+/// Counts the chunks whose number is less: by `json_extract` over their metadata, and on a plain column with an index.
+fn filter(database: &str, least: i64, rounds: usize) -> Outcome {
+    let conn = connect(database)?;
+    conn.execute_batch(
+        "PRAGMA temp_store = MEMORY; CREATE TEMP TABLE plain (id INTEGER PRIMARY KEY, n INTEGER);
+         INSERT INTO plain SELECT id, json_extract(metadata, '$.n') FROM chunks; CREATE INDEX plain_n ON plain (n)",
+    )?;
+    let mut scan = conn.prepare("SELECT count(*) FROM chunks WHERE json_extract(metadata, ?1) < ?2")?;
+    let mut index = conn.prepare("SELECT count(*) FROM plain WHERE n < ?1")?;
+    let (mut scans, mut indexes, mut found) = (Vec::new(), Vec::new(), 0i64);
+    for _ in 0..rounds {
+        let began = Instant::now();
+        found = scan.query_row(params!["$.n", least], |row| row.get(0))?;
+        scans.push(began.elapsed().as_secs_f64() * 1e3);
+        let began = Instant::now();
+        let same: i64 = index.query_row(params![least], |row| row.get(0))?;
+        indexes.push(began.elapsed().as_secs_f64() * 1e3);
+        assert_eq!(found, same);
+    }
+    Ok(json!({ "scan": scans, "index": indexes, "found": found }))
 }
 
 /// Opening a file and reading one row: milliseconds of each round.

@@ -181,6 +181,49 @@ def keyword(folder: Path, corpus: Corpus, k: int = 10) -> Figures:
     return figures
 
 
+def filters(folder: Path, corpus: Corpus, rows: int = 100_000, k: int = 10, rounds: int = 9) -> Figures:
+    """Filters of several widths: counted against SQLite's own ways, and exact search within them against all of it."""
+    path = folder / "filters.db"
+    rng = np.random.default_rng(5)
+    numbers = rng.permutation(rows) % 1000
+    vectors = corpus.vectors[rng.integers(0, len(corpus.vectors), rows)]
+    texts = (corpus.texts * (rows // len(corpus.texts) + 1))[:rows]
+    metadatas = [{"lang": "en", "n": int(n), "section": f"s{n % 7}"} for n in numbers]
+    with ragstore.open(path) as store:
+        store.create_collection("c").add_texts(texts, vectors, metadatas=metadatas)
+
+    def fastest(call: Callable[[], object]) -> float:
+        return median(1e3 * seconds(call) for _ in range(rounds))
+
+    figures: Figures = {}
+    queries = corpus.queries[:5]
+    with ragstore.open(path) as store:
+        collection = store["c"]
+        half = {"n": {"$lt": 500}}
+        unindexed = fastest(lambda: collection.count(half))
+        collection.create_index("n")
+        store.close()
+    reference = bare("filter", path, 500, rounds)
+    with ragstore.open(path) as store:
+        collection = store["c"]
+        indexed = fastest(lambda: collection.count(half))
+        figures["count, no index: time / json_extract"] = unindexed / median(reference["scan"])
+        figures["count, index: time / plain column"] = indexed / median(reference["index"])
+        figures["count, no index: ms"] = unindexed
+        figures["count, index: ms"] = indexed
+        whole = median(fastest(lambda v=v: collection.vector_search(v, k, exact=True)) for v in queries)
+        figures["search, no filter: ms"] = whole
+        for share, least in ((0.1, 1), (1, 10), (10, 100), (50, 500), (100, 1000)):
+            where = {"n": {"$lt": least}}
+            took = median(
+                fastest(lambda v=v, w=where: collection.vector_search(v, k, where=w, exact=True)) for v in queries
+            )
+            hits = [len(collection.vector_search(v, k, where=where, exact=True)) for v in queries]
+            figures[f"search, {share} %: time / no filter"] = took / whole
+            figures[f"search, {share} %: hits of {k}"] = min(hits)
+    return figures
+
+
 def hybrid(folder: Path, corpus: Corpus, k: int = 10, repeat: int = 3) -> Figures:
     """Hybrid search against the slower of its legs by itself, each asked as deep as the fusion asks it."""
     path, depth = folder / "hybrid.db", 100
