@@ -1,6 +1,7 @@
 //! What every backend must do, as functions over [`Store`]. Each backend's tests run [`run`].
 
 mod embedding_cache;
+mod filters;
 mod keyword;
 mod search;
 
@@ -55,7 +56,7 @@ pub fn add_each(store: &dyn Store, thread: usize, adds: usize) -> usize {
 
 type Test = fn(&dyn Store);
 
-const TESTS: [(&str, Test); 25] = [
+const TESTS: [(&str, Test); 27] = [
     ("collections", collections),
     ("adding", adding),
     ("conflicts", conflicts),
@@ -71,6 +72,8 @@ const TESTS: [(&str, Test); 25] = [
     ("text_search", keyword::text_search),
     ("syntaxes", keyword::syntaxes),
     ("tokenizers", keyword::tokenizers),
+    ("operators", filters::operators),
+    ("indexes", filters::indexes),
     ("fusions", search::fusions),
     ("groups", search::groups),
     ("diversity", search::diversity),

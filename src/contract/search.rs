@@ -11,7 +11,7 @@ use crate::model::{Hits, NewChunk, NewDocument};
 use crate::request::{DEFAULT_SPACE, Fusion, Include, Mode, Rerank, Search, SearchBatch, SearchStore, Syntax};
 use crate::store::{Interrupt, Store, Uninterrupted};
 
-fn near(x: f32, y: f32) -> Mode {
+pub(super) fn near(x: f32, y: f32) -> Mode {
     Mode::Vector { vector: vec![x, y], space: DEFAULT_SPACE.into(), text: Some("fox".into()) }
 }
 

@@ -303,6 +303,9 @@ mod tests {
                 }
             }
         }
+        let strays = "SELECT chunk_id FROM field_values
+                      WHERE chunk_id NOT IN (SELECT id FROM chunks) OR field_id NOT IN (SELECT id FROM fields)";
+        assert!(rows(strays).is_empty(), "values of fields were left behind");
         let names: Vec<String> = sql::query_all(
             conn,
             "SELECT name FROM sqlite_schema WHERE name LIKE 'fts!_%' ESCAPE '!' OR name LIKE 'vec!_%' ESCAPE '!'",

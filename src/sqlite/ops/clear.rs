@@ -5,7 +5,7 @@ use crate::sqlite::tables::changes::{self, Change, Entity, Op};
 use crate::sqlite::tables::fts::{self, FtsTable};
 use crate::sqlite::tables::spaces::{self};
 use crate::sqlite::tables::vectors::{self, VectorTable};
-use crate::sqlite::tables::{chunks, collections, documents, field_values};
+use crate::sqlite::tables::{chunks, collections, documents};
 use crate::sqlite::tokenizer::TokenizerSpec;
 use crate::sqlite::txn::Txn;
 
@@ -24,7 +24,6 @@ pub fn run(txn: &mut Txn<'_>, request: &Clear) -> Result<()> {
     let old = target.fts();
     let new = FtsTable { generation: old.generation + 1, ..old };
     fts::drop_table(conn, old)?;
-    field_values::clear(conn, target.id())?;
     chunks::delete_all(conn, target.id())?;
     documents::delete_all(conn, target.id())?;
     fts::create(conn, new, &TokenizerSpec::parse(&target.collection.tokenizer)?)?;

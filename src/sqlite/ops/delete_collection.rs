@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::request::DeleteCollection;
 use crate::sqlite::sql;
 use crate::sqlite::tables::changes::{self, Change, Entity, Op};
-use crate::sqlite::tables::{chunks, collections, documents, field_values, fts, spaces};
+use crate::sqlite::tables::{chunks, collections, documents, fts, spaces};
 use crate::sqlite::txn::Txn;
 
 pub fn run(txn: &mut Txn<'_>, request: &DeleteCollection) -> Result<()> {
@@ -17,7 +17,6 @@ pub fn run(txn: &mut Txn<'_>, request: &DeleteCollection) -> Result<()> {
     for space in &target.spaces {
         spaces::delete(conn, space)?;
     }
-    field_values::clear(conn, target.id())?;
     chunks::delete_all(conn, target.id())?;
     documents::delete_all(conn, target.id())?;
     for table in ["fields", "relations", "tombstones"] {

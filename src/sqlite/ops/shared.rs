@@ -133,9 +133,6 @@ pub fn insert_chunks(
 pub fn delete_chunk(txn: &Txn<'_>, stamp: Stamp, target: &Target, chunk: &ChunkRow) -> Result<()> {
     let conn = txn.conn;
     fts::delete(conn, target.fts(), chunk.id)?;
-    if !target.fields.is_empty() {
-        field_values::delete(conn, chunk.id)?;
-    }
     for table in target.vector_tables() {
         vectors::delete(conn, table, chunk.id)?;
     }
@@ -187,9 +184,6 @@ pub fn renumber_chunk(
     }
     fts::delete(conn, target.fts(), chunk.id)?;
     let row = chunks::renumber(conn, stamp, chunk.id)?;
-    if !target.fields.is_empty() {
-        field_values::renumber(conn, chunk.id, row)?;
-    }
     fts::insert(conn, target.fts(), row, chunks::content(conn, row)?.as_deref())?;
     for (table, vector) in kept {
         vectors::insert(conn, table, row, &vector)?;

@@ -1,7 +1,7 @@
 //! Declared metadata fields, and the values that chunks have in them: the chunk's own, or else its document's.
 //!
 //! A chunk has one row per scalar of a field, one more for a text that is a date, one that says that the field is there,
-//! and one that says that it is an array. What a filter finds here is what it would find in the metadata.
+//! and one that says that it is an array. They go and move with the chunk's own row (`tables::chunks`). What a filter finds here is what it would find in the metadata.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, params};
@@ -61,22 +61,6 @@ fn put(conn: &Connection, field: i64, (kind, value): (Kind, Value), chunk_id: i6
     sql::execute(conn, text, params![field, kind as i64, value, chunk_id]).map(drop)
 }
 
-/// Takes a chunk out of the indexes.
-pub fn delete(conn: &Connection, chunk_id: i64) -> Result<()> {
-    sql::execute(conn, "DELETE FROM field_values WHERE chunk_id = ?1", [chunk_id]).map(drop)
-}
-
-/// Moves a chunk to its new rowid.
-pub fn renumber(conn: &Connection, from: i64, to: i64) -> Result<()> {
-    sql::execute(conn, "UPDATE field_values SET chunk_id = ?2 WHERE chunk_id = ?1", [from, to]).map(drop)
-}
-
-/// Removes the values of every field of a collection.
-pub fn clear(conn: &Connection, collection_id: i64) -> Result<()> {
-    let text = "DELETE FROM field_values WHERE field_id IN (SELECT id FROM fields WHERE collection_id = ?1)";
-    sql::execute(conn, text, [collection_id]).map(drop)
-}
-
 /// Indexes the chunks of a document anew, after its metadata or theirs changed.
 pub fn refresh(conn: &Connection, fields: &Indexes, document_id: i64) -> Result<()> {
     let text = "SELECT c.id, c.metadata, d.metadata FROM chunks c JOIN documents d ON d.id = c.document_id
@@ -84,7 +68,7 @@ pub fn refresh(conn: &Connection, fields: &Indexes, document_id: i64) -> Result<
     let chunks: Vec<(i64, String, String)> =
         sql::query_all(conn, text, [document_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     for (id, chunk, document) in chunks {
-        delete(conn, id)?;
+        sql::execute(conn, "DELETE FROM field_values WHERE chunk_id = ?1", [id])?;
         insert(conn, fields, id, &chunk, &document)?;
     }
     Ok(())
