@@ -3,7 +3,7 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use super::filter_sql::{self, Indexes, Kind};
+use super::filter_sql::{self, Documents, Indexes, Kind, ROWS};
 use super::row_set::RowSet;
 use super::sql;
 use crate::error::Result;
@@ -15,7 +15,8 @@ pub fn chunks(conn: &Connection, collection_id: i64, filter: &Filter) -> Result<
     match from_indexes(conn, &indexes, filter)? {
         Some(rows) => Ok(rows),
         None => {
-            let (text, values) = select("c.id", collection_id, filter, &indexes);
+            let what = format!("{ROWS}(c.id)");
+            let (text, values) = select(conn, &what, collection_id, filter, &indexes)?;
             read(conn, &text, values)
         }
     }
@@ -36,7 +37,7 @@ pub fn count(conn: &Connection, collection_id: i64, filter: &Filter) -> Result<u
     if let Some(rows) = from_indexes(conn, &indexes, filter)? {
         return Ok(rows.len());
     }
-    let (text, values) = select("count(*)", collection_id, filter, &indexes);
+    let (text, values) = select(conn, "count(*)", collection_id, filter, &indexes)?;
     sql::query_one(conn, &text, params_from_iter(values), |row| row.get(0))
 }
 
@@ -61,28 +62,42 @@ fn from_indexes(conn: &Connection, indexes: &Indexes, filter: &Filter) -> Result
         Filter::Not(_) => Ok(None),
         test => {
             let Some(condition) = filter_sql::indexed(test, indexes, 1) else { return Ok(None) };
-            read(conn, &condition.sql, condition.values).map(Some)
+            read(conn, &format!("SELECT {ROWS}(chunk_id) FROM ({})", condition.sql), condition.values).map(Some)
         }
     }
 }
 
 fn read(conn: &Connection, text: &str, values: Vec<Value>) -> Result<RowSet> {
-    let mut rows: Vec<i64> = sql::query_all(conn, text, params_from_iter(values), |row| row.get(0))?;
-    rows.sort_unstable();
-    rows.dedup();
-    Ok(RowSet::from_sorted(&rows))
+    sql::query_one(conn, text, params_from_iter(values), |row| {
+        let (rows, _) = row.get_ref(0)?.as_blob()?.as_chunks::<8>();
+        let rows: Vec<i64> = rows.iter().map(|bytes| i64::from_ne_bytes(*bytes)).collect();
+        Ok(RowSet::from_rows(&rows))
+    })
 }
 
-fn select(what: &str, collection_id: i64, filter: &Filter, indexes: &Indexes) -> (String, Vec<Value>) {
-    let condition = filter_sql::condition(filter, indexes, 2);
-    let join = if condition.documents { "JOIN documents d ON d.id = c.document_id " } else { "" };
-    // Where an index says which chunks may match, the plus sign keeps the planner from going through the collection.
+fn select(
+    conn: &Connection,
+    what: &str,
+    collection_id: i64,
+    filter: &Filter,
+    indexes: &Indexes,
+) -> Result<(String, Vec<Value>)> {
+    let mut condition = filter_sql::condition(filter, indexes, Documents::Asked, 2);
+    let mut join = "";
+    if condition.documents {
+        condition = filter_sql::condition(filter, indexes, Documents::Joined, 2);
+        join = "JOIN documents d ON d.id = c.document_id ";
+    }
+    // The plus sign keeps the planner from going through the collection where that is longer: where an index says which
+    // chunks may match, and where all chunks are the collection's.
     let all = if let Filter::And(all) = filter { all.as_slice() } else { std::slice::from_ref(filter) };
-    let plus = if all.iter().any(|part| filter_sql::indexed(part, indexes, 1).is_some()) { "+" } else { "" };
+    let indexed = all.iter().any(|part| filter_sql::indexed(part, indexes, 1).is_some());
+    let alone = "SELECT count(*) FROM (SELECT 1 FROM collections LIMIT 2)";
+    let plus = if indexed || sql::query_one(conn, alone, [], |row| row.get::<_, i64>(0))? == 1 { "+" } else { "" };
     let text = format!("SELECT {what} FROM chunks c {join}WHERE {plus}c.collection_id = ?1 AND {}", condition.sql);
     let mut values = vec![Value::Integer(collection_id)];
     values.extend(condition.values);
-    (text, values)
+    Ok((text, values))
 }
 
 #[cfg(test)]
@@ -112,7 +127,7 @@ mod tests {
             assert!(!plan.contains("SCAN"), "{test}: {plan}");
         }
         let both = filter(r#"{"year": {"$gte": 2020}, "lang": "en"}"#);
-        let (text, values) = select("c.id", 1, &both, &indexes);
+        let (text, values) = select(&conn, "c.id", 1, &both, &indexes).unwrap();
         let mixed = plan(&conn, &text, values);
         assert!(mixed.contains("SEARCH c USING INTEGER PRIMARY KEY"), "{mixed}");
         assert!(mixed.contains("SEARCH field_values USING PRIMARY KEY"), "{mixed}");

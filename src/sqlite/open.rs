@@ -108,6 +108,8 @@ pub fn writer(path: &Path, synchronous: Synchronous, caches: Caches, deadline: I
     let open = || -> Result<Connection> {
         let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         conn.busy_timeout(Duration::ZERO)?;
+        // Readers need no vec0: they read its blocks.
+        ffi::register_vec0(&conn)?;
         if migrate::header(&conn)? == Header::Empty {
             conn.pragma_update(None, "page_size", PAGE_SIZE)?;
             conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
@@ -211,7 +213,6 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
         rusqlite::Error::QueryReturnedNoRows => Ok(()),
         other => Err(other),
     })?;
-    ffi::register_vec0(&conn)?;
     filter_sql::register(&conn)?;
     Ok(conn)
 }

@@ -9,29 +9,28 @@ pub struct RowSet {
 }
 
 impl RowSet {
-    /// From ascending rowids.
-    pub fn from_sorted(rows: &[i64]) -> Self {
-        let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else { return Self::default() };
+    /// From rowids in any order, each as often as it likes.
+    pub fn from_rows(rows: &[i64]) -> Self {
+        let (Some(&first), Some(&last)) = (rows.iter().min(), rows.iter().max()) else { return Self::default() };
         let mut words = vec![0u64; last.abs_diff(first) as usize / 64 + 1];
         for row in rows {
             let bit = row.abs_diff(first) as usize;
             words[bit / 64] |= 1 << (bit % 64);
         }
-        Self { first, words, len: rows.len() as u64 }
+        let len = words.iter().map(|word| u64::from(word.count_ones())).sum();
+        Self { first, words, len }
     }
 
     /// Those that are in both.
     pub fn intersection(&self, other: &Self) -> Self {
         let rows: Vec<i64> = self.iter().filter(|&row| other.contains(row)).collect();
-        Self::from_sorted(&rows)
+        Self::from_rows(&rows)
     }
 
     /// Those that are in either.
     pub fn union(&self, other: &Self) -> Self {
-        let mut rows: Vec<i64> = self.iter().chain(other.iter()).collect();
-        rows.sort_unstable();
-        rows.dedup();
-        Self::from_sorted(&rows)
+        let rows: Vec<i64> = self.iter().chain(other.iter()).collect();
+        Self::from_rows(&rows)
     }
 
     /// How many.
@@ -69,14 +68,14 @@ mod tests {
     #[test]
     fn holds_what_it_was_given() {
         let rows = [3, 4, 66, 67, 1000];
-        let set = RowSet::from_sorted(&rows);
+        let set = RowSet::from_rows(&[67, 3, 1000, 4, 3, 66]);
         assert_eq!(set.iter().collect::<Vec<_>>(), rows);
         assert_eq!(set.len(), 5);
         let inside: Vec<i64> = (-5..2000).filter(|&row| set.contains(row)).collect();
         assert_eq!(inside, rows);
-        let other = RowSet::from_sorted(&[1, 66, 1000, 2000]);
+        let other = RowSet::from_rows(&[1, 66, 1000, 2000]);
         assert_eq!(set.intersection(&other).iter().collect::<Vec<_>>(), [66, 1000]);
         assert_eq!(set.union(&other).iter().collect::<Vec<_>>(), [1, 3, 4, 66, 67, 1000, 2000]);
-        assert!(!RowSet::default().contains(0) && RowSet::from_sorted(&[]).iter().next().is_none());
+        assert!(!RowSet::default().contains(0) && RowSet::from_rows(&[]).iter().next().is_none());
     }
 }

@@ -3,7 +3,7 @@ use rusqlite::{Connection, params_from_iter};
 
 use crate::error::Result;
 use crate::filter::Filter;
-use crate::sqlite::filter_sql::{self, Indexes};
+use crate::sqlite::filter_sql::{self, Documents, Indexes};
 use crate::sqlite::matching;
 use crate::sqlite::sql;
 use crate::sqlite::tables::collections;
@@ -23,7 +23,7 @@ pub fn documents(conn: &Connection, collection: &str, filter: Option<&Filter>) -
         return sql::query_one(conn, text, [id], |row| row.get(0));
     };
     // A document without chunks is in no index.
-    let condition = filter_sql::condition(filter, &Indexes::new(), 2);
+    let condition = filter_sql::condition(filter, &Indexes::new(), Documents::Joined, 2);
     let text = format!(
         "SELECT count(DISTINCT d.id) FROM documents d LEFT JOIN chunks c ON c.document_id = d.id
          WHERE d.collection_id = ?1 AND {}",

@@ -4,7 +4,7 @@ use rusqlite::{Connection, params_from_iter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Document, check_id};
 use crate::request::ListDocuments;
-use crate::sqlite::filter_sql::{self, Indexes};
+use crate::sqlite::filter_sql::{self, Documents, Indexes};
 use crate::sqlite::sql;
 use crate::sqlite::tables::{collections, documents};
 
@@ -32,7 +32,7 @@ pub fn run(conn: &Connection, request: &ListDocuments) -> Result<Vec<Document>> 
     let condition = match &request.filter {
         None => String::new(),
         Some(filter) => {
-            let condition = filter_sql::condition(filter, &Indexes::new(), values.len() + 1);
+            let condition = filter_sql::condition(filter, &Indexes::new(), Documents::Joined, values.len() + 1);
             values.extend(condition.values);
             // A document without chunks is judged by its own metadata: every column of `c` is NULL then.
             format!(

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
 use crate::model::{ContentHash, Embeddings, HashedChunk, Metadata, check_id, new_id};
 use crate::request::PreparedChunk;
-use crate::sqlite::filter_sql::{self, Indexes};
+use crate::sqlite::filter_sql::{self, Documents, Indexes};
 use crate::sqlite::sql;
 use crate::sqlite::tables::changes::{self, Change, Entity, Op, Stamp};
 use crate::sqlite::tables::chunks::{self, ChunkRow, Place};
@@ -270,7 +270,7 @@ pub fn no_such(what: &str, missing: &[&String]) -> Error {
 
 /// Whether a chunk of a document matches; a document without chunks is judged by its own metadata.
 pub fn document_matches(conn: &Connection, id: i64, filter: &Filter) -> Result<bool> {
-    let condition = filter_sql::condition(filter, &Indexes::new(), 2);
+    let condition = filter_sql::condition(filter, &Indexes::new(), Documents::Joined, 2);
     let text = format!(
         "SELECT EXISTS (SELECT 1 FROM documents d LEFT JOIN chunks c ON c.document_id = d.id WHERE d.id = ?1 AND {})",
         condition.sql

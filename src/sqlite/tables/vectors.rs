@@ -361,10 +361,10 @@ mod tests {
             nearest(&conn, table, &[1.0, 0.0, 0.0, 1.0], k, allowed).iter().map(|n| n.chunk_id).collect()
         };
         assert_eq!(ids(None, 4), [1, 3, 5, 7]);
-        assert_eq!(ids(Some(&RowSet::from_sorted(&[99])), 5), [99]);
-        assert_eq!(ids(Some(&RowSet::from_sorted(&[2, 4, 99])), 5), [99, 2, 4]);
+        assert_eq!(ids(Some(&RowSet::from_rows(&[99])), 5), [99]);
+        assert_eq!(ids(Some(&RowSet::from_rows(&[2, 4, 99])), 5), [99, 2, 4]);
         let even: Vec<i64> = (1..=300).map(|i| i * 2).collect();
-        assert_eq!(ids(Some(&RowSet::from_sorted(&even)), 3), [2, 4, 6]);
+        assert_eq!(ids(Some(&RowSet::from_rows(&even)), 3), [2, 4, 6]);
         assert_eq!(ids(None, 1000).len(), 600);
     }
 

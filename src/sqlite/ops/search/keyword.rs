@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::model::{KeywordPlan, Leg};
 use crate::request::Syntax;
-use crate::sqlite::filter_sql;
+use crate::sqlite::filter_sql::{self, Documents};
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::sql;
 use crate::sqlite::tables::collections::CollectionRow;
@@ -64,7 +64,7 @@ pub fn rank(
         }
         Some(filter) => {
             let indexes = filter_sql::indexes(conn, collection.id)?;
-            let condition = filter_sql::condition(filter, &indexes, values.len() + 1);
+            let condition = filter_sql::condition(filter, &indexes, Documents::Joined, values.len() + 1);
             values.extend(condition.values);
             // CROSS JOIN keeps the text index outermost, so that the filter is asked of matching chunks alone.
             format!(
