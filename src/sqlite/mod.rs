@@ -15,6 +15,7 @@ mod ops;
 mod pulse;
 mod readers;
 mod row_set;
+mod row_sets;
 mod sql;
 mod tables;
 mod tokenizer;

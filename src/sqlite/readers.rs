@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use super::fork;
 use super::open::{self, Caches};
 use super::pulse::Pulse;
+use super::row_sets::RowSets;
 use super::tables::changes;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -25,6 +26,8 @@ pub struct Readers {
     caches: Caches,
     state: Mutex<State>,
     changed: Condvar,
+    /// What the filters of searches let through.
+    pub row_sets: RowSets,
 }
 
 /// A connection whose long statements ask a pulse, where it has one, whether to go on.
@@ -60,7 +63,8 @@ impl Readers {
     ) -> Result<Self> {
         let idle: Vec<Reader> = idle.map(Reader::new).transpose()?.into_iter().collect();
         let state = State { open: idle.len(), idle, closed: false };
-        Ok(Self { path, timeout, most: most.max(1), caches, state: Mutex::new(state), changed: Condvar::new() })
+        let (state, changed, row_sets) = (Mutex::new(state), Condvar::new(), RowSets::default());
+        Ok(Self { path, timeout, most: most.max(1), caches, state, changed, row_sets })
     }
 
     /// Runs `read` on one snapshot of the database.

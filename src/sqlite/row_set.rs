@@ -38,6 +38,11 @@ impl RowSet {
         self.len
     }
 
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        self.words.len() * size_of::<u64>()
+    }
+
     /// Whether a row is among them.
     pub fn contains(&self, row: i64) -> bool {
         if row < self.first {

@@ -5,7 +5,6 @@ use super::search::{check_k, check_query, ranked, read_hit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Hits;
 use crate::request::{Include, SearchBatch};
-use crate::sqlite::matching;
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::readers::Readers;
 use crate::sqlite::tables::{collections, spaces, vectors};
@@ -25,12 +24,12 @@ pub fn run(readers: &Readers, request: &SearchBatch, pulse: &Arc<Pulse>) -> Resu
         }
         space.check_dimension(request.dimension)?;
         let filter = request.filter.as_ref();
-        let allowed = filter.map(|filter| matching::chunks(conn, collection.id, filter)).transpose()?;
+        let allowed = filter.map(|filter| readers.row_sets.chunks(conn, collection.id, filter)).transpose()?;
         let mut answers = Vec::with_capacity(queries.len());
         for group in queries.chunks(TOGETHER) {
             let neighbors = match space.table() {
                 Some(table) => {
-                    let found = vectors::search(conn, table, group, request.k, allowed.as_ref(), &|| pulse.beats())?;
+                    let found = vectors::search(conn, table, group, request.k, allowed.as_deref(), &|| pulse.beats())?;
                     if !found.complete {
                         return Err(Error::new(ErrorKind::Cancelled, "interrupted"));
                     }

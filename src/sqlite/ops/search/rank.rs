@@ -14,7 +14,6 @@ use crate::fusion;
 use crate::limits;
 use crate::model::{KeywordPlan, Leg};
 use crate::request::{Fusion, Mode, Syntax};
-use crate::sqlite::matching;
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::readers::Readers;
 use crate::sqlite::row_set::RowSet;
@@ -65,7 +64,7 @@ pub struct Ranker<'a> {
     readers: &'a Readers,
     filter: Option<&'a Filter>,
     /// What the filter lets through, found once.
-    allowed: OnceCell<(RowSet, Duration)>,
+    allowed: OnceCell<(Arc<RowSet>, Duration)>,
 }
 
 impl<'a> Ranker<'a> {
@@ -161,10 +160,10 @@ impl<'a> Ranker<'a> {
         let Some(filter) = self.filter else { return Ok(None) };
         if self.allowed.get().is_none() {
             let began = self.pulse.elapsed();
-            let rows = matching::chunks(self.conn, self.collection.id, filter)?;
+            let rows = self.readers.row_sets.chunks(self.conn, self.collection.id, filter)?;
             let _ = self.allowed.set((rows, self.pulse.elapsed().saturating_sub(began)));
         }
-        Ok(self.allowed.get().map(|(rows, _)| rows))
+        Ok(self.allowed.get().map(|(rows, _)| &**rows))
     }
 
     fn of(&self, near: Option<vector::VectorLeg>, found: Option<keyword::KeywordLeg>) -> Ranking {
