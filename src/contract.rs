@@ -1,6 +1,7 @@
 //! What every backend must do, as functions over [`Store`]. Each backend's tests run [`run`].
 
 mod embedding_cache;
+mod embeddings;
 mod filters;
 mod keyword;
 mod search;
@@ -13,15 +14,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
 use crate::model::{AddResult, Embeddings, Hits, Matrix, Metadata, Metric, NewChunk, NewDocument, OnConflict};
 use crate::request::{
-    Add, AddChunks, Clear, CreateCollection, CreateSpace, DEFAULT_SPACE, Delete, DeleteCollection, DeleteEmbeddings,
-    DeleteSpace, DocumentKey, GetDocument, ListDocuments, MetadataMode, Mode, Neighbors, Search, SetEmbeddings,
-    UpdateMetadata, Write,
+    Add, AddChunks, Clear, CreateCollection, DEFAULT_SPACE, Delete, DeleteCollection, DocumentKey, GetDocument,
+    ListDocuments, MetadataMode, Mode, Neighbors, Search, UpdateMetadata, Write,
 };
 use crate::store::{Store, Uninterrupted, Unwatched, Watch};
 
 /// Runs the whole contract; `open` gives an empty store each time, `check` looks behind the contract for leftovers.
 pub fn run(open: &dyn Fn() -> Arc<dyn Store>, check: &dyn Fn(&dyn Store)) {
-    for (name, test) in TESTS.into_iter().chain(embedding_cache::TESTS) {
+    for (name, test) in TESTS.iter().chain(&embedding_cache::TESTS) {
         let store = open();
         assert!(store.list_collections().unwrap().is_empty(), "{name} must begin with an empty store");
         store.create_collection(collection("c")).unwrap();
@@ -56,14 +56,14 @@ pub fn add_each(store: &dyn Store, thread: usize, adds: usize) -> usize {
 
 type Test = fn(&dyn Store);
 
-const TESTS: [(&str, Test); 27] = [
+const TESTS: &[(&str, Test)] = &[
     ("collections", collections),
     ("adding", adding),
     ("conflicts", conflicts),
     ("unchanged", unchanged),
     ("atomicity", atomicity),
-    ("embeddings", embeddings),
-    ("spaces", spaces),
+    ("embeddings", embeddings::embeddings),
+    ("spaces", embeddings::spaces),
     ("chunks", chunks),
     ("documents", documents),
     ("metadata", metadata),
@@ -79,6 +79,7 @@ const TESTS: [(&str, Test); 27] = [
     ("diversity", search::diversity),
     ("windows", search::windows),
     ("reranking", search::reranking),
+    ("choosing_groups", search::choosing_groups),
     ("parts", search::parts),
     ("plans", search::plans),
     ("limits", search::limits),
@@ -312,66 +313,6 @@ fn atomicity(store: &dyn Store) {
     };
     assert_eq!(kind(store.add(request, &mut Never)), ErrorKind::Cancelled);
     assert_eq!(store.count_documents("c", None).unwrap(), 3);
-}
-
-fn embeddings(store: &dyn Store) {
-    let chunk_ids = add(store, vec![document("a", "one"), document("b", "two")], None).unwrap().chunk_ids;
-    let set = |rows: &[[f32; 2]]| {
-        store.set_embeddings(SetEmbeddings {
-            collection: "c".into(),
-            chunk_ids: chunk_ids.clone(),
-            embeddings: vectors(rows).unwrap(),
-            space: DEFAULT_SPACE.into(),
-        })
-    };
-    set(&[[1.0, 0.0], [0.0, 1.0]]).unwrap();
-    set(&[[1.0, 0.0], [3.0, 4.0]]).unwrap();
-    let read = store.get_embeddings("c", &chunk_ids, DEFAULT_SPACE).unwrap();
-    assert_eq!((read.values, read.dimension), (vec![1.0, 0.0, 3.0, 4.0], 2));
-    assert_eq!(kind(set(&[[0.0, 0.0], [1.0, 1.0]])), ErrorKind::InvalidVector);
-    assert_eq!(kind(set(&[[1.0, 0.0]])), ErrorKind::InvalidVector);
-    let three = Embeddings::new(Arc::new(Matrix::new(vec![1.0; 3], 3).unwrap())).unwrap();
-    assert_eq!(kind(add(store, vec![document("x", "x")], Some(three))), ErrorKind::DimensionMismatch);
-    let delete =
-        |ids: Vec<String>| DeleteEmbeddings { collection: "c".into(), chunk_ids: ids, space: DEFAULT_SPACE.into() };
-    assert_eq!(store.delete_embeddings(delete(vec![chunk_ids[0].clone(), "none".into()])).unwrap(), 1);
-    assert_eq!(store.delete_embeddings(delete(vec![chunk_ids[0].clone()])).unwrap(), 0);
-    assert_eq!(kind(store.get_embeddings("c", &chunk_ids, DEFAULT_SPACE)), ErrorKind::NotFound);
-    assert_eq!(kind(store.get_embeddings("c", &ids(&["none"]), DEFAULT_SPACE)), ErrorKind::DocumentNotFound);
-    assert_eq!(store.count("c", None).unwrap(), 2);
-}
-
-fn spaces(store: &dyn Store) {
-    let new = |name: &str| CreateSpace {
-        collection: "c".into(),
-        name: name.into(),
-        dimension: None,
-        metric: Metric::Ip,
-        model: Some("other".into()),
-    };
-    store.create_space(new("other")).unwrap();
-    assert_eq!(kind(store.create_space(new("other"))), ErrorKind::Conflict);
-    let chunk_ids = add(store, vec![document("a", "a")], vectors(&[[1.0, 0.0]])).unwrap().chunk_ids;
-    let wide = Embeddings::new(Arc::new(Matrix::new(vec![1.0, 2.0, 3.0], 3).unwrap())).unwrap();
-    let set =
-        SetEmbeddings { collection: "c".into(), chunk_ids: chunk_ids.clone(), embeddings: wide, space: "other".into() };
-    store.set_embeddings(set).unwrap();
-    assert_eq!(store.get_embeddings("c", &chunk_ids, "other").unwrap().values, [1.0, 2.0, 3.0]);
-    let names: Vec<String> = store.list_spaces("c").unwrap().into_iter().map(|space| space.name).collect();
-    assert_eq!(names, [DEFAULT_SPACE, "other"]);
-    // A new vector in one space leaves those of the others.
-    let set = SetEmbeddings {
-        collection: "c".into(),
-        chunk_ids: chunk_ids.clone(),
-        embeddings: vectors(&[[0.0, 1.0]]).unwrap(),
-        space: DEFAULT_SPACE.into(),
-    };
-    store.set_embeddings(set).unwrap();
-    assert_eq!(store.get_embeddings("c", &chunk_ids, "other").unwrap().values, [1.0, 2.0, 3.0]);
-    let delete = |name: &str| DeleteSpace { collection: "c".into(), name: name.into() };
-    store.delete_space(delete("other")).unwrap();
-    assert_eq!(kind(store.delete_space(delete("other"))), ErrorKind::NotFound);
-    assert_eq!(kind(store.delete_space(delete(DEFAULT_SPACE))), ErrorKind::Argument);
 }
 
 fn chunks(store: &dyn Store) {

@@ -26,6 +26,8 @@ pub const ID_BYTES: usize = 512;
 pub const NAME_BYTES: usize = 4096;
 /// Candidates each leg of a hybrid search contributes unless the caller says otherwise.
 pub const CANDIDATES: usize = 100;
+/// What a ranking may weigh in a hybrid search.
+pub const WEIGHT: f64 = 1e6;
 /// Hits that reranking and diversity choose from unless the caller says otherwise.
 pub const FETCH: usize = 50;
 /// Hits among which documents are looked for when hits are grouped.

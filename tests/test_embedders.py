@@ -484,6 +484,17 @@ def test_a_question_is_embedded_once(store, embedder):
     assert store.clear_embedding_cache() == 1
 
 
+def test_an_old_handle_does_not_answer_for_a_collection_that_was_made_anew(store, embedder):
+    notes = store.create_collection("notes", model=MODEL, embedder=embedder)
+    notes.add("a text")
+    other = store.get_collection("notes", embedder=embedder, model=MODEL)
+    assert len(other.search("what?")) == 1
+    store.delete_collection("notes")
+    store.create_collection("notes", model="another", embedder=embedder).add("a text")
+    with pytest.raises(ragstore.CollectionExistsError, match="another"):
+        other.search("what?")
+
+
 def test_questions_may_have_an_embedder_of_their_own(store, embedder):
     asked = Counting(lambda texts: -HASH(texts))
     notes = store.create_collection("notes", model=MODEL, embedder=embedder, query_embedder=asked)

@@ -197,9 +197,9 @@ def test_a_store_is_searched_as_one(store, collection):
     hits = store.search(vector=[1, 0], k=3)
     assert [(hit.collection, hit.document_id) for hit in hits] == [("c", "story"), ("other", "snow"), ("c", "story")]
     assert hits.scores.tolist() == sorted(hits.scores.tolist(), reverse=True)
-    hits = store.search("fox", collections=["other", "c"], k=3)
-    assert [(hit.collection, hit.score) for hit in hits] == [("other", 1.0), ("c", 1.0), ("c", 0.5)]
-    assert hits[0].highlight("[", "]") == "A [fox] in the snow."
+    hits = store.search("fox", collections=["other", "c", "other"], k=3)
+    assert [(hit.collection, hit.score) for hit in hits] == [("c", 1.0), ("other", 1.0), ("c", 0.5)]
+    assert hits[1].highlight("[", "]") == "A [fox] in the snow."
     assert store.search("fox", vector=[1, 0], k=1)[0].vector_rank is not None
     assert store.search("fox", collections=["empty"]).ids == []
     assert store.search("fox", collections=[]).ids == []
@@ -275,6 +275,64 @@ def test_what_was_ranked_in_time_is_given(large):
     assert not hits.complete
     assert hits.ids == large.vector_search(vector).ids
     assert "incomplete" in repr(hits)
+
+
+def test_a_timeout_gives_the_best_of_all_or_nothing(large):
+    """All chunks are of one document, but for a few at the end of every ranking: groups need all of it."""
+    rng = np.random.default_rng(2)
+    vectors = rng.standard_normal((20_001, 64)).astype(np.float32)
+    many = large._store.create_collection("many")
+    many.add([ragstore.Document(chunks=[ragstore.Chunk()] * 20_000, id="a"), ragstore.Document("x", id="b")], vectors)
+    whole = many.search(vector=-vectors[-1], k=2, group_by="document", group_size=3)
+    assert whole.complete
+    assert [hit.document_id for hit in whole] == ["a", "a", "a", "b"]
+    outcomes = set()
+    for timeout in [0, *np.geomspace(0.0005, 1, 40), 60]:
+        try:
+            hits = many.search(vector=-vectors[-1], k=2, group_by="document", group_size=3, timeout=timeout)
+        except ragstore.QueryTimeoutError:
+            outcomes.add("nothing")
+            continue
+        outcomes.add("all" if hits.complete else "some")
+        if hits.complete:
+            assert hits.ids == whole.ids
+        else:
+            assert hits[0].rank == 1
+            assert {hit.document_id for hit in hits} <= {"a", "b"}
+    assert outcomes >= {"nothing", "all"}
+
+
+def test_diversity_of_many_groups_can_be_interrupted(large):
+    hits = large.search(vector=np.ones(64), k=4, mmr=0.5, fetch_k=4096, group_by="document", timeout=0.05)
+    assert len(hits) == 4
+
+
+def test_metadata_of_document_and_chunk_may_be_large_together(collection):
+    half = {"a": "x" * 600_000}
+    chunk = ragstore.Chunk("wide", metadata={"b": "y" * 600_000})
+    collection.add([ragstore.Document(id="wide", chunks=[chunk], metadata=half)])
+    assert len(collection.search("wide", k=1)[0].metadata) == 2
+
+
+def test_a_key_of_the_chunk_hides_that_of_its_document(collection):
+    chunk = ragstore.Chunk("lonely", metadata={"author": {"name": "Ann"}})
+    both = {"author": {"email": "a@b"}, "year": 1}
+    collection.add([ragstore.Document(id="hidden", chunks=[chunk], metadata=both)])
+    for indexed in (False, True):
+        if indexed:
+            collection.create_index("author.email")
+        assert collection.count({"author.email": "a@b"}) == 0
+        assert collection.count({"author.name": "Ann", "year": 1}) == 1
+    assert collection.search("lonely", k=1)[0].metadata == {"author": {"name": "Ann"}, "year": 1}
+
+
+def test_diversity_of_words_compares_in_the_space_that_is_named(collection):
+    collection.create_space("other", dimension=2)
+    ids = [hit.id for hit in collection.keyword_search("fox", k=3)]
+    with_none = collection.search("fox", mode="keyword", space="other", mmr=0.0, k=3)
+    assert with_none.ids == ids
+    with pytest.raises(ragstore.NotFoundError):
+        collection.search("fox", mode="keyword", space="nowhere", mmr=0.0)
 
 
 def test_signals_are_handled_while_a_search_runs(large):

@@ -142,7 +142,7 @@ class Embedding:
         self._query_embedder = query_embedder
         self._model = model
         self._batch_size = batch_size
-        self._questions: OrderedDict[tuple[str, str], NDArray[np.float32]] = OrderedDict()
+        self._questions: OrderedDict[tuple[str | None, str, str], NDArray[np.float32]] = OrderedDict()
         self._lock = Lock()
 
     @classmethod
@@ -216,13 +216,14 @@ class Embedding:
 
     def query(self, text: str, space: str) -> NDArray[np.float32]:
         """The embedding of a question, shape (1, d)."""
-        key = (space, text)
+        own = self._query_embedder is not None
+        # The collection may be another one by now, of another model.
+        run = _Run(self._store, self._collection, space, self._model, [text], cached=not own)
+        key = (run.model, space, text)
         with self._lock:
             if key in self._questions:
                 self._questions.move_to_end(key)
                 return self._questions[key]
-        own = self._query_embedder is not None
-        run = _Run(self._store, self._collection, space, self._model, [text], cached=not own)
         vector = run.embed(self._query_embedder or self._embedder, 1)
         with self._lock:
             self._questions[key] = vector
@@ -243,8 +244,8 @@ class _Run:
         self._claim = model
         self._texts = texts
         self._cached = cached and bool(store._embedding_cache)
-        model, self._space, self._found, self._vectors = self._look_up(None)
-        self.keep = _Keep(store, model)
+        self.model, self._space, self._found, self._vectors = self._look_up(None)
+        self.keep = _Keep(store, self.model)
         self._reports: tuple[list[int], Report] | None = None
 
     def _look_up(self, dimension: int | None) -> tuple[str | None, SpaceInfo, list[int], NDArray[np.float32]]:

@@ -56,7 +56,7 @@ class Searching:
     ) -> Hits:
         """Find the chunks that answer a question.
 
-        What is asked for applies in this order: `where`, the ranking, `min_score`, `rerank`, `mmr`, `group_by`, `k`,
+        What is asked for applies in this order: `where`, the ranking, `rerank`, `min_score`, `mmr`, `group_by`, `k`,
         `window`.
 
         Parameters
@@ -74,7 +74,7 @@ class Searching:
             alone without one is keyword; a vector alone is vector. Text that goes with a vector under "vector" is for
             highlights and `rerank`.
         space : str
-            Whose embeddings are compared.
+            Whose embeddings are compared, by the ranking or by `mmr`.
         exact : bool
             Ask for the true top k; `Hits.exact` says what it was.
         include : sequence of {"text", "metadata"}, optional
@@ -89,7 +89,9 @@ class Searching:
             Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): the weight of relevance against
             diversity, from 0 to 1. Hits come in the order in which they were chosen; each keeps its score.
         fetch_k : int, optional
-            Hits that `mmr` and `rerank` choose from; at least k, five for each of k and at least 50 when not given.
+            Hits that `mmr` and `rerank` choose from; at least k, at most 4,096; five for each of k and at least 50 when
+            not given. With `group_by` at least k times `group_size`, and of one document no more than an even share
+            of k documents.
         group_by : {"document"}, optional
             At most `group_size` hits of one document, those of one document together.
         group_size : int
@@ -97,8 +99,8 @@ class Searching:
         window : tuple of int, optional
             Chunks before and after each hit that widen its text to one passage, with its offsets.
         rerank : callable, optional
-            Gets the text and the texts of n hits, and returns n scores, the higher the better. They become the scores
-            of the hits; `rank`, `vector_rank` and `keyword_rank` stay those of the ranking.
+            Gets the text and the texts of n hits, and returns n finite scores, the higher the better. They become
+            the scores of the hits; `rank`, `vector_rank` and `keyword_rank` stay those of the ranking.
         explain : bool
             Give `Hits.plan`: what was asked of the indexes, candidates, and milliseconds of each stage.
 
@@ -243,7 +245,7 @@ class Searching:
             ``weight / (rrf_k + rank)`` over both rankings. Or the weighted mean of the scores, those of each ranking
             brought to [0, 1] by their least and their greatest.
         weights : mapping, optional
-            Of "vector" and of "keyword", 0 or more; one that is not named is 0. Equal when not given.
+            Of "vector" and of "keyword", from 0 to 1,000,000; one that is not named is 0. Equal when not given.
         rrf_k : int
             At most 2**32 - 1.
         candidates : int, optional

@@ -335,7 +335,7 @@ class Store(AbstractContextManager["Store"]):
         vector : ArrayLike of float32, shape (d,) or (1, d), optional
             Compared with the default space of each collection. Those without embeddings have nothing to give.
         collections : sequence of str, optional
-            By name; all of them when not given.
+            By name, each searched once; all of them when not given.
         k : int
         where : Filter, optional
         mode : {"vector", "keyword", "hybrid"}, optional
@@ -360,7 +360,7 @@ class Store(AbstractContextManager["Store"]):
         ...     _ = store.create_collection("pets").add_texts(["Cats purr."])
         ...     _ = store.create_collection("farm").add_texts(["Cows moo, and cats catch mice."])
         ...     [(hit.collection, hit.rank) for hit in store.search("cats")]
-        [('farm', 1), ('pets', 2)]
+        [('pets', 1), ('farm', 2)]
         """
         names = None if collections is None else strings("collections", collections)
         mode = choose_mode(optional("text", text), vector, mode, embedder=False)

@@ -13,7 +13,7 @@ pub(super) fn natural(text: &str) -> Mode {
 }
 
 fn keyword(text: &str, syntax: Syntax) -> Mode {
-    Mode::Keyword { text: text.into(), syntax }
+    Mode::Keyword { text: text.into(), syntax, space: DEFAULT_SPACE.into() }
 }
 
 pub(super) fn text_search(store: &dyn Store) {

@@ -59,7 +59,7 @@ pub(super) fn fusions(store: &dyn Store) {
     };
     assert_eq!(order([1.0, 0.0]), ["a", "a"]);
     assert_eq!(order([0.0, 1.0]), ["b", "b"]);
-    for weights in [[0.0, 0.0], [-1.0, 2.0], [f64::NAN, 1.0], [f64::INFINITY, 1.0]] {
+    for weights in [[0.0, 0.0], [-1.0, 2.0], [f64::NAN, 1.0], [f64::INFINITY, 1.0], [1e308, 1e308]] {
         let request = Search::new("c", both("fox", Fusion::Weighted { weights }), 3);
         assert_eq!(kind(answer(store, &request)), ErrorKind::Argument);
     }
@@ -149,16 +149,45 @@ pub(super) fn reranking(store: &dyn Store) {
     assert_eq!(ids(&answer(store, &least).unwrap()), ["a3"]);
     let grouped = Search { group_size: Some(1), ..by(last_letter) };
     assert_eq!(ids(&answer(store, &grouped).unwrap()), ["a3", "c2"]);
-    let wide = Search { window: Some((0, 1)), ..by(last_letter) };
-    assert_eq!(ids(&answer(store, &wide).unwrap()), ["a2", "a3"]);
+    // Texts are widened last: what is ranked is the chunk.
+    let wide = answer(store, &Search { window: Some((1, 0)), ..by(last_letter) }).unwrap();
+    assert_eq!(ids(&wide), ["a3", "a2"]);
+    assert_eq!(wide.hits[1].text.as_deref(), Some("abcdef"));
     let refused = |request: &Search| kind(answer(store, request));
     assert_eq!(refused(&by(|_| Ok(vec![1.0]))), ErrorKind::Argument);
     assert_eq!(refused(&by(|texts| Ok(vec![f64::NAN; texts.len()]))), ErrorKind::Argument);
+    assert_eq!(refused(&by(|texts| Ok(vec![f64::INFINITY; texts.len()]))), ErrorKind::Argument);
     assert_eq!(refused(&by(|_| Err(Error::internal("the model broke")))), ErrorKind::Internal);
     let wordless = Mode::Vector { vector: vec![1.0, 0.0], space: DEFAULT_SPACE.into(), text: None };
     assert_eq!(refused(&Search { mode: wordless, ..by(last_letter) }), ErrorKind::Argument);
     let blind = Include { text: false, metadata: true };
     assert_eq!(refused(&Search { include: blind, ..by(last_letter) }), ErrorKind::Argument);
+}
+
+/// Grouped hits are chosen from as many as any others, and those hold k documents.
+pub(super) fn choosing_groups(store: &dyn Store) {
+    books(store);
+    let texts = |count: usize, fetch_k| {
+        let rerank = Rerank::new(move |_, texts| {
+            assert_eq!(texts.len(), count);
+            Ok((0..texts.len()).map(|place| place as f64).collect())
+        });
+        let request =
+            Search { rerank: Some(rerank), fetch_k, group_size: Some(1), ..Search::new("c", near(1.0, 0.0), 3) };
+        let hits = answer(store, &request).unwrap();
+        assert!(hits.complete);
+        ids(&hits).join(" ")
+    };
+    assert_eq!(texts(3, Some(3)), "c1 b1 a1");
+    assert_eq!(texts(3, Some(5)), "c1 b1 a1");
+    assert_eq!(texts(5, Some(6)), "c2 b1 a2");
+    assert_eq!(texts(6, None), "c2 b1 a3");
+    let diverse = Search { mmr: Some(0.4), group_size: Some(1), ..Search::new("c", near(1.0, 0.0), 2) };
+    assert_eq!(ids(&answer(store, &diverse).unwrap()), ["a1", "c2"]);
+    let narrow = Search { fetch_k: Some(3), group_size: Some(2), ..diverse.clone() };
+    assert_eq!(kind(answer(store, &narrow)), ErrorKind::Argument);
+    let wide = Search { group_size: Some(1000), k: 5, ..diverse };
+    assert_eq!(kind(answer(store, &wide)), ErrorKind::Argument);
 }
 
 pub(super) fn parts(store: &dyn Store) {
@@ -253,9 +282,9 @@ pub(super) fn whole_store(store: &dyn Store) {
         hits.hits.iter().map(|hit| format!("{}/{}", hit.collection, hit.document_id)).collect()
     };
     assert_eq!(found(&request(None, near(1.0, 0.0))), ["c/A", "more/m1", "c/A"]);
-    let words = Mode::Keyword { text: "abc".into(), syntax: Syntax::Natural };
-    assert_eq!(found(&request(Some(&["more", "c"]), words.clone())), ["more/m1", "c/A", "c/B"]);
-    assert_eq!(found(&request(Some(&["more"]), words.clone())), ["more/m1"]);
+    let words = Mode::Keyword { text: "abc".into(), syntax: Syntax::Natural, space: DEFAULT_SPACE.into() };
+    assert_eq!(found(&request(Some(&["more", "c"]), words.clone())), ["c/A", "more/m1", "c/B"]);
+    assert_eq!(found(&request(Some(&["more", "more"]), words.clone())), ["more/m1"]);
     let fused = found(&request(None, both("abc", Fusion::default())));
     assert_eq!(fused[..2], ["c/A", "more/m1"]);
     let hits = store.search_store(&request(None, words), Arc::new(Uninterrupted)).unwrap();

@@ -37,7 +37,7 @@ pub enum Test {
 pub enum Field {
     /// A column of the chunk or of its document.
     Column(Column),
-    /// Keys into the metadata, outermost first; the chunk's value before its document's.
+    /// Keys into the metadata, outermost first; a key of the chunk hides that of its document.
     Metadata(Vec<String>),
 }
 

@@ -34,13 +34,18 @@ pub enum Values<'j> {
 }
 
 impl<'j> Values<'j> {
-    /// What a chunk has at a path, or else its document. Text that is no JSON object has nothing.
+    /// What is at a path of a chunk's metadata over its document's: a key that the chunk has hides its document's, with
+    /// all that is below it. Text that is no JSON object has nothing.
     pub fn at(keys: &[String], chunk: &'j str, document: &'j str) -> Self {
-        [chunk, document]
-            .into_iter()
-            .filter(|json| *json != "{}")
-            .find_map(|json| find(json, keys))
-            .map_or(Self::Missing, Self::read)
+        Self::own(keys, chunk).or_else(|| Self::own(keys, document)).unwrap_or(Self::Missing)
+    }
+
+    /// What is at a path of one object; `None` where it does not have the first key.
+    pub fn own(keys: &[String], json: &'j str) -> Option<Self> {
+        if json == "{}" {
+            return None;
+        }
+        find(json, keys).map(|below| below.map_or(Self::Missing, Self::read))
     }
 
     fn read(raw: &'j RawValue) -> Self {
@@ -164,8 +169,9 @@ pub fn like(pattern: &str, text: &str, fold: bool) -> bool {
 }
 
 fn folded(text: &str) -> String {
-    // Upper first: it takes together what lower alone keeps apart, as ß and SS, or σ and ς.
-    text.to_uppercase().to_lowercase()
+    // Upper first: it takes together what lower alone keeps apart, as ß and SS, or σ and ς. Each character by itself: a
+    // pattern has only a part of the text, and what stands around a letter is not the same in both.
+    text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
 enum Part {
@@ -210,27 +216,30 @@ pub fn scalar(json: &str) -> Option<Scalar<'_>> {
     }
 }
 
-/// The value at a path, without reading what lies beside it.
-fn find<'j>(json: &'j str, keys: &[String]) -> Option<&'j RawValue> {
+/// The value at a path, without reading what lies beside it: `None` where the first key is not there, `Some(None)` where
+/// one below it is not.
+fn find<'j>(json: &'j str, keys: &[String]) -> Found<'j> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     Path(keys).deserialize(&mut deserializer).ok().flatten()
 }
 
+type Found<'j> = Option<Option<&'j RawValue>>;
+
 struct Path<'k>(&'k [String]);
 
 impl<'j> DeserializeSeed<'j> for Path<'_> {
-    type Value = Option<&'j RawValue>;
+    type Value = Found<'j>;
 
     fn deserialize<D: serde::Deserializer<'j>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         if self.0.is_empty() {
-            return serde::Deserialize::deserialize(deserializer).map(Some);
+            return serde::Deserialize::deserialize(deserializer).map(|raw| Some(Some(raw)));
         }
         deserializer.deserialize_any(self)
     }
 }
 
 impl<'j> Visitor<'j> for Path<'_> {
-    type Value = Option<&'j RawValue>;
+    type Value = Found<'j>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
@@ -240,7 +249,7 @@ impl<'j> Visitor<'j> for Path<'_> {
         let mut found = None;
         while let Some(here) = map.next_key_seed(Key(&self.0[0]))? {
             if here && found.is_none() {
-                found = map.next_value_seed(Path(&self.0[1..]))?;
+                found = Some(map.next_value_seed(Path(&self.0[1..]))?.flatten());
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -332,6 +341,9 @@ mod tests {
         }
         assert_eq!(Values::at(&keys("a"), r#"{"a": 1}"#, r#"{"a": 2}"#), Values::One(Scalar::Int(1)));
         assert_eq!(Values::at(&keys("a"), r#"{"a": null}"#, r#"{"a": 2}"#), Values::One(Scalar::Null));
+        for chunk in [r#"{"a": {"c": 1}}"#, r#"{"a": 1}"#, r#"{"a": {}}"#] {
+            assert_eq!(Values::at(&keys("a.b"), chunk, json), Values::Missing, "{chunk} hides it");
+        }
         for bad in ["", "[", "{\"a\": ", "{\"a\" 1}", "nul"] {
             assert_eq!(Values::at(&keys("a"), bad, "{}"), Values::Missing, "{bad}");
         }
@@ -403,6 +415,7 @@ mod tests {
             assert_eq!(like(pattern, text, false), expected, "{pattern} of {text}");
         }
         assert!(like("STRASSE%", "straße 5", true) && like("ΌΣΟΣ", "όσος", true) && like("éa_", "ÉAB", true));
+        assert!(like("ΟΔΟΣ%", "οδοστρωτήρας", true), "a sigma is the same wherever it stands");
         let long = "a".repeat(3000);
         assert!(!like(&format!("{}b", "%a".repeat(300)), &long, false));
     }

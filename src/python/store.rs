@@ -380,7 +380,7 @@ fn query(
     let vector = vector.map(array::vector).transpose()?;
     Ok(match (mode, text, vector) {
         ("vector", text, Some(vector)) => Mode::Vector { vector, space, text },
-        ("keyword", Some(text), None) => Mode::Keyword { text, syntax: options.syntax },
+        ("keyword", Some(text), None) => Mode::Keyword { text, syntax: options.syntax, space },
         ("hybrid", Some(text), Some(vector)) => {
             Mode::Hybrid { text, vector, space, fusion: options.fusion, candidates: options.candidates }
         }

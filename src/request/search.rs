@@ -21,7 +21,8 @@ pub struct Search {
     pub min_score: Option<f64>,
     /// When it has passed, the search ends with what it has.
     pub timeout: Option<Duration>,
-    /// Hits that `rerank` and `mmr` choose from; `None`: at least [`crate::limits::FETCH`], and five for each of k.
+    /// Hits that `rerank` and `mmr` choose from; `None`: at least [`crate::limits::FETCH`], and five for each of k. Where
+    /// hits are grouped, no document has more of them than an even share of k documents.
     pub fetch_k: Option<usize>,
     pub rerank: Option<Rerank>,
     /// Maximal marginal relevance, with the weight of relevance, from 0 to 1, against diversity: Carbonell and
@@ -81,7 +82,12 @@ pub enum Mode {
         text: Option<String>,
     },
     /// BM25 of what the text asks for.
-    Keyword { text: String, syntax: Syntax },
+    Keyword {
+        text: String,
+        syntax: Syntax,
+        /// Whose embeddings diversity compares.
+        space: String,
+    },
     /// Both, the text as a natural one.
     Hybrid {
         text: String,
@@ -98,8 +104,15 @@ impl Mode {
     pub fn text(&self) -> Option<(&str, Syntax)> {
         match self {
             Self::Vector { text, .. } => text.as_deref().map(|text| (text, Syntax::Natural)),
-            Self::Keyword { text, syntax } => Some((text, *syntax)),
+            Self::Keyword { text, syntax, .. } => Some((text, *syntax)),
             Self::Hybrid { text, .. } => Some((text, Syntax::Natural)),
+        }
+    }
+
+    /// Whose embeddings are compared.
+    pub fn space(&self) -> &str {
+        match self {
+            Self::Vector { space, .. } | Self::Keyword { space, .. } | Self::Hybrid { space, .. } => space,
         }
     }
 

@@ -17,7 +17,7 @@ use crate::filter::{Column, Comparison, Field, Filter, Literal, Test, Values, pa
 
 /// `ragstore_passes(test, chunk's metadata, document's metadata)`, `ragstore_passes(test, text)`.
 const FUNCTION: &str = "ragstore_passes";
-/// `ragstore_own_passes(test, chunk's metadata)`: NULL where the chunk has no value of its own.
+/// `ragstore_own_passes(test, chunk's metadata)`: NULL where the chunk does not have the key.
 const OWN: &str = "ragstore_own_passes";
 
 /// Collects rowids: eight bytes each, as the machine has them.
@@ -106,14 +106,9 @@ pub fn register(conn: &Connection) -> Result<()> {
         Ok(passes(&Values::at(keys, text(context.get_raw(1)), text(context.get_raw(2))), test))
     })?;
     conn.create_scalar_function(OWN, 2, flags, |context| {
-        let own = text(context.get_raw(1));
-        if own == "{}" {
-            return Ok(None);
-        }
         let asked = asked(context)?;
         let (keys, test) = &*asked;
-        let values = Values::at(keys, own, "{}");
-        Ok((values != Values::Missing).then(|| passes(&values, test)))
+        Ok(Values::own(keys, text(context.get_raw(1))).map(|values| passes(&values, test)))
     })?;
     conn.create_scalar_function(FUNCTION, 2, flags, |context| {
         let asked = asked(context)?;

@@ -20,8 +20,8 @@ const CANCELLED: u8 = 2;
 pub struct Pulse {
     began: Instant,
     timeout: Option<Duration>,
-    /// The ranking is done: what is left is short, and is not cut.
-    ranked: AtomicBool,
+    /// What goes on is short, and is not cut.
+    spared: AtomicBool,
     state: AtomicU8,
     interrupt: Arc<dyn Interrupt>,
     /// The only thread on which the caller's wish is asked for.
@@ -36,7 +36,7 @@ impl Pulse {
         Arc::new(Self {
             began: Instant::now(),
             timeout,
-            ranked: AtomicBool::new(false),
+            spared: AtomicBool::new(false),
             state: AtomicU8::new(GOING),
             interrupt,
             caller: thread::current().id(),
@@ -53,10 +53,10 @@ impl Pulse {
     pub fn beats(&self) -> bool {
         if self.state.load(Ordering::Relaxed) != GOING {
             // What is late may still read what it ranked.
-            return self.late() && self.ranked.load(Ordering::Relaxed);
+            return self.late() && self.spared.load(Ordering::Relaxed);
         }
         let elapsed = self.elapsed();
-        if self.timeout.is_some_and(|timeout| elapsed >= timeout) && !self.ranked.load(Ordering::Relaxed) {
+        if self.timeout.is_some_and(|timeout| elapsed >= timeout) && !self.spared.load(Ordering::Relaxed) {
             self.state.store(LATE, Ordering::Relaxed);
             return false;
         }
@@ -71,9 +71,12 @@ impl Pulse {
         true
     }
 
-    /// From here on the timeout cuts nothing.
-    pub fn ranked(&self) {
-        self.ranked.store(true, Ordering::Relaxed);
+    /// Runs what the timeout does not cut, as the reading of what is ranked.
+    pub fn spare<T>(&self, run: impl FnOnce() -> T) -> T {
+        self.spared.store(true, Ordering::Relaxed);
+        let result = run();
+        self.spared.store(false, Ordering::Relaxed);
+        result
     }
 
     /// Whether the timeout cut something.
@@ -124,8 +127,7 @@ mod tests {
         assert!(!pulse.beats() && !pulse.beats() && pulse.late());
         assert_eq!(pulse.name(Error::new(ErrorKind::Cancelled, "")).kind(), ErrorKind::QueryTimeout);
         pulse.check().unwrap();
-        pulse.ranked();
-        assert!(pulse.beats());
+        assert!(pulse.spare(|| pulse.beats()) && !pulse.beats());
         assert!(Pulse::new(None, Arc::new(Uninterrupted)).beats());
     }
 
@@ -138,7 +140,6 @@ mod tests {
         assert!(thread::scope(|scope| scope.spawn(|| pulse.beats()).join().unwrap()));
         assert!(!pulse.beats() && !pulse.late());
         assert_eq!(pulse.check().unwrap_err().kind(), ErrorKind::Cancelled);
-        pulse.ranked();
-        assert!(!pulse.beats());
+        assert!(!pulse.spare(|| pulse.beats()));
     }
 }

@@ -105,7 +105,7 @@ impl Readers {
                 state.open += 1;
                 break;
             }
-            if self.changed.wait_until(&mut state, deadline).timed_out() {
+            if Instant::now() >= deadline {
                 return Err(Error::new(
                     ErrorKind::Locked,
                     format!(
@@ -114,6 +114,7 @@ impl Readers {
                     ),
                 ));
             }
+            self.changed.wait_until(&mut state, deadline);
         }
         drop(state);
         self.opened()

@@ -111,7 +111,7 @@ def like(text, pattern, *, fold):
     if not isinstance(text, str):
         return False
     if fold:
-        text, pattern = text.upper().lower(), pattern.upper().lower()
+        text, pattern = ("".join(c.lower() for c in s.upper()) for s in (text, pattern))
     tokens = re.findall(r"\\.|.", pattern, re.DOTALL)
     parts = [".*" if t == "%" else "." if t == "_" else re.escape(t[-1]) for t in tokens]
     return re.fullmatch("".join(parts), text, re.DOTALL) is not None
@@ -146,8 +146,7 @@ def passes(value, operator, operand):  # noqa: C901
 
 def matches(filter, chunk, document):
     def field(path, condition):
-        value = at(path, chunk)
-        value = at(path, document) if value is MISSING else value
+        value = at(path, document | chunk)
         if isinstance(condition, dict):
             return all(passes(value, *item) for item in condition.items())
         return passes(value, "$eq", condition)

@@ -40,7 +40,7 @@ pub fn run(readers: &Readers, request: &SearchBatch, pulse: &Arc<Pulse>) -> Resu
             for neighbors in neighbors {
                 let hits = ranked(&neighbors, space.metric)
                     .into_iter()
-                    .map(|ranked| read_hit(conn, ranked, &name, Include::default(), None))
+                    .map(|ranked| read_hit(conn, ranked, &name, Include::default()))
                     .collect::<Result<Vec<_>>>()?;
                 answers.push(Hits {
                     hits,

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rusqlite::Connection;
@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use super::search::{Ranked, Ranker, check_fusion, check_k, fuse, marker, read_hit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::model::{Hits, Leg, Marker};
+use crate::model::{Hit, Hits, Leg, Marker};
 use crate::request::{Include, Mode, SearchStore};
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::readers::Readers;
@@ -17,7 +17,7 @@ pub fn run(readers: &Readers, request: &SearchStore, pulse: &Arc<Pulse>) -> Resu
     check_k(request.k)?;
     let (hits, complete, markers) = readers.read_while(pulse, |conn| {
         let collections = match &request.collections {
-            Some(names) => names.iter().map(|name| collections::require(conn, name)).collect::<Result<_>>()?,
+            Some(names) => distinct(names).map(|name| collections::require(conn, name)).collect::<Result<_>>()?,
             None => collections::list(conn)?,
         };
         let all: Vec<Ranker<'_>> = collections
@@ -25,23 +25,40 @@ pub fn run(readers: &Readers, request: &SearchStore, pulse: &Arc<Pulse>) -> Resu
             .map(|collection| Ranker::new(conn, readers, pulse, collection, request.filter.as_ref()))
             .collect();
         let (ranked, complete) = rank(&all, request)?;
-        pulse.ranked();
-        let mut markers: HashMap<Arc<str>, Arc<dyn Marker>> = HashMap::new();
-        let mut hits = Vec::with_capacity(ranked.len());
-        for Placed { ranked, collection } in ranked {
-            let collection = &collections[collection];
-            let name: Arc<str> = Arc::from(collection.name.as_str());
-            hits.push(read_hit(conn, ranked, &name, Include::default(), None)?);
-            if let Some((text, syntax)) = request.mode.text()
-                && !markers.contains_key(&name)
-            {
-                markers.insert(name, marker(collection, text, syntax)?);
-            }
-        }
+        let (hits, markers) = pulse.spare(|| read(conn, request, &collections, ranked))?;
         Ok((hits, complete, markers))
     })?;
     pulse.check()?;
     Ok(Hits { hits, exact: true, complete, took: pulse.elapsed(), keyword: None, plan: None, markers })
+}
+
+/// Each name once.
+fn distinct(names: &[String]) -> impl Iterator<Item = &String> {
+    let mut seen = HashSet::new();
+    names.iter().filter(move |name| seen.insert(name.as_str()))
+}
+
+type Markers = HashMap<Arc<str>, Arc<dyn Marker>>;
+
+fn read(
+    conn: &Connection,
+    request: &SearchStore,
+    collections: &[CollectionRow],
+    ranked: Vec<Placed>,
+) -> Result<(Vec<Hit>, Markers)> {
+    let mut markers = Markers::new();
+    let mut hits = Vec::with_capacity(ranked.len());
+    for Placed { ranked, collection } in ranked {
+        let collection = &collections[collection];
+        let name: Arc<str> = Arc::from(collection.name.as_str());
+        hits.push(read_hit(conn, ranked, &name, Include::default())?);
+        if let Some((text, syntax)) = request.mode.text()
+            && !markers.contains_key(&name)
+        {
+            markers.insert(name, marker(collection, text, syntax)?);
+        }
+    }
+    Ok((hits, markers))
 }
 
 /// A candidate and the place of its collection.
@@ -115,7 +132,7 @@ fn space_of(conn: &Connection, collection: &CollectionRow, name: &str) -> Result
     Ok(spaces::list(conn, collection.id)?.into_iter().find(|space| space.name == name))
 }
 
-/// Merged by rank, and among equal ranks in the order of the collections. The score is 1 / rank, that of the leg BM25.
+/// Merged by rank. The score is 1 / rank, that of the leg BM25.
 fn found(all: &[Ranker<'_>], request: &SearchStore, text: &str, k: usize) -> Result<Vec<Placed>> {
     let syntax = request.mode.text().map_or(crate::request::Syntax::Natural, |(_, syntax)| syntax);
     let mut merged = Vec::new();
@@ -123,8 +140,7 @@ fn found(all: &[Ranker<'_>], request: &SearchStore, text: &str, k: usize) -> Res
         let leg = ranker.found(text, syntax, k)?;
         merged.extend(leg.ranked.into_iter().map(|ranked| Placed { ranked, collection: place }));
     }
-    // Stable, so that collections keep their order.
-    merged.sort_by_key(|placed| placed.ranked.rank);
+    merged.sort_by_key(|placed| (placed.ranked.rank, placed.ranked.chunk_id));
     merged.truncate(k);
     for (place, placed) in merged.iter_mut().enumerate() {
         placed.ranked.score = 1.0 / f64::from(placed.ranked.rank);

@@ -73,7 +73,7 @@ pub fn run(txn: &mut Txn<'_>, request: &UpdateMetadata, progress: &Progress) -> 
 /// The new metadata, or `None` where nothing changes.
 fn changed(old: &Metadata, request: &UpdateMetadata) -> Result<Option<Metadata>> {
     let new = match request.mode {
-        MetadataMode::Merge => old.merged(&request.metadata)?,
+        MetadataMode::Merge => Metadata::from_map(&old.merged(&request.metadata)?)?,
         MetadataMode::Replace => request.metadata.clone(),
     };
     Ok((new != *old).then_some(new))

@@ -4,28 +4,21 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
-use super::{Ranked, window};
+use super::Ranked;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Hit, Metadata};
 use crate::request::Include;
 use crate::sqlite::sql;
 
-/// Reads the row of a candidate, with what is to be included and no more, its text widened by `around`.
-pub fn read(
-    conn: &Connection,
-    ranked: Ranked,
-    collection: &Arc<str>,
-    include: Include,
-    around: Option<(u64, u64)>,
-) -> Result<Hit> {
+/// Reads the row of a candidate, with what is to be included and no more.
+pub fn read(conn: &Connection, ranked: Ranked, collection: &Arc<str>, include: Include) -> Result<Hit> {
     let Ranked { chunk_id, rank, score, distance, vector, keyword } = ranked;
     let text = if include.text { "c.content" } else { "NULL" };
     let metadata = if include.metadata { "c.metadata, d.metadata" } else { "'{}', '{}'" };
     let mut statement = sql::prepare(
         conn,
         &format!(
-            "SELECT c.uid, {text}, d.uid, d.source_uri, c.chunk_index, c.char_start, c.char_end, {metadata},
-                    c.document_id
+            "SELECT c.uid, {text}, d.uid, d.source_uri, c.chunk_index, c.char_start, c.char_end, {metadata}
              FROM chunks c JOIN documents d ON d.id = c.document_id WHERE c.id = ?1"
         ),
     )?;
@@ -33,7 +26,7 @@ pub fn read(
     let row = rows.next()?.ok_or_else(|| {
         Error::new(ErrorKind::Corrupt, format!("an index names chunk row {chunk_id}, which is not there; run repair()"))
     })?;
-    let mut hit = Hit {
+    Ok(Hit {
         collection: Arc::clone(collection),
         id: row.get(0)?,
         text: row.get(1)?,
@@ -47,14 +40,7 @@ pub fn read(
         metadata: merged(row.get(8)?, row.get(7)?)?,
         vector,
         keyword,
-    };
-    if let Some(around) = around
-        && include.text
-        && let Some(passage) = window::passage(conn, row.get(9)?, hit.index, around)?
-    {
-        (hit.text, hit.chars) = (Some(passage.text), passage.chars);
-    }
-    Ok(hit)
+    })
 }
 
 /// A chunk's metadata over its document's, as filters see them.
@@ -62,6 +48,6 @@ fn merged(document: String, chunk: String) -> Result<Metadata> {
     match (document.as_str(), chunk.as_str()) {
         (_, "{}") => Ok(Metadata::from_stored(document)),
         ("{}", _) => Ok(Metadata::from_stored(chunk)),
-        _ => Metadata::from_stored(document).merged(&Metadata::from_stored(chunk)),
+        _ => Metadata::from_stored_map(&Metadata::from_stored(document).merged(&Metadata::from_stored(chunk))?),
     }
 }

@@ -9,6 +9,8 @@ mod window;
 
 use std::sync::Arc;
 
+use rusqlite::Connection;
+
 pub use self::hits::read as read_hit;
 use self::plan::Plan;
 use self::rank::Ranking;
@@ -17,7 +19,7 @@ use self::select::Candidate;
 pub use self::vector::{check_query, ranked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::model::{Hits, Marker};
+use crate::model::{Hit, Hits, Marker};
 use crate::request::{Fusion, Mode, Search};
 use crate::sqlite::marker::QueryMarker;
 use crate::sqlite::pulse::Pulse;
@@ -36,19 +38,11 @@ pub fn run(readers: &Readers, request: &Search, pulse: &Arc<Pulse>) -> Result<Hi
     check(request)?;
     let name: Arc<str> = Arc::from(request.collection.as_str());
     let mut plan = Plan::new(request.explain);
-    let Found { mut candidates, ranking, marker } = readers.read_while(pulse, |conn| {
+    let Found { mut candidates, mut ranking, marker } = readers.read_while(pulse, |conn| {
         let collection = collections::require(conn, &request.collection)?;
         let ranker = Ranker::new(conn, readers, pulse, &collection, request.filter.as_ref());
         let (ranking, mut candidates) = select::candidates(&ranker, request, &mut plan)?;
-        pulse.ranked();
-        plan.timed("read", pulse, |_| {
-            for candidate in &mut candidates {
-                let ranked = candidate.ranked;
-                let hit = hits::read(conn, ranked, &name, request.include, request.window)?;
-                candidate.hit = Some(hit);
-            }
-            Ok(())
-        })?;
+        pulse.spare(|| plan.timed("read", pulse, |_| read(conn, request, &name, &mut candidates)))?;
         let marker = request.mode.text().map(|(text, syntax)| marker(&collection, text, syntax)).transpose()?;
         Ok(Found { candidates, ranking, marker })
     })?;
@@ -56,11 +50,11 @@ pub fn run(readers: &Readers, request: &Search, pulse: &Arc<Pulse>) -> Result<Hi
         // The caller's function may take its time: no snapshot waits for it.
         let query = request.mode.text().map_or("", |(text, _)| text);
         plan.timed("rerank", pulse, |_| select::rerank(&mut candidates, rerank, query, request.min_score))?;
-        candidates = select::select(candidates, request, &mut plan, pulse)?;
+        candidates = select::select(candidates, request, &mut plan, pulse, &mut ranking.complete)?;
     }
     pulse.check()?;
     Ok(Hits {
-        hits: candidates.into_iter().filter_map(|candidate| candidate.hit).collect(),
+        hits: candidates.into_iter().filter_map(widened).collect(),
         exact: true,
         complete: ranking.complete,
         took: pulse.elapsed(),
@@ -68,6 +62,27 @@ pub fn run(readers: &Readers, request: &Search, pulse: &Arc<Pulse>) -> Result<Hi
         keyword: ranking.keyword,
         markers: marker.map(|marker| (name, marker)).into_iter().collect(),
     })
+}
+
+/// The rows of the candidates, and around them what their texts are widened to in the end.
+fn read(conn: &Connection, request: &Search, name: &Arc<str>, candidates: &mut [Candidate]) -> Result<()> {
+    for candidate in candidates {
+        candidate.hit = Some(hits::read(conn, candidate.ranked, name, request.include)?);
+        if let Some(around) = request.window
+            && request.include.text
+        {
+            candidate.passage = window::passage(conn, candidate.ranked.chunk_id, around)?;
+        }
+    }
+    Ok(())
+}
+
+fn widened(candidate: Candidate) -> Option<Hit> {
+    let mut hit = candidate.hit?;
+    if let Some(passage) = candidate.passage {
+        (hit.text, hit.chars) = (Some(passage.text), passage.chars);
+    }
+    Some(hit)
 }
 
 /// Marks the words of a query as the tokenizer of a collection sees them.
@@ -99,10 +114,18 @@ fn check(request: &Search) -> Result<()> {
     {
         return refused(format!("window is ({before}, {after}); each side is at most {}", limits::WINDOW));
     }
+    let least = request.k.saturating_mul(request.group_size.unwrap_or(1));
+    if (request.mmr.is_some() || request.rerank.is_some()) && least > limits::K {
+        return refused(format!(
+            "k times group_size is {least}; mmr and rerank choose from at most {} hits",
+            limits::K
+        ));
+    }
     if let Some(fetch_k) = request.fetch_k
-        && !(request.k..=limits::K).contains(&fetch_k)
+        && !(least..=limits::K).contains(&fetch_k)
     {
-        return refused(format!("fetch_k is {fetch_k}; it is from k, {}, to {}", request.k, limits::K));
+        let times = if request.group_size.is_some() { "k times group_size" } else { "k" };
+        return refused(format!("fetch_k is {fetch_k}; it is from {times}, {least}, to {}", limits::K));
     }
     if request.rerank.is_some() && request.mode.text().is_none() {
         return refused("rerank takes a query text, and the search has only a vector; give text too".into());
@@ -130,14 +153,16 @@ pub fn check_k(k: usize) -> Result<()> {
 /// Refuses weights that weigh nothing.
 pub fn check_fusion(fusion: &Fusion) -> Result<()> {
     let (Fusion::ReciprocalRank { weights, .. } | Fusion::Weighted { weights }) = fusion;
-    if weights.iter().all(|weight| weight.is_finite() && *weight >= 0.0) && weights.iter().sum::<f64>() > 0.0 {
+    if weights.iter().all(|weight| (0.0..=limits::WEIGHT).contains(weight)) && weights.iter().sum::<f64>() > 0.0 {
         return Ok(());
     }
     Err(Error::new(
         ErrorKind::Argument,
         format!(
-            "weights are {} for vector and {} for keyword; they are 0 or more, and not both 0",
-            weights[0], weights[1]
+            "weights are {} for vector and {} for keyword; they are from 0 to {}, and not both 0",
+            weights[0],
+            weights[1],
+            limits::WEIGHT
         ),
     ))
 }

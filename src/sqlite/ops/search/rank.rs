@@ -88,7 +88,7 @@ impl<'a> Ranker<'a> {
                 }
                 Ok(Ranking { exhausted: leg.ranked.len() < depth, complete: leg.complete, ..self.of(Some(leg), None) })
             }
-            Mode::Keyword { text, syntax } => {
+            Mode::Keyword { text, syntax, .. } => {
                 let leg = self.found(text, *syntax, depth)?;
                 Ok(Ranking { exhausted: leg.ranked.len() < depth, ..self.of(None, Some(leg)) })
             }
@@ -148,8 +148,8 @@ impl<'a> Ranker<'a> {
         Ok((near.unwrap_or_default(), found.unwrap_or_default(), concurrent))
     }
 
-    /// A leg that the timeout cut has nothing to give; the other may.
-    fn in_time<T>(&self, leg: Result<T>) -> Result<Option<T>> {
+    /// What the timeout cut has nothing to give; another leg or an earlier ranking may.
+    pub fn in_time<T>(&self, leg: Result<T>) -> Result<Option<T>> {
         match leg {
             Err(error) if error.kind() == ErrorKind::Cancelled && self.pulse.late() => Ok(None),
             leg => leg.map(Some),
@@ -185,7 +185,7 @@ impl<'a> Ranker<'a> {
 }
 
 /// What SQLite says when a statement is interrupted; the pulse knows why.
-fn interrupted() -> Error {
+pub fn interrupted() -> Error {
     Error::new(ErrorKind::Cancelled, "interrupted")
 }
 

@@ -6,12 +6,13 @@ use rusqlite::params;
 use serde_json::json;
 
 use super::plan::Plan;
-use super::rank::{Ranked, Ranker, Ranking};
+use super::rank::{Ranked, Ranker, Ranking, interrupted};
+use super::window::Passage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::mmr;
 use crate::model::{Hit, Metric};
-use crate::request::{DEFAULT_SPACE, Mode, Rerank, Search};
+use crate::request::{Mode, Rerank, Search};
 use crate::sqlite::distance::Query;
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::sql;
@@ -26,6 +27,8 @@ pub struct Candidate {
     /// Its vector with the metric of the space, where diversity asks for it and it has one.
     vector: Option<(Vec<f32>, Metric)>,
     pub hit: Option<Hit>,
+    /// What the text of the hit is widened to.
+    pub passage: Option<Passage>,
 }
 
 impl Candidate {
@@ -36,43 +39,105 @@ impl Candidate {
 
 /// The hits before they are read; where they are to be reranked, all among which the hits are.
 pub fn candidates(ranker: &Ranker<'_>, request: &Search, plan: &mut Plan) -> Result<(Ranking, Vec<Candidate>)> {
-    let chooses = request.mmr.is_some() || request.rerank.is_some();
-    let mut depth = request.k;
-    if chooses {
-        depth = request.fetch_k.unwrap_or((5 * request.k).max(limits::FETCH)).clamp(request.k, limits::K);
-    }
-    let (ranking, mut candidates) = loop {
-        let mut ranking = ranker.rank(&request.mode, depth)?;
-        let mut candidates: Vec<Candidate> = ranking
-            .ranked
-            .iter()
-            .filter(|ranked| request.rerank.is_some() || request.min_score.is_none_or(|least| ranked.score >= least))
-            .map(|&ranked| Candidate { ranked, document: None, vector: None, hit: None })
-            .collect();
-        let Some(size) = request.group_size else { break (ranking, candidates) };
-        for candidate in &mut candidates {
-            let document = "SELECT document_id FROM chunks WHERE id = ?1";
-            let id = candidate.ranked.chunk_id;
-            candidate.document = sql::query_optional(ranker.conn, document, [id], |row| row.get(0))?;
+    let pulse = ranker.pulse;
+    let (mut ranking, mut candidates) = match request.group_size {
+        Some(size) => of_documents(ranker, request, size)?,
+        None => {
+            let ranking = ranker.rank(&request.mode, pool(request))?;
+            let candidates = of(&ranking, request);
+            (ranking, candidates)
         }
-        // What the least score left out is worse than all that more depth would find.
-        let all = ranking.exhausted || !ranking.complete || candidates.len() < ranking.ranked.len();
-        if all || enough(ranker, &candidates, request.k, if chooses { 1 } else { size })? {
-            break (ranking, candidates);
+    };
+    if request.mmr.is_some() {
+        pulse.spare(|| read_vectors(ranker, request.mode.space(), &mut candidates))?;
+    }
+    if request.rerank.is_none() {
+        candidates = select(candidates, request, plan, pulse, &mut ranking.complete)?;
+    }
+    Ok((ranking, candidates))
+}
+
+/// Whether hits are chosen from more than the k best.
+fn chooses(request: &Search) -> bool {
+    request.mmr.is_some() || request.rerank.is_some()
+}
+
+/// The hits that are given, or chosen from.
+fn pool(request: &Search) -> usize {
+    if !chooses(request) {
+        return request.k;
+    }
+    let least = request.k.saturating_mul(request.group_size.unwrap_or(1));
+    request.fetch_k.unwrap_or((5 * request.k).max(limits::FETCH).max(least)).min(limits::K)
+}
+
+fn of(ranking: &Ranking, request: &Search) -> Vec<Candidate> {
+    let wanted =
+        |ranked: &&Ranked| request.rerank.is_some() || request.min_score.is_none_or(|least| ranked.score >= least);
+    let candidate = |&ranked| Candidate { ranked, document: None, vector: None, hit: None, passage: None };
+    ranking.ranked.iter().filter(wanted).map(candidate).collect()
+}
+
+/// Ranks deeper until the candidates hold what is asked of documents.
+fn of_documents(ranker: &Ranker<'_>, request: &Search, size: usize) -> Result<(Ranking, Vec<Candidate>)> {
+    let pulse = ranker.pulse;
+    let pool = pool(request);
+    let mut depth = pool;
+    let mut before: Option<(Ranking, Vec<Candidate>)> = None;
+    loop {
+        let ranking = ranker.in_time(ranker.rank(&request.mode, depth))?;
+        let (mut ranking, mut candidates) = match (ranking, before) {
+            // Less deep, but the best of all.
+            (Some(Ranking { complete: false, .. }) | None, Some((mut ranking, candidates))) => {
+                ranking.complete = false;
+                return Ok((ranking, candidates));
+            }
+            (Some(ranking), _) => {
+                let candidates = of(&ranking, request);
+                (ranking, candidates)
+            }
+            (None, None) => return Err(interrupted()),
+        };
+        // What the least score left out is better than all that more depth would find, but for fused scores.
+        let least = candidates.len() < ranking.ranked.len() && !matches!(request.mode, Mode::Hybrid { .. });
+        let enough = pulse.spare(|| {
+            read_documents(ranker, &mut candidates)?;
+            if chooses(request) {
+                candidates = shared(std::mem::take(&mut candidates), pool, pool / request.k);
+                return Ok(candidates.len() == pool);
+            }
+            enough(ranker, &candidates, request.k, size)
+        })?;
+        if enough || ranking.exhausted || !ranking.complete || least {
+            return Ok((ranking, candidates));
         }
         if depth >= limits::GROUP_DEPTH {
             ranking.complete = false;
-            break (ranking, candidates);
+            return Ok((ranking, candidates));
         }
         depth = (4 * depth).min(limits::GROUP_DEPTH);
+        before = Some((ranking, candidates));
+    }
+}
+
+fn read_documents(ranker: &Ranker<'_>, candidates: &mut [Candidate]) -> Result<()> {
+    for candidate in candidates {
+        let document = "SELECT document_id FROM chunks WHERE id = ?1";
+        let id = candidate.ranked.chunk_id;
+        candidate.document = sql::query_optional(ranker.conn, document, [id], |row| row.get(0))?;
+    }
+    Ok(())
+}
+
+/// The first `pool` with at most `share` of one document: `pool / share` documents at least, where there are so many.
+fn shared(candidates: Vec<Candidate>, pool: usize, share: usize) -> Vec<Candidate> {
+    let mut counts: HashMap<i64, usize> = HashMap::new();
+    let within = |candidate: &Candidate| {
+        let count = counts.entry(candidate.document.unwrap_or_default()).or_default();
+        *count += 1;
+        *count <= share
     };
-    if request.mmr.is_some() {
-        read_vectors(ranker, request, &mut candidates)?;
-    }
-    if request.rerank.is_none() {
-        candidates = select(candidates, request, plan, ranker.pulse)?;
-    }
-    Ok((ranking, candidates))
+    candidates.into_iter().filter(within).take(pool).collect()
 }
 
 /// Whether the candidates hold `k` documents, and of each of the first `k` as many chunks as are wanted or as it has.
@@ -102,11 +167,7 @@ fn enough(ranker: &Ranker<'_>, candidates: &[Candidate], k: usize, size: usize) 
     Ok(true)
 }
 
-fn read_vectors(ranker: &Ranker<'_>, request: &Search, candidates: &mut [Candidate]) -> Result<()> {
-    let space = match &request.mode {
-        Mode::Vector { space, .. } | Mode::Hybrid { space, .. } => space,
-        Mode::Keyword { .. } => DEFAULT_SPACE,
-    };
+fn read_vectors(ranker: &Ranker<'_>, space: &str, candidates: &mut [Candidate]) -> Result<()> {
     let Some(table) = spaces::require(ranker.conn, ranker.collection.id, space)?.table() else { return Ok(()) };
     let mut reader = Reader::new(ranker.conn, table);
     for candidate in candidates {
@@ -128,15 +189,17 @@ pub fn rerank(candidates: &mut Vec<Candidate>, rerank: &Rerank, query: &str, min
         return Ok(());
     }
     let scores = rerank.scores(query, &texts)?;
-    if scores.len() != candidates.len() || scores.iter().any(|score| score.is_nan()) {
-        let what = if scores.len() == candidates.len() { "NaN among them".into() } else { scores.len().to_string() };
-        return Err(Error::new(
-            ErrorKind::Argument,
-            format!(
-                "rerank was given {} texts and returned scores: {what}; give one number per text",
-                candidates.len()
-            ),
-        ));
+    let refused = |what: String| {
+        let given = candidates.len();
+        let message =
+            format!("rerank was given {given} texts and returned {what}; give one finite number for each text");
+        Err(Error::new(ErrorKind::Argument, message))
+    };
+    if scores.len() != candidates.len() {
+        return refused(format!("{} scores", scores.len()));
+    }
+    if let Some(place) = scores.iter().position(|score| !score.is_finite()) {
+        return refused(format!("{} for text {place}", scores[place]));
     }
     for (candidate, score) in candidates.iter_mut().zip(scores) {
         if let Some(hit) = &mut candidate.hit {
@@ -154,11 +217,13 @@ pub fn select(
     request: &Search,
     plan: &mut Plan,
     pulse: &Pulse,
+    complete: &mut bool,
 ) -> Result<Vec<Candidate>> {
     if let Some(lambda) = request.mmr {
         let wanted = if request.group_size.is_some() { candidates.len() } else { request.k };
         let among = candidates.len();
-        candidates = plan.timed("mmr", pulse, |_| Ok(diverse(candidates, request, lambda, wanted)))?;
+        candidates = plan.timed("mmr", pulse, |_| Ok(diverse(candidates, request, lambda, wanted, pulse)))?;
+        *complete &= pulse.beats();
         plan.note("fetch", || json!({ "candidates": among }));
     }
     if let Some(size) = request.group_size {
@@ -170,7 +235,7 @@ pub fn select(
 }
 
 /// By relevance and diversity. A vector search has both on the scale of its metric; other scores are brought to [0, 1].
-fn diverse(candidates: Vec<Candidate>, request: &Search, lambda: f64, wanted: usize) -> Vec<Candidate> {
+fn diverse(candidates: Vec<Candidate>, request: &Search, lambda: f64, wanted: usize, pulse: &Pulse) -> Vec<Candidate> {
     let mut relevance: Vec<f64> = candidates.iter().map(Candidate::score).collect();
     if request.rerank.is_some() || !matches!(request.mode, Mode::Vector { .. }) {
         let low = relevance.iter().copied().fold(f64::INFINITY, f64::min);
@@ -184,7 +249,7 @@ fn diverse(candidates: Vec<Candidate>, request: &Search, lambda: f64, wanted: us
         // Nothing is known of their likeness.
         _ => 0.0,
     };
-    let order = mmr::select(&relevance, similarity, lambda, wanted);
+    let order = mmr::select(&relevance, similarity, lambda, wanted, || pulse.beats());
     let mut left: Vec<Option<Candidate>> = candidates.into_iter().map(Some).collect();
     order.into_iter().filter_map(|place| left[place].take()).collect()
 }

@@ -19,14 +19,12 @@ struct Part {
     bytes: Option<(u64, u64)>,
 }
 
-/// The chunk at `index` with those before and after it: cut out of the document's text where all of them have their
+/// A chunk with those before and after it: cut out of the document's text where all of them have their
 /// place in it, and put together from their own texts elsewhere. `None` where none has a text.
-pub fn passage(
-    conn: &Connection,
-    document_id: i64,
-    index: u64,
-    (before, after): (u64, u64),
-) -> Result<Option<Passage>> {
+pub fn passage(conn: &Connection, chunk_id: i64, (before, after): (u64, u64)) -> Result<Option<Passage>> {
+    let place = "SELECT document_id, chunk_index FROM chunks WHERE id = ?1";
+    let (document_id, index): (i64, u64) =
+        sql::query_one(conn, place, [chunk_id], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let parts: Vec<Part> = sql::query_all(
         conn,
         "SELECT content, char_start, char_end, byte_start, byte_end FROM chunks
@@ -84,7 +82,8 @@ fn joined(parts: &[Part]) -> Option<String> {
                 text.push_str(own);
             }
         }
-        end = part.chars.map(|chars| chars.1);
+        // A chunk may lie inside the one before it.
+        end = part.chars.map(|chars| chars.1.max(end.unwrap_or(0)));
     }
     (!text.is_empty()).then_some(text)
 }
@@ -101,6 +100,8 @@ mod tests {
     fn what_chunks_have_in_common_comes_once() {
         let parts = [part("äbcd", Some((0, 4))), part("cdef", Some((2, 6))), part("xy", Some((9, 11)))];
         assert_eq!(joined(&parts).unwrap(), "äbcdef\nxy");
+        let nested = [part("abcdef", Some((0, 6))), part("bc", Some((1, 3))), part("efgh", Some((4, 8)))];
+        assert_eq!(joined(&nested).unwrap(), "abcdefgh");
         assert_eq!(joined(&[part("a", None), part("b", None)]).unwrap(), "a\nb");
         assert_eq!(joined(&[Part { text: None, chars: None, bytes: None }]), None);
     }
