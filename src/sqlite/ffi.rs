@@ -1,8 +1,10 @@
-//! What rusqlite does not wrap: starting sqlite-vec on a connection, and FTS5's own tokenizers.
+//! What rusqlite does not wrap: starting sqlite-vec on a connection, what the operating system said, and FTS5's own
+//! tokenizers.
 
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_char, c_int, c_void};
+use std::io;
 use std::ptr;
 use std::sync::LazyLock;
 
@@ -20,6 +22,13 @@ pub fn register_vec0(conn: &Connection) -> Result<()> {
     // SAFETY: the handle is open for as long as `conn` is borrowed. Linked statically, the extension takes no API table.
     let code = unsafe { init(conn.handle(), ptr::null_mut(), ptr::null()) };
     if code == ffi::SQLITE_OK { Ok(()) } else { Err(Error::internal(format!("sqlite-vec did not start: code {code}"))) }
+}
+
+/// What the operating system said when a call of this connection last failed because of it.
+pub fn system_error(conn: &Connection) -> Option<io::Error> {
+    // SAFETY: the handle is open for as long as `conn` is borrowed.
+    let code = unsafe { ffi::sqlite3_system_errno(conn.handle()) };
+    (code != 0).then(|| io::Error::from_raw_os_error(code))
 }
 
 /// Where FTS5's tokenizers are found. The connection is never closed, so what it registered stays valid.

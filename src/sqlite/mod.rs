@@ -7,6 +7,7 @@ mod filter_sql;
 pub mod fork;
 mod guard;
 mod lock;
+mod log;
 mod marker;
 mod matching;
 mod migrate;

@@ -10,7 +10,9 @@ use rusqlite::{Connection, OpenFlags};
 use super::ffi;
 use super::filter_sql;
 use super::lock;
+use super::log;
 use super::migrate::{self, Header};
+use super::sql;
 use crate::error::{Error, ErrorKind, Result};
 use crate::request::{Durability, Open};
 
@@ -92,14 +94,15 @@ pub fn create_file(path: &Path) -> Result<()> {
     missing.into_iter().filter_map(Path::parent).try_for_each(sync_directory)
 }
 
+/// Makes the names of its files durable.
 #[cfg(unix)]
-fn sync_directory(path: &Path) -> Result<()> {
+pub fn sync_directory(path: &Path) -> Result<()> {
     Ok(fs::File::open(path)?.sync_all()?)
 }
 
 /// Directories cannot be synced here; the file system journals their entries.
 #[cfg(not(unix))]
-fn sync_directory(_path: &Path) -> Result<()> {
+pub fn sync_directory(_path: &Path) -> Result<()> {
     Ok(())
 }
 
@@ -107,36 +110,57 @@ fn sync_directory(_path: &Path) -> Result<()> {
 pub fn writer(path: &Path, synchronous: Synchronous, caches: Caches, deadline: Instant) -> Result<Connection> {
     let open = || -> Result<Connection> {
         let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        conn.busy_timeout(Duration::ZERO)?;
-        // Readers need no vec0: they read its blocks.
-        ffi::register_vec0(&conn)?;
-        if migrate::header(&conn)? == Header::Empty {
-            conn.pragma_update(None, "page_size", PAGE_SIZE)?;
-            conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-        }
-        let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-        if mode != "wal" {
-            return Err(Error::new(
-                ErrorKind::Io,
-                format!("the file system gives no write-ahead log (journal mode stays {mode}); use a local disk"),
-            ));
-        }
-        conn.pragma_update(
-            None,
-            "synchronous",
-            match synchronous {
-                Synchronous::Full => "FULL",
-                Synchronous::Normal => "NORMAL",
-                Synchronous::Off => "OFF",
-            },
-        )?;
-        conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
-        conn.pragma_update(None, "secure_delete", "FAST")?;
-        set_cache(&conn, caches.writer)?;
-        migrate::migrate(&conn, deadline)?;
+        let set = set_writer(&conn, path, synchronous, caches, deadline);
+        set.map_err(|error| sql::with_system_error(&conn, error))?;
         Ok(conn)
     };
     lock::retry_locked(deadline, open).map_err(|e| at(path, &e))
+}
+
+fn set_writer(
+    conn: &Connection,
+    path: &Path,
+    synchronous: Synchronous,
+    caches: Caches,
+    deadline: Instant,
+) -> Result<()> {
+    conn.busy_timeout(Duration::ZERO)?;
+    // Readers need no vec0: they read its blocks.
+    ffi::register_vec0(conn)?;
+    let log_is_there = log::path(path).exists();
+    if migrate::header(conn)? == Header::Empty {
+        conn.pragma_update(None, "page_size", PAGE_SIZE)?;
+        conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
+    // Every row is read: the change is committed after the first.
+    let mode = sql::query_all(conn, "PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0))?.concat();
+    if mode != "wal" {
+        return Err(Error::new(
+            ErrorKind::Io,
+            format!("the file system gives no write-ahead log (journal mode stays {mode}); use a local disk"),
+        ));
+    }
+    conn.pragma_update(
+        None,
+        "synchronous",
+        match synchronous {
+            Synchronous::Full => "FULL",
+            Synchronous::Normal => "NORMAL",
+            Synchronous::Off => "OFF",
+        },
+    )?;
+    conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    conn.pragma_update(None, "secure_delete", "FAST")?;
+    set_cache(conn, caches.writer)?;
+    migrate::migrate(conn, deadline)?;
+    // SQLite syncs the directory of a new log too, but does not say when that failed.
+    if !log_is_there
+        && synchronous != Synchronous::Off
+        && let Some(parent) = path.parent()
+    {
+        sync_directory(parent)?;
+    }
+    Ok(())
 }
 
 /// A connection that reads.
@@ -158,7 +182,7 @@ pub fn first_reader(path: &Path, timeout: Duration, caches: Caches, deadline: In
         // Another tool took the log away; the writer brings it back.
         Ok(if header == Header::Current && mode != "wal" { Header::Older } else { header })
     };
-    let header = lock::retry_locked(deadline, look).map_err(|e| at(path, &e))?;
+    let header = lock::retry_locked(deadline, look).map_err(|e| at(path, &sql::with_system_error(&conn, e)))?;
     Ok((conn, header))
 }
 

@@ -3,6 +3,7 @@
 
 use rusqlite::{CachedStatement, Connection, Params, Row};
 
+use super::ffi;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Timestamp;
 
@@ -26,6 +27,20 @@ impl From<rusqlite::Error> for Error {
             message.push('…');
         }
         Self::new(kind, message)
+    }
+}
+
+/// The error of a connection that met it just now, with what the operating system said: SQLite has one code for all that
+/// a disk may refuse.
+pub fn with_system_error(conn: &Connection, error: Error) -> Error {
+    if error.kind() != ErrorKind::Io {
+        return error;
+    }
+    let Some(system) = ffi::system_error(conn) else { return error };
+    let message = format!("{error}: {system}");
+    match Error::from(system).kind() {
+        ErrorKind::StoreFull => Error::new(ErrorKind::StoreFull, message),
+        _ => Error::new(ErrorKind::Io, message),
     }
 }
 

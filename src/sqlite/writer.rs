@@ -1,6 +1,7 @@
 //! The one thread that writes. It takes writes from a bounded queue, commits those that may share a commit as one, and
 //! acknowledges each after the commit.
 
+use std::cell::Cell;
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -11,15 +12,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TryRecvError, bounded};
 use parking_lot::Mutex;
-use rusqlite::Connection;
 use rusqlite::hooks::Wal;
+use rusqlite::{Connection, ffi};
 
 use super::fork;
 use super::guard::{CheckpointLock, Guard};
 use super::lock;
+use super::log;
 use super::open::{self, Caches, Synchronous};
 use super::ops::{self, Step};
 use super::readers::closed;
+use super::sql;
 use super::txn::{Progress, Txn, lost_lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
@@ -36,6 +39,10 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const LOG_PAGES: usize = 1000;
 /// How often a transaction that lost its lock runs again before its caller is told.
 const ATTEMPTS: usize = 5;
+
+/// SQLite's codes for a sync that failed, of a file and of its folder.
+const SYNC_FAILED: [c_int; 2] = [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DIR_FSYNC];
+const UNSYNCED: &str = "the disk did not confirm the commit, so it does not count as made";
 
 enum Command {
     Write(Job),
@@ -91,6 +98,7 @@ impl Job {
 }
 
 /// How a writer works.
+#[derive(Clone)]
 pub struct Config {
     pub path: PathBuf,
     pub synchronous: Synchronous,
@@ -129,24 +137,17 @@ impl Writer {
     fn start(&self, mut conn: Connection) -> Result<Running> {
         let (queue, commands) = bounded(limits::QUEUE);
         let log = Arc::new(AtomicUsize::new(0));
-        // Takes the place of SQLite's own checkpoint, for which the caller would wait.
-        conn.wal_hook(Some({
-            let log = Arc::clone(&log);
-            move |_: &mut Wal, pages: c_int| {
-                log.store(usize::try_from(pages).unwrap_or_default(), Ordering::Relaxed);
-                Ok(())
-            }
-        }))?;
-        let Config { timeout, path, synchronous: _, caches: _ } = &self.config;
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        count_log(&mut conn, &log)?;
+        let name = self.config.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let worker = Worker {
             conn,
             guard: self.guard.lock().clone(),
-            timeout: *timeout,
+            config: self.config.clone(),
             commands,
             log,
             next: None,
             expected: 1,
+            distrusted: Cell::new(false),
             poison: None,
         };
         let thread = thread::Builder::new().name(format!("ragstore {name}")).spawn(move || worker.run())?;
@@ -163,10 +164,7 @@ impl Writer {
         }
         let conn = {
             let _activity = fork::enter();
-            {
-                let Config { path, synchronous, timeout, caches } = &self.config;
-                open::writer(path, *synchronous, *caches, Instant::now() + *timeout)?
-            }
+            self.config.open()?
         };
         let started = self.start(conn)?;
         Ok(running.insert(started).queue.clone())
@@ -240,7 +238,7 @@ impl Writer {
 struct Worker {
     conn: Connection,
     guard: Option<Arc<Guard>>,
-    timeout: Duration,
+    config: Config,
     commands: Receiver<Command>,
     /// Pages in the log as of the last commit.
     log: Arc<AtomicUsize>,
@@ -248,6 +246,8 @@ struct Worker {
     next: Option<Command>,
     /// Writes that shared the last commit.
     expected: usize,
+    /// The connection met an I/O error since it was opened.
+    distrusted: Cell<bool>,
     /// What a panic said. Nothing is written after it.
     poison: Option<String>,
 }
@@ -281,7 +281,7 @@ impl Worker {
                 Command::Close => break,
             }
         }
-        if self.guard.is_some() {
+        if self.guard.is_some() && self.renew().is_ok() {
             self.truncate_log();
         }
         // Dropped before the guard, whose files may close only after SQLite's.
@@ -323,7 +323,7 @@ impl Worker {
             group.into_iter().for_each(|job| job.answer(Err(error.clone())));
             return;
         }
-        match self.guarded(&group) {
+        match self.renew().map_err(Failure::Shared).and_then(|()| self.guarded(&group)) {
             Ok(outcomes) => group.into_iter().zip(outcomes).for_each(|(job, outcome)| job.answer(Ok(outcome))),
             Err(Failure::Own(_)) if group.len() > 1 && self.poison.is_none() => {
                 // One victim does not take the others along.
@@ -333,6 +333,38 @@ impl Worker {
                 group.into_iter().for_each(|job| job.answer(Err(error.clone())));
             }
         }
+    }
+
+    /// Nothing that a connection knows is trusted after an I/O error: neither what SQLite keeps of the file in memory,
+    /// nor that what it wrote to the log can still reach the disk. Reads go on meanwhile, on connections of their own.
+    fn renew(&mut self) -> Result<()> {
+        if !self.distrusted.get() {
+            return Ok(());
+        }
+        let _activity = fork::enter();
+        // Before the old one closes: the last to close would have the log read anew, with what was not acknowledged.
+        let mut conn = self.config.open()?;
+        count_log(&mut conn, &self.log)?;
+        self.conn = conn;
+        if self.config.synchronous != Synchronous::Off {
+            let deadline = Instant::now() + self.config.timeout;
+            let guard = self.guard.as_deref();
+            let _turn = guard.map(|guard| guard.lock_writer(deadline, &|| false)).transpose()?;
+            let _activity = lock::begin_immediate(&self.conn, deadline, &|| false)?;
+            let rewritten = log::rewrite(&self.config.path);
+            lock::rollback(&self.conn);
+            rewritten?;
+        }
+        self.distrusted.set(false);
+        Ok(())
+    }
+
+    /// Looks at an error of the connection before anything else is asked of it.
+    fn examine(&self, error: Error) -> Error {
+        if matches!(error.kind(), ErrorKind::Io | ErrorKind::Corrupt) {
+            self.distrusted.set(true);
+        }
+        sql::with_system_error(&self.conn, error)
     }
 
     fn guarded(&mut self, group: &[Job]) -> std::result::Result<Vec<Vec<Written>>, Failure> {
@@ -366,22 +398,31 @@ impl Worker {
         group: &[Job],
         steps: &[Vec<Step<'_>>],
     ) -> std::result::Result<Option<Vec<Vec<Written>>>, Failure> {
-        let deadline = Instant::now() + self.timeout;
+        let deadline = Instant::now() + self.config.timeout;
         let cancelled = || group.iter().all(Job::cancelled);
         let guard = self.guard.as_deref();
         let _turn = guard.map(|guard| guard.lock_writer(deadline, &cancelled)).transpose().map_err(Failure::Shared)?;
         if let Some(guard) = guard {
             guard.wait_for_other_libraries(deadline, &cancelled).map_err(Failure::Shared)?;
         }
-        let _activity = lock::begin_immediate(&self.conn, deadline, &cancelled).map_err(Failure::Shared)?;
-        let result = self.transaction(group, steps);
+        let begun = lock::begin_immediate(&self.conn, deadline, &cancelled);
+        let _activity = begun.map_err(|error| Failure::Shared(self.examine(error)))?;
+        let result = match self.transaction(group, steps) {
+            Ok(Some((txn, outcomes))) => self.finish(txn).map(|()| Some(outcomes)),
+            Ok(None) => Ok(None),
+            Err(error) => Err(Failure::Own(self.examine(error))),
+        };
         if !matches!(result, Ok(Some(_))) {
             lock::rollback(&self.conn);
+            if !self.conn.is_autocommit() {
+                self.distrusted.set(true);
+            }
         }
-        result.map_err(Failure::Own)
+        result
     }
 
-    fn transaction(&self, group: &[Job], steps: &[Vec<Step<'_>>]) -> Result<Option<Vec<Vec<Written>>>> {
+    /// Everything but the commit.
+    fn transaction(&self, group: &[Job], steps: &[Vec<Step<'_>>]) -> Result<Option<(Txn<'_>, Vec<Vec<Written>>)>> {
         let mut txn = Txn::new(&self.conn, self.guard.as_deref())?;
         let mut outcomes = Vec::with_capacity(group.len());
         for (job, steps) in group.iter().zip(steps) {
@@ -395,9 +436,17 @@ impl Worker {
         if !txn.lock_stands()? {
             return Ok(None);
         }
-        txn.finish()?;
-        self.conn.execute_batch("COMMIT")?;
-        Ok(Some(outcomes))
+        Ok(Some((txn, outcomes)))
+    }
+
+    fn finish(&self, txn: Txn<'_>) -> std::result::Result<(), Failure> {
+        txn.finish().map_err(|error| Failure::Own(self.examine(error)))?;
+        self.conn.execute_batch("COMMIT").map_err(|error| {
+            let unsynced = error.sqlite_error().is_some_and(|error| SYNC_FAILED.contains(&error.extended_code));
+            let error = self.examine(error.into());
+            // Nobody's fault, and not to be tried again in the hope of a better answer.
+            if unsynced { Failure::Shared(error.context(UNSYNCED)) } else { Failure::Own(error) }
+        })
     }
 
     /// Moves the log into the file as far as readers let it, beside the writers of other processes.
@@ -405,7 +454,9 @@ impl Worker {
         let Some(_moving) = self.lock_checkpoint() else { return };
         let _activity = fork::enter();
         // Not moving it loses nothing: the next commit, closing or opening comes to it.
-        let _ = self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        if let Err(error) = self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+            self.examine(error.into());
+        }
         self.log.store(0, Ordering::Relaxed);
     }
 
@@ -428,6 +479,22 @@ impl Worker {
             None => Some(None),
         }
     }
+}
+
+impl Config {
+    fn open(&self) -> Result<Connection> {
+        let Self { path, synchronous, timeout, caches } = self;
+        open::writer(path, *synchronous, *caches, Instant::now() + *timeout)
+    }
+}
+
+/// Takes the place of SQLite's own checkpoint, for which the caller would wait.
+fn count_log(conn: &mut Connection, pages: &Arc<AtomicUsize>) -> Result<()> {
+    let pages = Arc::clone(pages);
+    Ok(conn.wal_hook(Some(move |_: &mut Wal, now: c_int| {
+        pages.store(usize::try_from(now).unwrap_or_default(), Ordering::Relaxed);
+        Ok(())
+    }))?)
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
