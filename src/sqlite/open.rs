@@ -174,24 +174,33 @@ pub fn reader(path: &Path, timeout: Duration, caches: Caches) -> Result<Connecti
     open().map_err(|e| at(path, &e))
 }
 
-/// The first connection of a store, and what it says the file is.
-pub fn first_reader(path: &Path, timeout: Duration, caches: Caches, deadline: Instant) -> Result<(Connection, Header)> {
-    let conn = reader(path, timeout, caches)?;
-    let look = || -> Result<Header> {
-        let (header, mode) = migrate::look(&conn)?;
+/// The first connection of a store, and what it says the file is. There is none where whoever was making the store ended
+/// before the log was there and left a rollback journal: only a writer can take that back.
+pub fn first_reader(
+    path: &Path,
+    timeout: Duration,
+    caches: Caches,
+    deadline: Instant,
+) -> Result<(Option<Connection>, Header)> {
+    let look = || -> Result<(Connection, Header)> {
+        let conn = reader(path, timeout, caches)?;
+        let (header, mode) = migrate::look(&conn).map_err(|e| at(path, &sql::with_system_error(&conn, e)))?;
         // Another tool took the log away; the writer brings it back.
-        Ok(if header == Header::Current && mode != "wal" { Header::Older } else { header })
+        Ok((conn, if header == Header::Current && mode != "wal" { Header::Older } else { header }))
     };
-    let header = lock::retry_locked(deadline, look).map_err(|e| at(path, &sql::with_system_error(&conn, e)))?;
-    Ok((conn, header))
+    match lock::retry_locked(deadline, look) {
+        Ok((conn, header)) => Ok((Some(conn), header)),
+        Err(error) if error.kind() == ErrorKind::ReadOnly => Ok((None, Header::Older)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Why a file that is not at the current format cannot be opened for reading alone.
 pub fn not_without_writing(path: &Path) -> Error {
     let why = Error::new(
         ErrorKind::ReadOnly,
-        "it is empty, of an older format or without a write-ahead log, which read_only=True cannot change; open it once for \
-         writing",
+        "it is empty, half made, of an older format or without a write-ahead log, which read_only=True cannot change; open \
+         it once for writing",
     );
     at(path, &why)
 }

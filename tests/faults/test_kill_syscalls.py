@@ -40,7 +40,10 @@ def test_kill_syscalls(tmp_path):
                     status = server.run(operations.act, str(bench.path), name, str(acks))
                     said = acks.read_text() if acks.exists() else ""
                     assert status in {0, -9}, f"{name} ended with {status} at {call} {number}"
-                    bench.judge(name, "acknowledged" in said)
+                    try:
+                        bench.judge(name, "acknowledged" in said)
+                    except Exception as error:
+                        raise AssertionError(f"{name}, killed at {call} {number}") from error
                     if status == 0:
                         over |= {(call, name)} if record.FULL else set()
                         continue

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SUFFIXES = ["", "-wal", "-shm"]
+SUFFIXES = ["", "-wal", "-shm", "-journal"]
 
 
 def require() -> None:
