@@ -125,6 +125,9 @@ fn set_writer(
     deadline: Instant,
 ) -> Result<()> {
     conn.busy_timeout(Duration::ZERO)?;
+    if conn.is_readonly("main")? {
+        return Err(Error::new(ErrorKind::ReadOnly, "it opens for reading only"));
+    }
     // Readers need no vec0: they read its blocks.
     ffi::register_vec0(conn)?;
     let log_is_there = log::path(path).exists();

@@ -18,7 +18,7 @@ impl From<rusqlite::Error> for Error {
             Some(Code::OperationInterrupted) => ErrorKind::Cancelled,
             Some(Code::SystemIoFailure | Code::CannotOpen | Code::PermissionDenied) => ErrorKind::Io,
             Some(Code::TooBig) => ErrorKind::Limit,
-            _ => ErrorKind::Internal,
+            _ => passed_on(&error),
         };
         let mut message = format!("SQLite: {error}");
         // It may carry a whole statement.
@@ -30,10 +30,32 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
+/// vec0 gives every failure of its own tables one code, and SQLite's words for it at the end of its message.
+fn passed_on(error: &rusqlite::Error) -> ErrorKind {
+    let message = error.to_string();
+    let words = [
+        ("database or disk is full", ErrorKind::StoreFull),
+        ("disk I/O error", ErrorKind::Io),
+        ("unable to open database file", ErrorKind::Io),
+        ("attempt to write a readonly database", ErrorKind::ReadOnly),
+        ("database disk image is malformed", ErrorKind::Corrupt),
+    ];
+    words.iter().find(|(words, _)| message.ends_with(words)).map_or(ErrorKind::Internal, |(_, kind)| *kind)
+}
+
 /// The error of a connection that met it just now, with what the operating system said: SQLite has one code for all that
-/// a disk may refuse.
+/// a disk may refuse, and opens for reading what it may not open for writing.
 pub fn with_system_error(conn: &Connection, error: Error) -> Error {
-    if error.kind() != ErrorKind::Io {
+    if error.kind() == ErrorKind::ReadOnly {
+        return Error::new(
+            ErrorKind::Io,
+            format!(
+                "{error}: the system refused to open one of the store's files for writing; check its permissions and how \
+                 many files this process has open"
+            ),
+        );
+    }
+    if !matches!(error.kind(), ErrorKind::Io | ErrorKind::Internal) {
         return error;
     }
     let Some(system) = ffi::system_error(conn) else { return error };
@@ -118,5 +140,11 @@ mod tests {
         ] {
             assert_eq!(Error::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)).kind(), kind);
         }
+        let vec0 =
+            |text: &str| rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_ERROR), Some(text.to_owned()));
+        let of = |text: &str| Error::from(vec0(text)).kind();
+        assert_eq!(of("Could not create '_chunks' shadow table: database or disk is full"), ErrorKind::StoreFull);
+        assert_eq!(of("Could not create '_chunks' shadow table: disk I/O error"), ErrorKind::Io);
+        assert_eq!(of("Internal sqlite-vec error"), ErrorKind::Internal);
     }
 }

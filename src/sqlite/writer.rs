@@ -350,7 +350,8 @@ impl Worker {
             let deadline = Instant::now() + self.config.timeout;
             let guard = self.guard.as_deref();
             let _turn = guard.map(|guard| guard.lock_writer(deadline, &|| false)).transpose()?;
-            let _activity = lock::begin_immediate(&self.conn, deadline, &|| false)?;
+            let begun = lock::begin_immediate(&self.conn, deadline, &|| false);
+            let _activity = begun.map_err(|error| self.examine(error))?;
             let rewritten = log::rewrite(&self.config.path);
             lock::rollback(&self.conn);
             rewritten?;
@@ -361,7 +362,8 @@ impl Worker {
 
     /// Looks at an error of the connection before anything else is asked of it.
     fn examine(&self, error: Error) -> Error {
-        if matches!(error.kind(), ErrorKind::Io | ErrorKind::Corrupt) {
+        // What is unexpected may be an I/O error that vec0 passed on.
+        if matches!(error.kind(), ErrorKind::Io | ErrorKind::Corrupt | ErrorKind::ReadOnly | ErrorKind::Internal) {
             self.distrusted.set(true);
         }
         sql::with_system_error(&self.conn, error)

@@ -21,14 +21,14 @@ def require() -> None:
         pytest.skip(f"no process may be traced here: {done.stderr.strip()[:100]}")
 
 
-def prefix(calls: str, fault: str, when: str, paths: list[Path]) -> list[str]:
+def prefix(calls: str, fault: str, when: str, paths: list[Path], log: Path = Path("/dev/null")) -> list[str]:
     """A command that runs another with a fault in the calls that touch one of the paths.
 
     Each thread counts its own calls (with seccomp they are not counted at all); `when` is strace's: `3` is the third alone, `3+` that and all later ones.
     """
     touching = [word for path in paths for word in ("-P", str(path))]
     inject = f"inject={calls}:{fault}:when={when}"
-    return ["strace", "-f", "-qq", "-o", "/dev/null", *touching, "-e", f"trace={calls}", "-e", inject]
+    return ["strace", "-f", "-qq", "-A", "-o", str(log), *touching, "-e", f"trace={calls}", "-e", inject]
 
 
 def files(database: Path) -> list[Path]:
