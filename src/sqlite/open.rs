@@ -214,7 +214,12 @@ pub fn ensure_file(path: &Path, request: &Open) -> Result<()> {
         return Err(Error::new(ErrorKind::Argument, format!("{} is a directory; give a file name", path.display())));
     }
     if path.exists() {
-        return Ok(());
+        // To open a pipe is to wait for its other end.
+        return if path.is_file() {
+            Ok(())
+        } else {
+            Err(Error::new(ErrorKind::Argument, format!("{} is a device or a pipe; give a file name", path.display())))
+        };
     }
     if !request.create || request.read_only {
         return Err(Error::new(

@@ -51,7 +51,7 @@ pub fn with_system_error(conn: &Connection, error: Error) -> Error {
             ErrorKind::Io,
             format!(
                 "{error}: the system refused to open one of the store's files for writing; check its permissions and how \
-                 many files this process has open"
+                 many files this process has open, then open the store again"
             ),
         );
     }
