@@ -108,8 +108,8 @@ def _is_plain(value: object) -> TypeGuard[NDArray[Any]]:
 
 
 def _as_array(value: Any, name: str) -> NDArray[Any]:
-    # Not `np.ma`, which is imported by being asked for: a fork by another thread meanwhile would leave a child that waits
-    # for that import for ever. Without the module there are no masked arrays.
+    # Not `np.ma`, which is imported by being asked for: a fork by another thread meanwhile would leave a child that
+    # waits for that import for ever. Without the module there are no masked arrays.
     masked_array = getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)
     if masked_array is not None and isinstance(value, masked_array):
         masked = np.ma.getmaskarray(value)

@@ -1,8 +1,8 @@
 """What a disk may hold after power was lost: images of a store's files, derived from a log of its system calls.
 
 The log is strace's, with the data of every write. Replaying it keeps, for each file, what the kernel was told and what
-it confirmed: a sync confirms the file's writes, and the sync of a folder the names in it. Whatever was not confirmed may
-be on the disk or not, in any order and in pieces.
+it confirmed: a sync confirms the file's writes, and the sync of a folder the names in it. Whatever was not confirmed
+may be on the disk or not, in any order and in pieces.
 """
 
 import dataclasses

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import ragstore
+
 from tests.faults import oracle, workload
 
 SEED = 7

@@ -51,7 +51,8 @@ def problems(connection: sqlite3.Connection) -> list[str]:
     for what, text in {
         "values of fields": "SELECT count(*) FROM field_values WHERE chunk_id NOT IN (SELECT id FROM chunks)",
         "chunks without a document": "SELECT count(*) FROM chunks WHERE document_id NOT IN (SELECT id FROM documents)",
-        "changes after the clock": "SELECT count(*) FROM changes WHERE hlc > (SELECT value FROM meta WHERE key = 'hlc')",
+        "changes after the clock": "SELECT count(*) FROM changes "
+        "WHERE hlc > (SELECT value FROM meta WHERE key = 'hlc')",
         "bytes of the embedding cache": "SELECT (SELECT value FROM meta WHERE key = 'embedding_cache_bytes') <> "
         "(SELECT total(length(embedding)) FROM embedding_cache)",
     }.items():

@@ -4,7 +4,7 @@ A complete run (`RAGSTORE_FAULTS=full`) leaves a JSON file for each suite in `.f
 docs/reliability.md. A sample leaves nothing.
 """
 
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -76,7 +76,7 @@ def write(suite: Suite, outcome: str, reason: str, seconds: float) -> None:
         "seconds": round(seconds, 1),
         "outcome": outcome,
         "reason": reason,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "machine": {
             "cores": os.cpu_count(),
             "kernel": f"{platform.system()} {platform.release().split('-')[0]}",
@@ -84,3 +84,17 @@ def write(suite: Suite, outcome: str, reason: str, seconds: float) -> None:
         },
     }
     (RESULTS / f"{suite.name}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def suite_of_module(name: str):
+    """A fixture for a module whose tests together are one suite, each a case of it."""
+
+    @pytest.fixture(scope="module", autouse=True)
+    def suite(request, tmp_path_factory):
+        failed = request.session.testsfailed
+        with Suite(name, tmp_path_factory.getbasetemp()) as suite:
+            suite.counts["cases"] = sum(item.path == request.path for item in request.session.items)
+            yield suite
+            assert request.session.testsfailed == failed, "a case failed"
+
+    return suite

@@ -90,7 +90,7 @@ class Child:
         return self.server.wait(self.number)
 
 
-def serve() -> None:
+def serve() -> None:  # noqa: C901
     for module in sys.argv[1:]:
         importlib.import_module(module)
     out = os.dup(1)

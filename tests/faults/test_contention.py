@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ragstore
+
 from tests.faults import oracle, record
 from tests.faults.server import Server
 
@@ -42,7 +43,10 @@ def worker(store: ragstore.Store, name: str, until: float, said: dict) -> None:
                 ticket = collection.count_documents({"kind": "ticket"})
                 try:
                     collection.add_texts(
-                        [f"ticket {ticket}"], [[1.0, ticket]], ids=[f"t{ticket}"], metadatas=[{"kind": "ticket", "by": name}]
+                        [f"ticket {ticket}"],
+                        [[1.0, ticket]],
+                        ids=[f"t{ticket}"],
+                        metadatas=[{"kind": "ticket", "by": name}],
                     )
                     claimed.append(ticket)
                 except ragstore.ConflictError:

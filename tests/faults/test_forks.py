@@ -12,6 +12,7 @@ import warnings
 
 import pytest
 import ragstore
+
 from tests.faults import oracle, record
 from tests.faults.server import Server
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import ragstore
 from ragstore import Chunk, Document
+
 from tests.faults import oracle, record
 
 pytestmark = pytest.mark.faults
@@ -124,7 +125,7 @@ class Caller:
     def documents(self):
         return [self.document() for _ in range(self.chance.randint(0, 2))]
 
-    def argument(self, name: str):
+    def argument(self, name: str):  # noqa: C901
         chance = self.chance
         if chance.random() < 0.12:
             return chance.choice([*ODD, Odd(), *NUMBERS, *TEXTS])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ragstore
+
 from tests.faults import record
 from tests.faults.server import Server
 
@@ -18,6 +19,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="limits of memory and what is asked of /proc are Linux"),
 ]
 
+suite = record.suite_of_module("hostile_input")
 MEMORY = 64 << 20
 SECONDS = 10
 
@@ -174,10 +176,3 @@ def test_a_newer_store_is_not_touched(path):
             ragstore.open(path, read_only=read_only)
     assert [hashlib.sha256(file.read_bytes()).hexdigest() for file in files] == before
     connection.close()
-
-
-def test_hostile_input_is_recorded(tmp_path):
-    """The row of the report; the tests above are the suite."""
-    with record.Suite("hostile_input", tmp_path) as suite:
-        suite.counts["bombs"] = len(BOMBS)
-        suite.counts["paths"] = len(PATHS) + 10

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import ragstore
+
 from tests.faults import operations, record, tracing
 from tests.faults.server import Server
 
@@ -60,7 +61,8 @@ def act(path: str, name: str, report: str) -> None:
             said["read"] = outcome(lambda: [len(stores[0][info.name]) for info in stores[0].list_collections()])
         said["close"] = outcome(stores[0].close)
     if said["run"] and said["run"][-1]:
-        # SQLite shares `-shm` between the connections of a process: opened for reading only, it stays so until all close.
+        # SQLite shares `-shm` between the connections of a process: opened for reading only, it stays so until all
+        # close.
         stores = []
         said["again"].append(outcome(lambda: stores.append(ragstore.open(path))))
         if stores:

@@ -1,6 +1,7 @@
 """A process is killed at the n-th system call of a kind on the store's files, for every operation and every n."""
 
 import pytest
+
 from tests.faults import operations, record, tracing
 from tests.faults.server import Server
 

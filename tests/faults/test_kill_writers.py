@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ragstore
+
 from tests.faults import oracle, record, workload
 from tests.faults.server import Server
 
@@ -165,7 +166,7 @@ def test_the_judge_sees_a_loss(path, damage):
     """The control."""
     state: dict = {}
     with ragstore.open(path) as store:
-        collection = store.create_collection("c", dimension=workload.DIMENSION)
+        store.create_collection("c", dimension=workload.DIMENSION)
         workload.write(store, 1, "a", state, range(30), lambda _: None)
     states = {writer: ({}, 0) for writer in WRITERS}
     judge(path, 1, copy.deepcopy(states), {"a": 29, "b": None, "c": None})

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ragstore
+
 from tests.faults import oracle, record
 from tests.faults.server import Server
 
@@ -225,8 +226,8 @@ def commit(kind: str, path: str, name: str) -> None:
 
 
 def test_lock_loss(path, tmp_path):
-    """Strays and other processes at any moment of our commits. What our side reads to be a stray writes nothing: a second
-    library in this process must not."""
+    """Strays and other processes at any moment of our commits. No stray writes: a second library in this process must
+    not."""
     reading = [stray for stray in STRAYS if stray != "sqlite3 writes"]
     with record.Suite("lock_loss", tmp_path) as suite, Server(__name__) as server:
         acknowledged = ["first"]

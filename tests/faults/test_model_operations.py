@@ -10,11 +10,13 @@ import multiprocessing
 import random
 import tempfile
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import ragstore
 from ragstore import Chunk, Document
+
 from tests.faults import oracle, record
 from tests.property import test_model
 from tests.property.test_model import ALL, CHUNK_IDS, DIMENSIONS, DOCUMENT_IDS, METRICS, URIS, WORDS, Drawn, Model
@@ -129,7 +131,7 @@ class Driver:
 
     def set_embeddings(self) -> None:
         space = self.space()
-        ids = sorted(set(self.some(self.known()[:-1] + ["c0"], 3, 1)))
+        ids = sorted(set(self.some([*self.known()[:-1], "c0"], 3, 1)))
         given = self.vectors(len(ids), space)
         self.both(
             lambda: self.collection.set_embeddings(ids, given, space=space),
@@ -151,9 +153,7 @@ class Driver:
         if ids is documents is where is None:
             where = {}
         both = self.both(
-            lambda: self.collection.update_metadata(
-                new, chunk_ids=ids, document_ids=documents, where=where, mode=mode
-            ),
+            lambda: self.collection.update_metadata(new, chunk_ids=ids, document_ids=documents, where=where, mode=mode),
             lambda _: self.model.update_metadata(new, ids, documents, where, mode),
         )
         assert both is None or both[0] == both[1]
@@ -246,7 +246,7 @@ class Driver:
         self.reopened += 1
         self.compare()
 
-    WEIGHTS = {
+    WEIGHTS: ClassVar = {
         add: 6,
         add_chunks: 3,
         set_embeddings: 3,

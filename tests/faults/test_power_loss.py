@@ -1,6 +1,7 @@
-"""Power is lost at any moment of a writer's work, and the disk keeps what was synced and any part of the rest.
+"""Power is lost at any moment of a writer's work; the disk keeps what was synced and any part of the rest.
 
-With `durability="full"` everything acknowledged is there; with "relaxed" the last commits may be missing, and only they.
+With `durability="full"` everything acknowledged is there; with "relaxed" the last commits may be missing, and no
+others.
 """
 
 import copy
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import ragstore
+
 from tests.faults import images, oracle, record, tracing, workload
 
 pytestmark = pytest.mark.faults

@@ -24,7 +24,8 @@ def require() -> None:
 def prefix(calls: str, fault: str, when: str, paths: list[Path], log: Path = Path("/dev/null")) -> list[str]:
     """A command that runs another with a fault in the calls that touch one of the paths.
 
-    Each thread counts its own calls (with seccomp they are not counted at all); `when` is strace's: `3` is the third alone, `3+` that and all later ones.
+    Each thread counts its own calls; with `--seccomp-bpf` they are not counted at all. `when` is strace's: `3` is the
+    third alone, `3+` that and all later ones.
     """
     touching = [word for path in paths for word in ("-P", str(path))]
     inject = f"inject={calls}:{fault}:when={when}"

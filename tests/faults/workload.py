@@ -45,9 +45,7 @@ def vector(chance: random.Random) -> tuple[float, ...]:
 def new_document(key: str, name: str, chance: random.Random) -> StoredDocument:
     """Its chunks have a word that no other document ever has."""
     chunks = [
-        StoredChunk(
-            f"{key}-{number}", f"{name}c{number} text " + "padding " * chance.choice(PADDING), vector(chance)
-        )
+        StoredChunk(f"{key}-{number}", f"{name}c{number} text " + "padding " * chance.choice(PADDING), vector(chance))
         for number in range(chance.randint(1, 3))
     ]
     return StoredDocument(f"uri:{key}", {"by": name, "n": chance.randrange(100)}, chunks)
@@ -82,9 +80,7 @@ class Step:
     def on_collection(self, collection) -> None:
         if self.kind in {"add", "replace"}:
             documents = [
-                Document(
-                    id=id, uri=new.uri, metadata=new.metadata, chunks=[Chunk(c.text, id=c.id) for c in new.chunks]
-                )
+                Document(id=id, uri=new.uri, metadata=new.metadata, chunks=[Chunk(c.text, id=c.id) for c in new.chunks])
                 for id, new in self.documents.items()
             ]
             rows = np.array([c.vector for new in self.documents.values() for c in new.chunks], np.float32)
