@@ -27,7 +27,7 @@ SUITES = [
     ("forks", "forks under four writing threads", "no child hangs, none uses what it inherited"),
     ("live_backups", "backups under three writers", "each is one commit point"),
     ("migrations", "sixteen processes that open an older file at once, some killed", "brought forward exactly once"),
-    ("hostile_calls", "calls of every public method with hostile arguments", 
+    ("hostile_calls", "calls of every public method with hostile arguments",
      "no panic, nothing stored that is not finite"),
     ("changing_arrays", "arrays that another thread writes while they are added", "what is stored was validated"),
     ("hostile_input", "bombs, odd paths, files of newer versions", "a typed error; a newer file keeps every byte"),
