@@ -30,9 +30,13 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
-/// vec0 gives every failure of its own tables one code, and SQLite's words for it at the end of its message.
+/// vec0 gives every failure of its own tables one code, and SQLite's words for it at the end of its message. Every table
+/// that a statement names is in a file that is whole and could be read.
 fn passed_on(error: &rusqlite::Error) -> ErrorKind {
     let message = error.to_string();
+    if message.contains("no such table: ") {
+        return ErrorKind::Corrupt;
+    }
     let words = [
         ("database or disk is full", ErrorKind::StoreFull),
         ("disk I/O error", ErrorKind::Io),
@@ -146,5 +150,6 @@ mod tests {
         assert_eq!(of("Could not create '_chunks' shadow table: database or disk is full"), ErrorKind::StoreFull);
         assert_eq!(of("Could not create '_chunks' shadow table: disk I/O error"), ErrorKind::Io);
         assert_eq!(of("Internal sqlite-vec error"), ErrorKind::Internal);
+        assert_eq!(of("no such table: chunks"), ErrorKind::Corrupt);
     }
 }
