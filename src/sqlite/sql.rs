@@ -44,7 +44,20 @@ fn passed_on(error: &rusqlite::Error) -> ErrorKind {
         ("attempt to write a readonly database", ErrorKind::ReadOnly),
         ("database disk image is malformed", ErrorKind::Corrupt),
     ];
-    words.iter().find(|(words, _)| message.ends_with(words)).map_or(ErrorKind::Internal, |(_, kind)| *kind)
+    if let Some((_, kind)) = words.iter().find(|(words, _)| message.ends_with(words)) {
+        return *kind;
+    }
+    // vec0's own words for what it could not do with its tables.
+    if ["could not write", "Error commiting"].iter().any(|words| message.contains(words)) {
+        ErrorKind::Io
+    } else if ["could not open", "could not read", "blob size mismatch", "blob read error", "size doesn't match"]
+        .iter()
+        .any(|words| message.contains(words))
+    {
+        ErrorKind::Corrupt
+    } else {
+        ErrorKind::Internal
+    }
 }
 
 /// The error of a connection that met it just now, with what the operating system said: SQLite has one code for all that
@@ -151,5 +164,7 @@ mod tests {
         assert_eq!(of("Could not create '_chunks' shadow table: disk I/O error"), ErrorKind::Io);
         assert_eq!(of("Internal sqlite-vec error"), ErrorKind::Internal);
         assert_eq!(of("no such table: chunks"), ErrorKind::Corrupt);
+        assert_eq!(of("could not open validity blob for main.vec_1_1_chunks.1"), ErrorKind::Corrupt);
+        assert_eq!(of("could not write to validity blob for main.vec_1_1.1 at 1"), ErrorKind::Io);
     }
 }

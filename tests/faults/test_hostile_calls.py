@@ -72,7 +72,7 @@ class Odd:
     """Raises whatever it is asked."""
 
     def __len__(self) -> int:
-        raise RuntimeError("len")
+        raise ValueError("len")
 
     def __iter__(self):
         raise ValueError("iter")
