@@ -192,24 +192,27 @@ def filters(folder: Path, corpus: Corpus, rows: int = 100_000, k: int = 10, roun
     with ragstore.open(path) as store:
         store.create_collection("c").add_texts(texts, vectors, metadatas=metadatas)
 
-    def fastest(call: Callable[[], object]) -> float:
-        return median(1e3 * seconds(call) for _ in range(rounds))
+    def fastest(call: Callable[[], object], times: int = rounds) -> float:
+        return median(1e3 * seconds(call) for _ in range(times))
 
     figures: Figures = {}
     queries = corpus.queries[:5]
     half = {"n": {"$lt": 500}}
     with ragstore.open(path) as store:
         collection = store["c"]
-        # In turns, since machines drift.
-        turns = [(bare("filter", path, 500, rounds), fastest(lambda: collection.count(half))) for _ in range(3)]
-        scanned, unindexed = median(median(theirs["scan"]) for theirs, _ in turns), median(ours for _, ours in turns)
+
+        # In many short turns, since machines drift.
+        def turns(what: str, name: str, goes: int = 15) -> None:
+            pairs = [
+                (median(bare("filter", path, 500, 3)[what]), fastest(lambda: collection.count(half), 3))
+                for _ in range(goes)
+            ]
+            figures[f"count, {name}"] = median(ours / theirs for theirs, ours in pairs)
+            figures[f"count, {name.split(':', maxsplit=1)[0]}: ms"] = median(ours for _, ours in pairs)
+
+        turns("scan", "no index: time / json_extract")
         collection.create_index("n")
-        turns = [(bare("filter", path, 500, rounds), fastest(lambda: collection.count(half))) for _ in range(3)]
-        plain, indexed = median(median(theirs["index"]) for theirs, _ in turns), median(ours for _, ours in turns)
-        figures["count, no index: time / json_extract"] = unindexed / scanned
-        figures["count, index: time / plain column"] = indexed / plain
-        figures["count, no index: ms"] = unindexed
-        figures["count, index: ms"] = indexed
+        turns("index", "index: time / plain column")
         whole = median(fastest(lambda v=v: collection.vector_search(v, k, exact=True)) for v in queries)
         figures["search, no filter: ms"] = whole
         for share, least in ((0.1, 1), (1, 10), (10, 100), (50, 500), (100, 1000)):
