@@ -5,6 +5,7 @@ mod embeddings;
 mod filters;
 mod keyword;
 mod search;
+mod state;
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::store::{Store, Uninterrupted, Unwatched, Watch};
 
 /// Runs the whole contract; `open` gives an empty store each time, `check` looks behind the contract for leftovers.
 pub fn run(open: &dyn Fn() -> Arc<dyn Store>, check: &dyn Fn(&dyn Store)) {
-    for (name, test) in TESTS.iter().chain(&embedding_cache::TESTS) {
+    for (name, test) in TESTS.iter().chain(&embedding_cache::TESTS).chain(&state::TESTS) {
         let store = open();
         assert!(store.list_collections().unwrap().is_empty(), "{name} must begin with an empty store");
         store.create_collection(collection("c")).unwrap();
@@ -31,6 +32,11 @@ pub fn run(open: &dyn Fn() -> Arc<dyn Store>, check: &dyn Fn(&dyn Store)) {
         assert_eq!(store.list_collections().unwrap_err().kind(), ErrorKind::Closed, "{name}");
         store.close().unwrap();
     }
+}
+
+/// What threads do at the same time is done one after the other.
+pub fn run_threads(store: &Arc<dyn Store>) {
+    state::racing_counters(store, 4, 25);
 }
 
 /// Makes collection `c` with so many documents.

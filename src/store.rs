@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::model::{AddResult, Chunk, CollectionInfo, Document, Hits, NewDocument, OnConflict, SpaceInfo};
+use crate::model::{
+    AddResult, Chunk, CollectionInfo, Document, Hits, Namespace, NewDocument, OnConflict, SpaceInfo, StateEntry,
+};
 use crate::request::{
     Add, AddChunks, CacheEmbeddings, CachedEmbeddings, Clear, ClearEmbeddingCache, CreateCollection, CreateIndex,
-    CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DropIndex, GetDocument, ListDocuments,
-    Neighbors, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetTokenizer, UpdateMetadata, Write, Written,
+    CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DeleteState, DropIndex, GetDocument,
+    ListDocuments, Neighbors, ScanState, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetState,
+    SetTokenizer, UpdateMetadata, Write, Written,
 };
 
 /// What a backend can do beyond the contract that all share.
@@ -123,6 +126,11 @@ pub trait Store: Send + Sync {
     /// Over several collections.
     fn search_store(&self, request: &SearchStore, interrupt: Arc<dyn Interrupt>) -> Result<Hits>;
 
+    fn get_state(&self, namespace: &Namespace, key: &str) -> Result<Option<StateEntry>>;
+    /// By key.
+    fn scan_state(&self, request: &ScanState) -> Result<Vec<StateEntry>>;
+    fn count_state(&self, namespace: &Namespace) -> Result<u64>;
+
     /// The spaces of a collection, `default` first.
     fn list_spaces(&self, collection: &str) -> Result<Vec<SpaceInfo>> {
         Ok(self.get_collection(collection)?.spaces)
@@ -151,6 +159,13 @@ pub trait Store: Send + Sync {
     fn create_space(&self, request: CreateSpace) -> Result<()> {
         self.write_one(Write::CreateSpace(request), &mut Unwatched).map(drop)
     }
+    /// How many of those that were there and as expected are deleted.
+    fn delete_state(&self, request: DeleteState) -> Result<u64> {
+        match self.write_one(Write::DeleteState(request), &mut Unwatched)? {
+            Written::Count(count) => Ok(count),
+            other => Err(mismatch(&other)),
+        }
+    }
     fn delete_space(&self, request: DeleteSpace) -> Result<()> {
         self.write_one(Write::DeleteSpace(request), &mut Unwatched).map(drop)
     }
@@ -176,6 +191,13 @@ pub trait Store: Send + Sync {
     /// How many vectors there were.
     fn clear_embedding_cache(&self, request: ClearEmbeddingCache) -> Result<u64> {
         self.write_count(Write::ClearEmbeddingCache(request))
+    }
+    /// Whether what was there is what was expected, and all are set.
+    fn set_state(&self, request: SetState) -> Result<bool> {
+        match self.write_one(Write::SetState(request), &mut Unwatched)? {
+            Written::Made(set) => Ok(set),
+            other => Err(mismatch(&other)),
+        }
     }
     fn set_tokenizer(&self, request: SetTokenizer, watch: &mut dyn Watch) -> Result<()> {
         self.write_one(Write::SetTokenizer(request), watch).map(drop)

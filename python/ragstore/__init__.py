@@ -40,6 +40,7 @@ from .exceptions import (
 )
 from .results import AddResult, CollectionInfo, Hits, SpaceInfo
 from .split import split
+from .state import State, TransactionState
 from .store import Store, open  # noqa: A004
 from .transaction import Pending, Transaction, TransactionCollection
 from .types import Embedder, Filter, Metric, Mode, OnConflict, Progress, Rerank, Syntax
@@ -81,12 +82,14 @@ __all__ = [
     "Rerank",
     "SchemaTooNewError",
     "SpaceInfo",
+    "State",
     "Store",
     "StoreFullError",
     "SyncError",
     "Syntax",
     "Transaction",
     "TransactionCollection",
+    "TransactionState",
     "WalFullError",
     "WrongKeyError",
     "__version__",

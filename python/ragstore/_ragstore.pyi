@@ -1,6 +1,7 @@
 """The private module behind the package. Positional, and without promises."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, final
 
 import numpy as np
@@ -12,6 +13,7 @@ from .rows import ChunkRow, CollectionRow, DocumentRow, HitsRow, SpaceRow
 __all__ = [
     "Hit",
     "Options",
+    "State",
     "Store",
     "Write",
     "__version__",
@@ -113,6 +115,18 @@ class Write:
     @staticmethod
     def drop_index(collection: str, field: str) -> Write: ...
     @staticmethod
+    def set_state(
+        namespace: str,
+        local: bool,
+        entries: list[tuple[str, Any]],
+        expires_at: datetime | None,
+        expected_value: tuple[Any, ...] | None,
+    ) -> Write: ...
+    @staticmethod
+    def delete_state(
+        namespace: str, local: bool, keys: list[str] | None, expected_value: tuple[Any, ...] | None
+    ) -> Write: ...
+    @staticmethod
     def set_tokenizer(collection: str, tokenizer: str) -> Write: ...
     @staticmethod
     def create_collection(
@@ -131,6 +145,13 @@ class Write:
     def create_space(collection: str, name: str, dimension: int | None, metric: str, model: str | None) -> Write: ...
     @staticmethod
     def delete_space(collection: str, name: str) -> Write: ...
+
+@final
+class State:
+    def __new__(cls, store: Store, name: str, local: bool) -> State: ...
+    def get(self, key: str) -> tuple[str, str, int | None] | None: ...
+    def scan(self, prefix: str, after: str | None, limit: int) -> list[tuple[str, str, int | None]]: ...
+    def count(self) -> int: ...
 
 @final
 class Store:

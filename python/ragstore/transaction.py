@@ -19,6 +19,7 @@ from .vectors import as_matrix
 
 if TYPE_CHECKING:
     from .collection import Collection
+    from .state import TransactionState
     from .store import Store
 
 __all__ = ["Pending", "Transaction", "TransactionCollection"]
@@ -110,6 +111,12 @@ class Transaction:
     def collection(self, name: str | Collection) -> TransactionCollection:
         """As ``tx[name]``."""
         return self[name]
+
+    def state(self, namespace: str = "default", *, local: bool = False) -> TransactionState:
+        """The writing calls of a namespace: a cursor moves on with the documents it stands for, or not at all."""
+        from .state import TransactionState
+
+        return TransactionState(self, namespace, local=local)
 
     def _check_open(self) -> None:
         if self._state != "open":

@@ -7,6 +7,7 @@ mod embeddings;
 mod hit;
 mod ids;
 mod metadata;
+mod state;
 mod time;
 
 pub use chunk::{Chunk, NewChunk, Span};
@@ -14,6 +15,7 @@ pub use collection::{CollectionInfo, Metric, SpaceInfo};
 pub use document::{AddResult, ContentHash, Document, HashedChunk, NewDocument, OnConflict};
 pub use embeddings::{Embeddings, Matrix, Rows, check_vector};
 pub use hit::{Hit, Hits, KeywordPlan, Leg, Marker};
-pub use ids::{check_id, check_name, new_id};
+pub use ids::{check_id, check_key, check_name, new_id};
 pub use metadata::Metadata;
+pub use state::{Expected, Namespace, StateEntry, StateValue};
 pub use time::Timestamp;

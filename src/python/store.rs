@@ -32,6 +32,11 @@ use crate::store;
 pub(super) struct Store(Arc<dyn store::Store>);
 
 impl Store {
+    /// The store of the core.
+    pub(super) fn core(&self) -> Arc<dyn store::Store> {
+        Arc::clone(&self.0)
+    }
+
     /// Runs `body` on the core, detached from the interpreter.
     fn detached<T: Send>(
         &self,

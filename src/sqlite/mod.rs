@@ -40,9 +40,10 @@ use self::readers::{Readers, closed};
 use self::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
-use crate::model::{Chunk, CollectionInfo, Document, Hits, NewDocument, OnConflict};
+use crate::model::{Chunk, CollectionInfo, Document, Hits, Namespace, NewDocument, OnConflict, StateEntry};
 use crate::request::{
-    CachedEmbeddings, GetDocument, ListDocuments, Neighbors, Open, Search, SearchBatch, SearchStore, Write, Written,
+    CachedEmbeddings, GetDocument, ListDocuments, Neighbors, Open, ScanState, Search, SearchBatch, SearchStore, Write,
+    Written,
 };
 use crate::store::{Cached, Capabilities, Interrupt, Store, Vectors, Watch};
 
@@ -269,6 +270,18 @@ impl Store for SqliteStore {
         self.check()?;
         ops::search_store::run(&self.readers, request, &Pulse::new(request.timeout, interrupt))
     }
+
+    fn get_state(&self, namespace: &Namespace, key: &str) -> Result<Option<StateEntry>> {
+        self.read(|conn| ops::get_state::run(conn, namespace, key))
+    }
+
+    fn scan_state(&self, request: &ScanState) -> Result<Vec<StateEntry>> {
+        self.read(|conn| ops::scan_state::run(conn, request))
+    }
+
+    fn count_state(&self, namespace: &Namespace) -> Result<u64> {
+        self.read(|conn| ops::count_state::run(conn, namespace))
+    }
 }
 
 impl Drop for SqliteStore {
@@ -339,6 +352,14 @@ mod tests {
         contract::run(&|| Arc::new(SqliteStore::open(&Open::ephemeral()).unwrap()), &|store| {
             assert!(!store.capabilities().persistent);
         });
+    }
+
+    #[test]
+    fn threads_of_one_file_take_turns() {
+        let folder = tempfile::tempdir().unwrap();
+        let request = Open::file(folder.path().join("s.db"));
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&request).unwrap());
+        contract::run_threads(&store);
     }
 
     #[test]

@@ -64,6 +64,8 @@ impl Job {
             Write::CacheEmbeddings(cache) => cache.embeddings.bytes() <= limits::SHARED_COMMIT_BYTES,
             Write::SetEmbeddings(set) => set.chunk_ids.len() <= DOCUMENTS,
             Write::DeleteEmbeddings(delete) => delete.chunk_ids.len() <= DOCUMENTS,
+            Write::SetState(set) => set.entries.len() <= DOCUMENTS,
+            Write::DeleteState(delete) => delete.keys.as_ref().is_some_and(|keys| keys.len() <= DOCUMENTS),
             Write::CreateCollection(_) | Write::CreateSpace(_) | Write::SetModel(_) => true,
             Write::Clear(_)
             | Write::ClearEmbeddingCache(_)

@@ -12,9 +12,11 @@ mod delete;
 mod delete_collection;
 mod delete_embeddings;
 mod delete_space;
+mod delete_state;
 mod drop_index;
 mod set_embeddings;
 mod set_model;
+mod set_state;
 mod set_tokenizer;
 mod shared;
 mod staging;
@@ -22,13 +24,16 @@ mod update_metadata;
 
 pub mod cached_embeddings;
 pub mod count;
+pub mod count_state;
 pub mod get;
 pub mod get_chunks;
 pub mod get_collection;
 pub mod get_document;
 pub mod get_embeddings;
+pub mod get_state;
 pub mod list_documents;
 pub mod neighbors;
+pub mod scan_state;
 pub mod search;
 pub mod search_batch;
 pub mod search_store;
@@ -99,6 +104,7 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
                 delete_space::run(txn, request)?;
                 Written::Done
             }
+            Write::DeleteState(request) => Written::Count(delete_state::run(txn, request, progress)?),
             Write::DropIndex(request) => {
                 drop_index::run(txn, request)?;
                 Written::Done
@@ -111,6 +117,7 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
                 set_model::run(txn, request)?;
                 Written::Done
             }
+            Write::SetState(request) => Written::Made(set_state::run(txn, request, progress)?),
             Write::SetTokenizer(request) => {
                 set_tokenizer::run(txn, request, progress)?;
                 Written::Done

@@ -40,7 +40,7 @@ pub fn run(txn: &mut Txn<'_>, request: &SetEmbeddings, progress: &Progress) -> R
             conn,
             stamp,
             Change {
-                collection_id: target.id(),
+                collection_id: Some(target.id()),
                 space_id: Some(table.space_id),
                 entity: Entity::Embedding,
                 uid: Some(&chunk.uid),

@@ -141,7 +141,7 @@ pub fn delete_chunk(txn: &Txn<'_>, stamp: Stamp, target: &Target, chunk: &ChunkR
         conn,
         stamp,
         Change {
-            collection_id: target.id(),
+            collection_id: Some(target.id()),
             space_id: None,
             entity: Entity::Chunk,
             uid: Some(&chunk.uid),
@@ -192,7 +192,7 @@ pub fn renumber_chunk(
         conn,
         stamp,
         Change {
-            collection_id: target.id(),
+            collection_id: Some(target.id()),
             space_id: None,
             entity: Entity::Chunk,
             uid: Some(&chunk.uid),
@@ -209,7 +209,7 @@ pub fn document_changed(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64, u
         txn.conn,
         stamp,
         Change {
-            collection_id: target.id(),
+            collection_id: Some(target.id()),
             space_id: None,
             entity: Entity::Document,
             uid: Some(uid),

@@ -17,6 +17,7 @@ pub enum Entity {
     Document,
     Chunk,
     Embedding,
+    State,
 }
 
 /// What became of it.
@@ -34,6 +35,7 @@ impl Entity {
             Entity::Document => "document",
             Entity::Chunk => "chunk",
             Entity::Embedding => "embedding",
+            Entity::State => "state",
         }
     }
 }
@@ -58,7 +60,8 @@ pub struct Stamp {
 /// One row of the feed.
 #[derive(Debug, Clone, Copy)]
 pub struct Change<'a> {
-    pub collection_id: i64,
+    /// `None`: it belongs to none.
+    pub collection_id: Option<i64>,
     pub space_id: Option<i64>,
     pub entity: Entity,
     pub uid: Option<&'a str>,
@@ -93,7 +96,7 @@ pub fn head(conn: &Connection) -> Result<Option<(i64, i64)>> {
     sql::query_optional(conn, text, [], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
-/// Remembers that a document or a collection (`collection_id` 0) was deleted.
+/// Remembers that a document was deleted, or what belongs to no collection (`collection_id` 0).
 pub fn bury(conn: &Connection, stamp: Stamp, collection_id: i64, entity: Entity, uid: &str) -> Result<()> {
     sql::execute(
         conn,
