@@ -4,6 +4,7 @@ mod embedding_cache;
 mod embeddings;
 mod filters;
 mod keyword;
+mod relations;
 mod search;
 mod state;
 
@@ -22,7 +23,7 @@ use crate::store::{Store, Uninterrupted, Unwatched, Watch};
 
 /// Runs the whole contract; `open` gives an empty store each time, `check` looks behind the contract for leftovers.
 pub fn run(open: &dyn Fn() -> Arc<dyn Store>, check: &dyn Fn(&dyn Store)) {
-    for (name, test) in TESTS.iter().chain(&embedding_cache::TESTS).chain(&state::TESTS) {
+    for (name, test) in TESTS.iter().chain(&embedding_cache::TESTS).chain(&relations::TESTS).chain(&state::TESTS) {
         let store = open();
         assert!(store.list_collections().unwrap().is_empty(), "{name} must begin with an empty store");
         store.create_collection(collection("c")).unwrap();

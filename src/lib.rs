@@ -11,6 +11,7 @@ mod contract;
 pub mod error;
 pub mod filter;
 pub mod fusion;
+mod graph;
 pub mod highlight;
 pub mod hlc;
 pub mod limits;

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::model::{
-    AddResult, Chunk, CollectionInfo, Document, Hits, Namespace, NewDocument, OnConflict, SpaceInfo, StateEntry,
+    AddResult, Chunk, CollectionInfo, Document, Hits, Namespace, NewDocument, OnConflict, Related, Relation, SpaceInfo,
+    StateEntry,
 };
 use crate::request::{
     Add, AddChunks, CacheEmbeddings, CachedEmbeddings, Clear, ClearEmbeddingCache, CreateCollection, CreateIndex,
     CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DeleteState, DropIndex, GetDocument,
-    ListDocuments, Neighbors, ScanState, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetState,
-    SetTokenizer, UpdateMetadata, Write, Written,
+    ListDocuments, Neighbors, Relate, RelatedTo, Relations, ScanState, Search, SearchBatch, SearchStore, SetEmbeddings,
+    SetModel, SetState, SetTokenizer, Unrelate, UpdateMetadata, Write, Written,
 };
 
 /// What a backend can do beyond the contract that all share.
@@ -131,6 +132,11 @@ pub trait Store: Send + Sync {
     fn scan_state(&self, request: &ScanState) -> Result<Vec<StateEntry>>;
     fn count_state(&self, namespace: &Namespace) -> Result<u64>;
 
+    /// In the order in which they were made; none for an id that is not there.
+    fn relations(&self, request: &Relations) -> Result<Vec<Relation>>;
+    /// The strongest first, then the nearest, then by id.
+    fn related(&self, request: &RelatedTo) -> Result<Vec<Related>>;
+
     /// The spaces of a collection, `default` first.
     fn list_spaces(&self, collection: &str) -> Result<Vec<SpaceInfo>> {
         Ok(self.get_collection(collection)?.spaces)
@@ -161,13 +167,18 @@ pub trait Store: Send + Sync {
     }
     /// How many of those that were there and as expected are deleted.
     fn delete_state(&self, request: DeleteState) -> Result<u64> {
-        match self.write_one(Write::DeleteState(request), &mut Unwatched)? {
-            Written::Count(count) => Ok(count),
-            other => Err(mismatch(&other)),
-        }
+        self.write_count(Write::DeleteState(request))
     }
     fn delete_space(&self, request: DeleteSpace) -> Result<()> {
         self.write_one(Write::DeleteSpace(request), &mut Unwatched).map(drop)
+    }
+    /// `DocumentNotFound` names the ids that are of no chunk and no document.
+    fn relate(&self, request: Relate) -> Result<()> {
+        self.write_one(Write::Relate(request), &mut Unwatched).map(drop)
+    }
+    /// How many there were.
+    fn unrelate(&self, request: Unrelate) -> Result<u64> {
+        self.write_count(Write::Unrelate(request))
     }
     fn set_embeddings(&self, request: SetEmbeddings) -> Result<()> {
         self.write_one(Write::SetEmbeddings(request), &mut Unwatched).map(drop)

@@ -8,7 +8,7 @@ SOURCES = {path.relative_to(ROOT / "src"): path.read_text() for path in sorted((
 
 LAYERS = [
     {"error", "limits", "hlc", "model"},
-    {"filter", "request", "fusion", "mmr", "split", "highlight", "sync"},
+    {"filter", "request", "fusion", "graph", "mmr", "split", "highlight", "sync"},
     {"store", "contract"},
     {"sqlite", "postgres"},
     {"connect"},

@@ -38,6 +38,7 @@ from .exceptions import (
     WalFullError,
     WrongKeyError,
 )
+from .graph import Related, Relation
 from .results import AddResult, CollectionInfo, Hits, SpaceInfo
 from .split import split
 from .state import State, TransactionState
@@ -79,6 +80,8 @@ __all__ = [
     "QueryTimeoutError",
     "RagstoreError",
     "ReadOnlyError",
+    "Related",
+    "Relation",
     "Rerank",
     "SchemaTooNewError",
     "SpaceInfo",

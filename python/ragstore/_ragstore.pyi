@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .document import Chunk, Document
-from .rows import ChunkRow, CollectionRow, DocumentRow, HitsRow, SpaceRow
+from .rows import ChunkRow, CollectionRow, DocumentRow, HitsRow, RelationRow, SpaceRow
 
 __all__ = [
     "Hit",
@@ -115,6 +115,12 @@ class Write:
     @staticmethod
     def drop_index(collection: str, field: str) -> Write: ...
     @staticmethod
+    def relate(
+        collection: str, source: str, target: str, kind: str, strength: float, metadata: Mapping[str, Any] | None
+    ) -> Write: ...
+    @staticmethod
+    def unrelate(collection: str, source: str, target: str, kind: str | None) -> Write: ...
+    @staticmethod
     def set_state(
         namespace: str,
         local: bool,
@@ -175,6 +181,17 @@ class Store:
     def neighbors(self, collection: str, chunk_id: str, before: int, after: int) -> list[ChunkRow]: ...
     def get_embeddings(self, collection: str, chunk_ids: list[str], space: str) -> NDArray[np.float32]: ...
     def count(self, collection: str, where: Mapping[str, Any] | None) -> int: ...
+    def relations(self, collection: str, id: str | None, direction: str, kind: str | None) -> list[RelationRow]: ...
+    def related(
+        self,
+        collection: str,
+        ids: list[str],
+        depth: int,
+        kinds: list[str] | None,
+        min_strength: float,
+        direction: str,
+        limit: int,
+    ) -> list[tuple[str, list[str], float, int]]: ...
     def count_documents(self, collection: str, where: Mapping[str, Any] | None) -> int: ...
     def kept(self, collection: str, documents: list[Document], on_conflict: str) -> list[bool]: ...
     def cached_embeddings(

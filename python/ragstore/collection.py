@@ -16,6 +16,7 @@ from .display import Report, Rising, reporting
 from .document import Chunk, Document
 from .embedding import BATCH, Embedding
 from .exceptions import InvalidVectorError
+from .graph import Graph
 from .results import AddResult, CollectionInfo, SpaceInfo
 from .search import Searching
 from .types import Embedder, Filter, Metric, OnConflict, Progress
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Collection"]
 
 
-class Collection(Searching):
+class Collection(Searching, Graph):
     """Documents with their chunks and embeddings, and the searches over them.
 
     It comes from `Store.create_collection` and `Store.get_collection`, and holds no data itself. All calls may be made

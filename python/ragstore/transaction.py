@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import writes
+from . import graph, writes
 from ._ragstore import Write
 from .arguments import string
 from .document import Chunk, Document
@@ -248,6 +248,22 @@ class TransactionCollection:
     ) -> Pending[int]:
         """As `Collection.delete`."""
         return self._tx._add(writes.delete(self.name, ids, document_ids, uris, where), int)
+
+    def relate(
+        self,
+        source: str,
+        target: str,
+        type: str,
+        *,
+        strength: float = 1.0,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Pending[None]:
+        """As `Collection.relate`."""
+        return self._tx._add(graph.relate(self.name, source, target, type, strength, metadata), _nothing)
+
+    def unrelate(self, source: str, target: str, type: str | None = None) -> Pending[int]:
+        """As `Collection.unrelate`."""
+        return self._tx._add(graph.unrelate(self.name, source, target, type), int)
 
     def clear(self) -> Pending[None]:
         """As `Collection.clear`."""

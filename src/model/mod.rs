@@ -7,6 +7,7 @@ mod embeddings;
 mod hit;
 mod ids;
 mod metadata;
+mod relation;
 mod state;
 mod time;
 
@@ -17,5 +18,6 @@ pub use embeddings::{Embeddings, Matrix, Rows, check_vector};
 pub use hit::{Hit, Hits, KeywordPlan, Leg, Marker};
 pub use ids::{check_id, check_key, check_name, new_id};
 pub use metadata::Metadata;
+pub use relation::{Direction, Related, Relation};
 pub use state::{Expected, Namespace, StateEntry, StateValue};
 pub use time::Timestamp;

@@ -352,4 +352,25 @@ impl Write {
             Ok(Self::new(request::Write::DeleteState(request::DeleteState { namespace, keys, expected })))
         })
     }
+
+    #[staticmethod]
+    fn relate(
+        collection: String,
+        source: String,
+        target: String,
+        kind: String,
+        strength: f64,
+        metadata: &Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
+        guarded(|| {
+            let metadata = convert::metadata(metadata).map_err(|refused| refused.raise("metadata"))?;
+            let write = request::Relate { collection, source, target, kind, strength, metadata };
+            Ok(Self::new(request::Write::Relate(write)))
+        })
+    }
+
+    #[staticmethod]
+    fn unrelate(collection: String, source: String, target: String, kind: Option<String>) -> Self {
+        Self::new(request::Write::Unrelate(request::Unrelate { collection, source, target, kind }))
+    }
 }

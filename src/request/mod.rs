@@ -20,6 +20,9 @@ mod list_documents;
 mod neighbors;
 mod open;
 mod prepare;
+mod relate;
+mod related;
+mod relations;
 mod scan_state;
 mod search;
 mod search_batch;
@@ -28,6 +31,7 @@ mod set_embeddings;
 mod set_model;
 mod set_state;
 mod set_tokenizer;
+mod unrelate;
 mod update_metadata;
 
 pub use add::Add;
@@ -50,6 +54,9 @@ pub use list_documents::ListDocuments;
 pub use neighbors::Neighbors;
 pub use open::{Derived, Durability, Open};
 pub use prepare::{PreparedChunk, PreparedDocument, prepare_chunks, prepare_document};
+pub use relate::Relate;
+pub use related::RelatedTo;
+pub use relations::Relations;
 pub use scan_state::ScanState;
 pub use search::{Fusion, Include, Mode, Rerank, Search, Syntax};
 pub use search_batch::SearchBatch;
@@ -58,6 +65,7 @@ pub use set_embeddings::SetEmbeddings;
 pub use set_model::SetModel;
 pub use set_state::SetState;
 pub use set_tokenizer::SetTokenizer;
+pub use unrelate::Unrelate;
 pub use update_metadata::{MetadataMode, UpdateMetadata};
 
 use crate::model::{AddResult, CollectionInfo};
@@ -82,10 +90,12 @@ pub enum Write {
     DeleteSpace(DeleteSpace),
     DeleteState(DeleteState),
     DropIndex(DropIndex),
+    Relate(Relate),
     SetEmbeddings(SetEmbeddings),
     SetModel(SetModel),
     SetState(SetState),
     SetTokenizer(SetTokenizer),
+    Unrelate(Unrelate),
     UpdateMetadata(UpdateMetadata),
 }
 
@@ -98,7 +108,7 @@ pub enum Written {
     Ids(Vec<String>),
     /// Of `CreateCollection`.
     Collection(CollectionInfo),
-    /// Of `ClearEmbeddingCache`, `Delete`, `DeleteEmbeddings`, `DeleteState` and `UpdateMetadata`: how many it found.
+    /// Of `ClearEmbeddingCache`, `Delete`, `DeleteEmbeddings`, `DeleteState`, `Unrelate` and `UpdateMetadata`: how many it found.
     Count(u64),
     /// Of `CreateIndex`: whether it is new. Of `SetState`: whether what was there is what was expected.
     Made(bool),

@@ -40,10 +40,12 @@ use self::readers::{Readers, closed};
 use self::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
-use crate::model::{Chunk, CollectionInfo, Document, Hits, Namespace, NewDocument, OnConflict, StateEntry};
+use crate::model::{
+    Chunk, CollectionInfo, Document, Hits, Namespace, NewDocument, OnConflict, Related, Relation, StateEntry,
+};
 use crate::request::{
-    CachedEmbeddings, GetDocument, ListDocuments, Neighbors, Open, ScanState, Search, SearchBatch, SearchStore, Write,
-    Written,
+    CachedEmbeddings, GetDocument, ListDocuments, Neighbors, Open, RelatedTo, Relations, ScanState, Search,
+    SearchBatch, SearchStore, Write, Written,
 };
 use crate::store::{Cached, Capabilities, Interrupt, Store, Vectors, Watch};
 
@@ -269,6 +271,14 @@ impl Store for SqliteStore {
     fn search_store(&self, request: &SearchStore, interrupt: Arc<dyn Interrupt>) -> Result<Hits> {
         self.check()?;
         ops::search_store::run(&self.readers, request, &Pulse::new(request.timeout, interrupt))
+    }
+
+    fn relations(&self, request: &Relations) -> Result<Vec<Relation>> {
+        self.read(|conn| ops::relations::run(conn, request))
+    }
+
+    fn related(&self, request: &RelatedTo) -> Result<Vec<Related>> {
+        self.read(|conn| ops::related::run(conn, request))
     }
 
     fn get_state(&self, namespace: &Namespace, key: &str) -> Result<Option<StateEntry>> {

@@ -66,7 +66,11 @@ impl Job {
             Write::DeleteEmbeddings(delete) => delete.chunk_ids.len() <= DOCUMENTS,
             Write::SetState(set) => set.entries.len() <= DOCUMENTS,
             Write::DeleteState(delete) => delete.keys.as_ref().is_some_and(|keys| keys.len() <= DOCUMENTS),
-            Write::CreateCollection(_) | Write::CreateSpace(_) | Write::SetModel(_) => true,
+            Write::CreateCollection(_)
+            | Write::CreateSpace(_)
+            | Write::Relate(_)
+            | Write::SetModel(_)
+            | Write::Unrelate(_) => true,
             Write::Clear(_)
             | Write::ClearEmbeddingCache(_)
             | Write::Delete(_)

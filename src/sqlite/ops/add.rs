@@ -99,6 +99,7 @@ impl Adder<'_, '_> {
                 }
                 let uid = new.id.map_or_else(|| old.uid.clone(), str::to_owned);
                 if uid != old.uid {
+                    self.txn.deleted(self.target.id(), &old.uid);
                     changes::bury(conn, self.stamp, self.target.id(), Entity::Document, &old.uid)?;
                     shared::document_changed(self.txn, self.stamp, self.target, old.id, &old.uid, Op::Delete)?;
                     changes::unbury(conn, self.target.id(), Entity::Document, &uid)?;

@@ -14,12 +14,14 @@ mod delete_embeddings;
 mod delete_space;
 mod delete_state;
 mod drop_index;
+mod relate;
 mod set_embeddings;
 mod set_model;
 mod set_state;
 mod set_tokenizer;
 mod shared;
 mod staging;
+mod unrelate;
 mod update_metadata;
 
 pub mod cached_embeddings;
@@ -33,6 +35,8 @@ pub mod get_embeddings;
 pub mod get_state;
 pub mod list_documents;
 pub mod neighbors;
+pub mod related;
+pub mod relations;
 pub mod scan_state;
 pub mod search;
 pub mod search_batch;
@@ -72,7 +76,7 @@ impl<'w> Step<'w> {
 /// Runs one write.
 pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Written> {
     txn.check(progress)?;
-    Ok(match step {
+    let written = match step {
         Step::Add { request, documents } => Written::Added(add::run(txn, request, documents, progress)?),
         Step::AddChunks(request) => Written::Ids(add_chunks::run(txn, request, progress)?),
         Step::Other(write) => match write {
@@ -109,6 +113,10 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
                 drop_index::run(txn, request)?;
                 Written::Done
             }
+            Write::Relate(request) => {
+                relate::run(txn, request)?;
+                Written::Done
+            }
             Write::SetEmbeddings(request) => {
                 set_embeddings::run(txn, request, progress)?;
                 Written::Done
@@ -122,7 +130,10 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
                 set_tokenizer::run(txn, request, progress)?;
                 Written::Done
             }
+            Write::Unrelate(request) => Written::Count(unrelate::run(txn, request)?),
             Write::UpdateMetadata(request) => Written::Count(update_metadata::run(txn, request, progress)?),
         },
-    })
+    };
+    shared::cut_relations(txn)?;
+    Ok(written)
 }

@@ -16,6 +16,7 @@ use crate::sqlite::tables::collections::{self, CollectionRow};
 use crate::sqlite::tables::documents;
 use crate::sqlite::tables::field_values;
 use crate::sqlite::tables::fts::{self, FtsTable};
+use crate::sqlite::tables::relations;
 use crate::sqlite::tables::spaces::{self, SpaceRow};
 use crate::sqlite::tables::vectors::{self, Reader, VectorTable};
 use crate::sqlite::txn::Txn;
@@ -137,6 +138,7 @@ pub fn delete_chunk(txn: &Txn<'_>, stamp: Stamp, target: &Target, chunk: &ChunkR
         vectors::delete(conn, table, chunk.id)?;
     }
     chunks::delete(conn, chunk.id)?;
+    txn.deleted(target.id(), &chunk.uid);
     changes::append(
         conn,
         stamp,
@@ -157,8 +159,29 @@ pub fn delete_document(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64, ui
         delete_chunk(txn, stamp, target, &chunk)?;
     }
     documents::delete(txn.conn, id)?;
+    txn.deleted(target.id(), uid);
     changes::bury(txn.conn, stamp, target.id(), Entity::Document, uid)?;
     document_changed(txn, stamp, target, id, uid, Op::Delete)
+}
+
+/// Deletes the relations of what a write deleted, and did not make anew.
+pub fn cut_relations(txn: &mut Txn<'_>) -> Result<()> {
+    let gone = txn.take_deleted();
+    if gone.is_empty() || !relations::any(txn.conn)? {
+        return Ok(());
+    }
+    let stamp = txn.stamp();
+    for (collection_id, uid) in gone {
+        if !is_there(txn.conn, collection_id, &uid)? {
+            relations::delete_of(txn.conn, stamp, collection_id, &uid)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a collection has a chunk or a document of that id.
+pub fn is_there(conn: &Connection, collection_id: i64, id: &str) -> Result<bool> {
+    Ok(chunks::by_uid(conn, collection_id, id)?.is_some() || documents::by_uid(conn, collection_id, id)?.is_some())
 }
 
 /// Moves a chunk to a new rowid with its text index row and the vectors of every space but `without`: a rowid never

@@ -17,6 +17,7 @@ pub enum Entity {
     Document,
     Chunk,
     Embedding,
+    Relation,
     State,
 }
 
@@ -35,6 +36,7 @@ impl Entity {
             Entity::Document => "document",
             Entity::Chunk => "chunk",
             Entity::Embedding => "embedding",
+            Entity::Relation => "relation",
             Entity::State => "state",
         }
     }

@@ -8,6 +8,7 @@ pub mod embedding_cache;
 pub mod field_values;
 pub mod fts;
 pub mod meta;
+pub mod relations;
 pub mod spaces;
 pub mod state;
 pub mod vectors;
