@@ -2,6 +2,7 @@
 
 mod embedding_cache;
 mod embeddings;
+mod expiry;
 mod filters;
 mod keyword;
 mod relations;
@@ -23,7 +24,9 @@ use crate::store::{Store, Uninterrupted, Unwatched, Watch};
 
 /// Runs the whole contract; `open` gives an empty store each time, `check` looks behind the contract for leftovers.
 pub fn run(open: &dyn Fn() -> Arc<dyn Store>, check: &dyn Fn(&dyn Store)) {
-    for (name, test) in TESTS.iter().chain(&embedding_cache::TESTS).chain(&relations::TESTS).chain(&state::TESTS) {
+    for (name, test) in
+        TESTS.iter().chain(&embedding_cache::TESTS).chain(&expiry::TESTS).chain(&relations::TESTS).chain(&state::TESTS)
+    {
         let store = open();
         assert!(store.list_collections().unwrap().is_empty(), "{name} must begin with an empty store");
         store.create_collection(collection("c")).unwrap();

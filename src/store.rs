@@ -11,7 +11,7 @@ use crate::model::{
 };
 use crate::request::{
     Add, AddChunks, CacheEmbeddings, CachedEmbeddings, Clear, ClearEmbeddingCache, CreateCollection, CreateIndex,
-    CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DeleteState, DropIndex, GetDocument,
+    CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DeleteState, DropIndex, Expire, GetDocument,
     ListDocuments, Neighbors, Relate, RelatedTo, Relations, ScanState, Search, SearchBatch, SearchStore, SetEmbeddings,
     SetModel, SetState, SetTokenizer, Unrelate, UpdateMetadata, Write, Written,
 };
@@ -175,6 +175,10 @@ pub trait Store: Send + Sync {
     /// `DocumentNotFound` names the ids that are of no chunk and no document.
     fn relate(&self, request: Relate) -> Result<()> {
         self.write_one(Write::Relate(request), &mut Unwatched).map(drop)
+    }
+    /// How many documents, and chunks of documents that stay, had expired.
+    fn expire(&self, request: Expire) -> Result<u64> {
+        self.write_count(Write::Expire(request))
     }
     /// How many there were.
     fn unrelate(&self, request: Unrelate) -> Result<u64> {

@@ -433,6 +433,20 @@ class Collection(Searching, Graph):
         with reporting(progress, "index") as report:
             self._raw.write([Write.set_tokenizer(self.name, string("tokenizer", tokenizer))], report)
 
+    def expire(self) -> int:
+        """Remove documents and chunks whose `expires_at` has come, and say how many.
+
+        They are not there for any call from that moment on, whether this was called or not: their ids and uris are
+        free, and no search finds them. This gives their space back. A document goes with its own end, and not with that
+        of its last chunk.
+
+        Returns
+        -------
+        int
+            Documents, and chunks of documents that stay.
+        """
+        return int(self._raw.write([Write.expire(self.name)])[0])
+
     def clear(self) -> None:
         """Delete every document; the collection and its spaces stay."""
         self._raw.write([Write.clear(self.name)])

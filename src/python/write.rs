@@ -373,4 +373,9 @@ impl Write {
     fn unrelate(collection: String, source: String, target: String, kind: Option<String>) -> Self {
         Self::new(request::Write::Unrelate(request::Unrelate { collection, source, target, kind }))
     }
+
+    #[staticmethod]
+    fn expire(collection: String) -> Self {
+        Self::new(request::Write::Expire(request::Expire { collection }))
+    }
 }

@@ -15,6 +15,7 @@ mod delete_embeddings;
 mod delete_space;
 mod delete_state;
 mod drop_index;
+mod expire;
 mod get_document;
 mod list_documents;
 mod neighbors;
@@ -49,6 +50,7 @@ pub use delete_embeddings::DeleteEmbeddings;
 pub use delete_space::DeleteSpace;
 pub use delete_state::DeleteState;
 pub use drop_index::DropIndex;
+pub use expire::Expire;
 pub use get_document::{DocumentKey, GetDocument};
 pub use list_documents::ListDocuments;
 pub use neighbors::Neighbors;
@@ -90,6 +92,7 @@ pub enum Write {
     DeleteSpace(DeleteSpace),
     DeleteState(DeleteState),
     DropIndex(DropIndex),
+    Expire(Expire),
     Relate(Relate),
     SetEmbeddings(SetEmbeddings),
     SetModel(SetModel),
@@ -108,7 +111,7 @@ pub enum Written {
     Ids(Vec<String>),
     /// Of `CreateCollection`.
     Collection(CollectionInfo),
-    /// Of `ClearEmbeddingCache`, `Delete`, `DeleteEmbeddings`, `DeleteState`, `Unrelate` and `UpdateMetadata`: how many it found.
+    /// Of `ClearEmbeddingCache`, `Delete`, `DeleteEmbeddings`, `DeleteState`, `Expire`, `Unrelate` and `UpdateMetadata`: how many it found.
     Count(u64),
     /// Of `CreateIndex`: whether it is new. Of `SetState`: whether what was there is what was expected.
     Made(bool),

@@ -77,6 +77,7 @@ impl Job {
             | Write::CreateIndex(_)
             | Write::DeleteCollection(_)
             | Write::DropIndex(_)
+            | Write::Expire(_)
             | Write::DeleteSpace(_)
             | Write::SetTokenizer(_)
             | Write::UpdateMetadata(_) => false,

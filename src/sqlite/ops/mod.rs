@@ -14,6 +14,7 @@ mod delete_embeddings;
 mod delete_space;
 mod delete_state;
 mod drop_index;
+mod expire;
 mod relate;
 mod set_embeddings;
 mod set_model;
@@ -113,6 +114,7 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
                 drop_index::run(txn, request)?;
                 Written::Done
             }
+            Write::Expire(request) => Written::Count(expire::run(txn, request, progress)?),
             Write::Relate(request) => {
                 relate::run(txn, request)?;
                 Written::Done

@@ -19,7 +19,7 @@ pub fn run(txn: &mut Txn<'_>, request: &Relate) -> Result<()> {
     let target = Target::find(txn.conn, collection)?;
     let mut missing = Vec::new();
     for id in [source, to] {
-        if !is_there(txn.conn, target.id(), id)? {
+        if !is_there(txn.conn, target.id(), id, txn.now)? {
             missing.push(id);
         }
     }

@@ -5,6 +5,7 @@ pub mod chunks;
 pub mod collections;
 pub mod documents;
 pub mod embedding_cache;
+pub mod expiry;
 pub mod field_values;
 pub mod fts;
 pub mod meta;
