@@ -304,6 +304,39 @@ def read_back(folder: Path, corpus: Corpus, rounds: int = 300) -> Figures:
     }
 
 
+def walk(folder: Path, _corpus: Corpus, nodes: int = 10_000, fan_out: int = 10, depth: int = 3) -> Figures:
+    """100,000 relations, ten of each id, walked three deep, against one recursive query."""
+    path = folder / "walk.db"
+    rng = np.random.default_rng(6)
+    ids = [f"n{i}" for i in range(nodes)]
+    with ragstore.open(path, durability="relaxed") as store:
+        collection = store.create_collection("c")
+        collection.add_texts(ids, ids=ids)
+        for first in range(0, nodes, 500):
+            with store.transaction() as tx:
+                for node in range(first, first + 500):
+                    for target in rng.choice(nodes - 1, fan_out, replace=False):
+                        strength = float(rng.uniform(0.1, 1.0))
+                        tx["c"].relate(ids[node], ids[(node + 1 + target) % nodes], "t", strength=strength)
+    pairs, reached = [], []
+    with ragstore.open(path, read_only=True) as store:
+        collection = store["c"]
+        # In many short turns, since machines drift.
+        for node in range(0, nodes, nodes // 30):
+            reference = bare("walk", path, ids[node], depth, 5)
+            times = [1e3 * seconds(lambda n=node: collection.related([ids[n]], depth=depth)) for _ in range(5)]
+            found = [r.strength for r in collection.related([ids[node]], depth=depth)]
+            assert np.allclose(found, reference["strengths"])
+            pairs.append((median(times), median(reference["millis"])))
+            reached.append(len(collection.related([ids[node]], depth=depth, limit=10**6)))
+    return {
+        "time / recursive query": median(ours / theirs for ours, theirs in pairs),
+        "ms": median(ours for ours, _ in pairs),
+        "recursive query ms": median(theirs for _, theirs in pairs),
+        "ids in reach": median(reached),
+    }
+
+
 def threads(folder: Path, corpus: Corpus, count: int = 4, rounds: int = 3) -> Figures:
     """Exact searches a second with several threads against one."""
     path = folder / "threads.db"
