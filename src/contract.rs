@@ -2,6 +2,7 @@
 
 mod embedding_cache;
 mod embeddings;
+mod export;
 mod filters;
 mod keyword;
 mod search;
@@ -85,6 +86,8 @@ const TESTS: &[(&str, Test)] = &[
     ("limits", search::limits),
     ("batches", search::batches),
     ("whole_store", search::whole_store),
+    ("exporting", export::snapshot),
+    ("exporting_some", export::choosing),
 ];
 
 fn collection(name: &str) -> CreateCollection {

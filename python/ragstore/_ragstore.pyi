@@ -7,7 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .document import Chunk, Document
-from .rows import ChunkRow, CollectionRow, DocumentRow, HitsRow, SpaceRow
+from .rows import (
+    ChunkRow,
+    CollectionRow,
+    DocumentRow,
+    ExportedDocumentRow,
+    ExportedEmbeddingsRow,
+    HitsRow,
+    SpaceRow,
+)
 
 __all__ = [
     "Hit",
@@ -160,6 +168,12 @@ class Store:
         self, collection: str, space: str, model: str | None, texts: list[str], dimension: int | None
     ) -> tuple[str | None, SpaceRow, list[int], NDArray[np.float32]]: ...
     def unchanged(self, collection: str, documents: list[Document]) -> list[bool]: ...
+    def export(
+        self,
+        collections: list[str] | None,
+        collection: Callable[[CollectionRow, list[str], int, int], object],
+        page: Callable[[list[ExportedDocumentRow], list[ExportedEmbeddingsRow]], object],
+    ) -> None: ...
     def search(
         self,
         collection: str,

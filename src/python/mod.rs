@@ -7,6 +7,7 @@ mod array;
 mod convert;
 mod documents;
 mod errors;
+mod export;
 mod hit;
 mod module;
 mod options;

@@ -14,6 +14,7 @@ use super::array;
 use super::convert;
 use super::documents;
 use super::errors::guarded;
+use super::export::Callbacks;
 use super::hit::Hit;
 use super::options::Options;
 use super::rows;
@@ -23,8 +24,8 @@ use crate::connect;
 use crate::error::{Error, Result};
 use crate::model::{self, ContentHash};
 use crate::request::{
-    CachedEmbeddings, DEFAULT_SPACE, Derived, DocumentKey, Durability, GetDocument, ListDocuments, Mode, Neighbors,
-    Open, Search, SearchBatch, SearchStore,
+    CachedEmbeddings, DEFAULT_SPACE, Derived, DocumentKey, Durability, Export, GetDocument, ListDocuments, Mode,
+    Neighbors, Open, Search, SearchBatch, SearchStore,
 };
 use crate::store;
 
@@ -284,6 +285,23 @@ impl Store {
         guarded(|| {
             let documents = documents::documents(documents)?;
             self.detached(py, |store| store.unchanged(collection, &documents))
+        })
+    }
+
+    /// Calls `collection` and `page` with what there is, in one snapshot. What they raise ends it.
+    fn export(
+        &self,
+        py: Python<'_>,
+        collections: Option<Vec<String>>,
+        collection: Bound<'_, PyAny>,
+        page: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        guarded(|| {
+            let request = Export { collections };
+            let mut callbacks = Callbacks::new(collection, page);
+            let store = &*self.0;
+            let outcome = py.detach(|| store.export(&request, &mut callbacks));
+            callbacks.finish(outcome)
         })
     }
 

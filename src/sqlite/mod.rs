@@ -42,9 +42,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
 use crate::model::{Chunk, CollectionInfo, Document, Hits, NewDocument, OnConflict};
 use crate::request::{
-    CachedEmbeddings, GetDocument, ListDocuments, Neighbors, Open, Search, SearchBatch, SearchStore, Write, Written,
+    CachedEmbeddings, Export, GetDocument, ListDocuments, Neighbors, Open, Search, SearchBatch, SearchStore, Write,
+    Written,
 };
-use crate::store::{Cached, Capabilities, Interrupt, Store, Vectors, Watch};
+use crate::store::{Cached, Capabilities, Exporter, Interrupt, Store, Vectors, Watch};
 
 /// A store in one SQLite file.
 pub struct SqliteStore {
@@ -253,6 +254,16 @@ impl Store for SqliteStore {
 
     fn cached_embeddings(&self, request: &CachedEmbeddings) -> Result<Cached> {
         self.read(|conn| ops::cached_embeddings::run(conn, request))
+    }
+
+    fn export(&self, request: &Export, exporter: &mut dyn Exporter) -> Result<()> {
+        // Dropped after the connection, also where the store is closed meanwhile.
+        let _guard = self.guard.lock().clone();
+        self.check()?;
+        let _activity = fork::enter();
+        let conn = self.readers.separate()?;
+        let snapshot = conn.unchecked_transaction()?;
+        ops::export::run(&snapshot, request, exporter, &|| self.check())
     }
 
     fn search(&self, request: &Search, interrupt: Arc<dyn Interrupt>) -> Result<Hits> {
