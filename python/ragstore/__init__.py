@@ -8,7 +8,7 @@
 ['The cat sat on the mat.']
 """
 
-from . import exceptions
+from . import exceptions, logs
 from ._ragstore import Hit, __version__
 from .collection import Collection
 from .document import Chunk, Document
@@ -42,6 +42,7 @@ from .results import AddResult, CollectionInfo, Hits, SpaceInfo
 from .split import split
 from .store import Store, open  # noqa: A004
 from .transaction import Pending, Transaction, TransactionCollection
+from .transfer import ExportResult, ImportResult, export, import_
 from .types import Embedder, Filter, Metric, Mode, OnConflict, Progress, Rerank, Syntax
 
 __all__ = [
@@ -59,11 +60,13 @@ __all__ = [
     "Document",
     "DocumentNotFoundError",
     "Embedder",
+    "ExportResult",
     "Filter",
     "FilterError",
     "ForkError",
     "Hit",
     "Hits",
+    "ImportResult",
     "InternalError",
     "InvalidVectorError",
     "LimitError",
@@ -91,6 +94,9 @@ __all__ = [
     "WrongKeyError",
     "__version__",
     "exceptions",
+    "export",
+    "import_",
+    "logs",
     "open",
     "split",
 ]

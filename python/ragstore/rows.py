@@ -59,9 +59,7 @@ AddRow: TypeAlias = tuple[list[str], list[str], int, int, int, int]
 HitsRow: TypeAlias = tuple["list[Hit]", bool, bool, float, dict[str, Any] | None]
 
 # id, text, metadata as JSON on one line, index, start, end, token_count, expires_at
-ExportedChunkRow: TypeAlias = tuple[
-    str, str | None, str, int, int | None, int | None, int | None, int | None
-]
+ExportedChunkRow: TypeAlias = tuple[str, str | None, str, int, int | None, int | None, int | None, int | None]
 
 # id, uri, text, content_type, metadata as JSON on one line, content_hash, created_at, updated_at, expires_at, chunks
 ExportedDocumentRow: TypeAlias = tuple[

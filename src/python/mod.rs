@@ -7,6 +7,7 @@ mod array;
 mod convert;
 mod documents;
 mod errors;
+mod events;
 mod export;
 mod hit;
 mod module;

@@ -14,6 +14,7 @@ use super::array;
 use super::convert;
 use super::documents;
 use super::errors::guarded;
+use super::events::{self, settle};
 use super::export::Callbacks;
 use super::hit::Hit;
 use super::options::Options;
@@ -34,13 +35,14 @@ pub(super) struct Store(Arc<dyn store::Store>);
 
 impl Store {
     /// Runs `body` on the core, detached from the interpreter.
-    fn detached<T: Send>(
+    fn detached<T: Send, F: FnOnce(&dyn store::Store) -> Result<T> + Send>(
         &self,
         py: Python<'_>,
-        body: impl FnOnce(&dyn store::Store) -> Result<T> + Send,
+        body: F,
     ) -> PyResult<T> {
         let store = &*self.0;
-        guarded(|| Ok(py.detach(|| body(store))?))
+        let operation = events::operation::<F>();
+        settle(py, guarded(|| Ok(py.detach(|| events::timed(operation, || body(store)))?)))
     }
 }
 
@@ -90,7 +92,7 @@ pub(super) fn open(
             }
         };
         request.memory_limit = memory_limit;
-        Ok(Store(py.detach(|| connect::open(&request))?))
+        settle(py, Ok(Store(py.detach(|| connect::open(&request))?)))
     })
 }
 
@@ -133,10 +135,14 @@ impl Store {
             }
             let mut watcher = Watcher::new(progress, units);
             let store = &*self.0;
-            let outcome = py.detach(|| store.write(changes, &mut watcher));
+            let operation = match changes.as_slice() {
+                [change] => change.name(),
+                _ => "transaction",
+            };
+            let outcome = py.detach(|| events::timed(operation, || store.write(changes, &mut watcher)));
             // The core is done: only now may the arrays move.
             drop(pins);
-            let written = watcher.finish(py, outcome)?;
+            let written = settle(py, watcher.finish(py, outcome))?;
             PyList::new(py, written.into_iter().map(|w| rows::written(py, w)).collect::<PyResult<Vec<_>>>()?)
         })
     }
@@ -301,7 +307,7 @@ impl Store {
             let mut callbacks = Callbacks::new(collection, page);
             let store = &*self.0;
             let outcome = py.detach(|| store.export(&request, &mut callbacks));
-            callbacks.finish(outcome)
+            settle(py, callbacks.finish(outcome))
         })
     }
 
@@ -331,8 +337,8 @@ impl Store {
             };
             let asked: Arc<dyn store::Interrupt> = interrupt.clone();
             let store = &*self.0;
-            let outcome = py.detach(|| store.search(&request, asked));
-            hits(py, interrupt.finish(outcome)?)
+            let outcome = py.detach(|| events::timed("search", || store.search(&request, asked)));
+            hits(py, settle(py, interrupt.finish(outcome))?)
         })
     }
 
@@ -355,8 +361,8 @@ impl Store {
             let interrupt = Signals::new();
             let asked: Arc<dyn store::Interrupt> = interrupt.clone();
             let store = &*self.0;
-            let outcome = py.detach(|| store.search_batch(&request, asked));
-            let answers = interrupt.finish(outcome)?;
+            let outcome = py.detach(|| events::timed("search_batch", || store.search_batch(&request, asked)));
+            let answers = settle(py, interrupt.finish(outcome))?;
             PyList::new(py, answers.into_iter().map(|answer| hits(py, answer)).collect::<PyResult<Vec<_>>>()?)
         })
     }
@@ -382,8 +388,8 @@ impl Store {
             let interrupt = Signals::new();
             let asked: Arc<dyn store::Interrupt> = interrupt.clone();
             let store = &*self.0;
-            let outcome = py.detach(|| store.search_store(&request, asked));
-            hits(py, interrupt.finish(outcome)?)
+            let outcome = py.detach(|| events::timed("search_store", || store.search_store(&request, asked)));
+            hits(py, settle(py, interrupt.finish(outcome))?)
         })
     }
 }

@@ -83,6 +83,31 @@ pub enum Write {
     UpdateMetadata(UpdateMetadata),
 }
 
+impl Write {
+    /// The name of the operation.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Add(_) => "add",
+            Self::AddChunks(_) => "add_chunks",
+            Self::CacheEmbeddings(_) => "cache_embeddings",
+            Self::Clear(_) => "clear",
+            Self::ClearEmbeddingCache(_) => "clear_embedding_cache",
+            Self::CreateCollection(_) => "create_collection",
+            Self::CreateIndex(_) => "create_index",
+            Self::CreateSpace(_) => "create_space",
+            Self::Delete(_) => "delete",
+            Self::DeleteCollection(_) => "delete_collection",
+            Self::DeleteEmbeddings(_) => "delete_embeddings",
+            Self::DeleteSpace(_) => "delete_space",
+            Self::DropIndex(_) => "drop_index",
+            Self::SetEmbeddings(_) => "set_embeddings",
+            Self::SetModel(_) => "set_model",
+            Self::SetTokenizer(_) => "set_tokenizer",
+            Self::UpdateMetadata(_) => "update_metadata",
+        }
+    }
+}
+
 /// What a change did.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Written {
