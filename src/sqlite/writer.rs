@@ -429,14 +429,15 @@ impl Worker {
 
     fn checkpoint(&self, mode: &'static str) -> Result<()> {
         let began = Instant::now();
+        let before = self.log.load(Ordering::Relaxed) as u64;
         let (busy, pages, moved): (bool, i64, i64) =
             self.conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })?;
-        // Negative where there is no log.
+        // Negative where there is no log, and 0 once it was truncated.
         let count = |pages: i64| u64::try_from(pages).unwrap_or_default();
         let busy = busy || moved < pages;
-        let (pages, moved) = (count(pages), count(moved));
+        let (pages, moved) = if mode == "truncate" && !busy { (before, before) } else { (count(pages), count(moved)) };
         self.tell(Event::Checkpoint { mode, pages, moved, busy, took: began.elapsed() });
         Ok(())
     }

@@ -61,7 +61,7 @@ def import_(
 ) -> ImportResult:
     """Take in what `export` wrote.
 
-    The export is read twice: first to check all of it, and only then to store it. Documents are committed some hundred
+    The export is read twice: first to check all of it, and only then to store it. Documents are committed a thousand
     at a time, each with all its embeddings. Where the second part fails, what was committed stays, and the same call
     goes on where it ended: a document that is there with the same content is left as it is.
 

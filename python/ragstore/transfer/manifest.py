@@ -8,14 +8,14 @@ import os
 import re
 import stat
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedReader, BufferedWriter
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from ..exceptions import CorruptError, LimitError, NotFoundError, SchemaTooNewError
 from ..types import Metric
 
-__all__ = ["CollectionEntry", "EmbeddingsEntry", "FileEntry", "Manifest", "SpaceEntry", "parse_json"]
+__all__ = ["CollectionEntry", "EmbeddingsEntry", "FileEntry", "Manifest", "SpaceEntry", "create", "parse_json"]
 
 NAME = "manifest.json"
 FORMAT = "ragstore-export"
@@ -251,13 +251,19 @@ class Manifest:
             "collections": [collection.to_dict() for collection in self.collections],
         }
         text = json.dumps(entry, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-        (folder / NAME).write_bytes(text.encode())
+        with create(folder / NAME) as opened:
+            opened.write(text.encode())
+
+
+def create(path: Path) -> BufferedWriter:
+    """A new file, as private as the store."""
+    return open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 def parse_json(data: bytes, place: str) -> object:
     """Strict JSON in UTF-8, that names its place where it is none."""
     try:
-        return json.loads(data.decode(), parse_constant=_no_constant)
+        return _DECODER.decode(data.decode())
     except RecursionError:
         raise LimitError(f"{place}: it is nested too deep") from None
     except ValueError as error:
@@ -266,6 +272,9 @@ def parse_json(data: bytes, place: str) -> object:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _refuse(message: str) -> NoReturn:
