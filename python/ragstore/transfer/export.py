@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from json.encoder import encode_basestring
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from ..display import reporting
 from ..document import moment
 from ..logs import maintained
 from ..types import Progress
-from .manifest import CollectionEntry, EmbeddingsEntry, FileEntry, Manifest, SpaceEntry
+from .manifest import CollectionEntry, EmbeddingsEntry, FileEntry, Manifest, SpaceEntry, create
 from .plain import PlainWriter
 from .target import made_whole
 
@@ -177,7 +177,7 @@ class _CollectionWriter:
         self._indexes = indexes
         self._file = f"{number}/documents.jsonl"
         (folder / str(number)).mkdir(mode=0o700)
-        self._documents = stack.enter_context(_create(folder / self._file))
+        self._documents = stack.enter_context(create(folder / self._file))
         self._document_count = self._chunk_count = 0
         spaces = row[5]
         self._spaces = [_SpaceWriter(folder, number, place, space, stack) for place, space in enumerate(spaces, 1)]
@@ -218,8 +218,8 @@ class _SpaceWriter:
         if self._dimension is not None:
             self._vectors_file = f"{number}/embeddings-{place}.npy"
             self._ids_file = f"{number}/embeddings-{place}.jsonl"
-            self._vectors = stack.enter_context(_create(folder / self._vectors_file))
-            self._ids = stack.enter_context(_create(folder / self._ids_file))
+            self._vectors = stack.enter_context(create(folder / self._vectors_file))
+            self._ids = stack.enter_context(create(folder / self._ids_file))
             self._vectors.write(_header(0, self._dimension))
 
     def page(self, ids: list[str], rows: NDArray[np.float32]) -> None:
@@ -239,10 +239,6 @@ class _SpaceWriter:
             vectors, ids = FileEntry.of(self._folder, self._vectors_file), FileEntry.of(self._folder, self._ids_file)
             embeddings = EmbeddingsEntry(vectors, ids, self._count)
         return SpaceEntry(name, dimension, metric, model, embeddings)
-
-
-def _create(path: Path) -> BinaryIO:
-    return open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 def _header(rows: int, dimension: int) -> bytes:
