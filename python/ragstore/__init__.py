@@ -41,6 +41,8 @@ from .exceptions import (
 from .results import AddResult, CollectionInfo, Hits, SpaceInfo
 from .split import split
 from .store import Store, open  # noqa: A004
+from .tracing import instrument, uninstrument
+from .tracing import instrument_if_asked as _instrument_if_asked
 from .transaction import Pending, Transaction, TransactionCollection
 from .transfer import ExportResult, ImportResult, export, import_
 from .types import Embedder, Filter, Metric, Mode, OnConflict, Progress, Rerank, Syntax
@@ -96,7 +98,11 @@ __all__ = [
     "exceptions",
     "export",
     "import_",
+    "instrument",
     "logs",
     "open",
     "split",
+    "uninstrument",
 ]
+
+_instrument_if_asked()

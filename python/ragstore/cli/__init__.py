@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ..exceptions import RagstoreError
 from .output import Output
-from .parser import UsageError, make_parser
+from .parser import UsageError, parse
 
 __all__ = ["main"]
 
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     output = Output(json="--json" in given)
     try:
-        args = make_parser().parse_args(given)
+        args = parse(given)
         if args.verbose:
             logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
         code = PROBLEMS if args.run(args, output) else OK

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from .. import __version__
 from . import commands
 
-__all__ = ["UsageError", "make_parser"]
+__all__ = ["UsageError", "make_parser", "parse"]
 
 _KEYS = """
 encrypted stores:
@@ -29,6 +30,24 @@ class UsageError(Exception):
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, self.format_usage())
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The arguments of one command.
+
+    Raises
+    ------
+    UsageError
+        They are none that it takes.
+    """
+    parser = make_parser()
+    args, left = parser.parse_known_args(arguments)
+    # Before Python 3.13, argparse takes an optional positional for missing where options stand before it.
+    if args.command == "search" and args.text is None and len(left) == 1 and not left[0].startswith("-"):
+        args.text = left.pop()
+    if left:
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    return args
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -87,8 +106,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _common() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+def _common() -> _Parser:
+    common = _Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="print one JSON object, errors too")
     common.add_argument("--quiet", action="store_true", help="show no progress")
     common.add_argument("--verbose", action="store_true", help="log to the standard error")

@@ -19,6 +19,7 @@ from ..arguments import strings
 from ..display import reporting
 from ..document import moment
 from ..logs import maintained
+from ..tracing import span
 from ..types import Progress
 from .manifest import CollectionEntry, EmbeddingsEntry, FileEntry, Manifest, SpaceEntry, create
 from .plain import PlainWriter
@@ -116,7 +117,12 @@ def export(
     names = None if collections is None else list(dict.fromkeys(strings("collections", collections)))
     target = Path(os.path.abspath(os.fspath(path)))  # noqa: PTH100  (a link at the path is what is refused)
     counts = dict.fromkeys(("collections", "documents", "chunks", "embeddings"), 0)
-    with reporting(progress, "export") as report, made_whole(target) as place, maintained("export", counts):
+    with (
+        maintained("export", counts),
+        span("export", counts),
+        reporting(progress, "export") as report,
+        made_whole(target) as place,
+    ):
         total = 0
         if report is not None:
             wanted = [info.name for info in store.list_collections()] if names is None else names

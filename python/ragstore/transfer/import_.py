@@ -17,6 +17,7 @@ from ..display import Report, reporting
 from ..exceptions import CollectionExistsError, CollectionNotFoundError, ConflictError, ReadOnlyError
 from ..logs import maintained
 from ..results import AddResult, CollectionInfo
+from ..tracing import span
 from ..types import OnConflict, Progress
 from .manifest import NAME, CollectionEntry, Manifest, SpaceEntry
 from .reading import Batch, placed, read_collection
@@ -122,7 +123,7 @@ def import_(
     entries = _chosen(Manifest.read(folder).collections, names)
     total = 2 * sum(entry.count for entry in entries)
     counts = {"collections": len(entries)}
-    with reporting(progress, "import") as report, maintained("import", counts):
+    with maintained("import", counts), span("import", counts), reporting(progress, "import") as report:
         done = _check(folder, entries, report, total)
         _create(store, entries)
         result = AddResult()
