@@ -12,8 +12,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 
 @pytest.fixture
-def spans():
-    """What was finished since."""
+def spans(collection):
+    """What was finished since the collection was made."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     ragstore.instrument(provider)
