@@ -122,6 +122,13 @@ def test_a_lost_lock_is_told(records, path):
     assert (lost[0].levelno, lost[0].attempt) == (logging.WARNING, 1)
 
 
+def test_a_record_says_when_it_was(records):
+    logs.forward([("checkpoint", 1_000_000_500_000, {"mode": "full", "pages": 2, "moved": 1, "busy": True, "ms": 1.0})])
+    (record,) = records
+    assert (record.created, record.msecs) == (1_000_000.5, 500)
+    assert record.getMessage() == "full checkpoint of store ? moved 1 of 2 pages in 1.0 ms"
+
+
 def test_slow_calls(collection, records):
     logs.slow_calls(0)
     collection.add_texts(["Cats."], ids=["x"])
