@@ -252,11 +252,21 @@ def test_threads_lose_and_double_nothing(ragstore_store, records):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="it is of fork")
 def test_a_child_does_not_tell_of_its_parent(path):
+    """What a handler's own calls leave waits for the next call, which here comes after the fork."""
     code = """
         import logging, os, sys, ragstore
-        logging.basicConfig(level=logging.DEBUG, format=f"%(process)d %(message)s", stream=sys.stdout)
+        logging.basicConfig(level=logging.DEBUG, format="%(process)d %(message)s", stream=sys.stdout)
         with ragstore.open(sys.argv[1]) as store:
-            store.create_collection("c").add_texts(["a"])
+            collection = store.create_collection("c")
+            class Counting(logging.Handler):
+                def emit(self, record):
+                    collection.count_documents()
+            logger, counting = logging.getLogger("ragstore"), Counting()
+            logger.addHandler(counting)
+            ragstore.logs.slow_calls(0)
+            collection.count()
+            logger.removeHandler(counting)
+            ragstore.logs.slow_calls(None)
             sys.stdout.flush()
             if os.fork() == 0:
                 with ragstore.open(sys.argv[1]) as own:
@@ -264,9 +274,11 @@ def test_a_child_does_not_tell_of_its_parent(path):
                 sys.stdout.flush()
                 os._exit(0)
             os.wait()
+            store["c"].count()
     """
     command = [sys.executable, "-c", textwrap.dedent(code), str(path)]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     lines = [line.split(" ", 1) for line in ended.stdout.splitlines()]
     opened = [process for process, message in lines if "opened" in message]
     assert len(opened) == len(set(opened)) == 2
+    assert [process for process, message in lines if "count_documents" in message] == [opened[0]]
