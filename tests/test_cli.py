@@ -245,10 +245,11 @@ def test_the_installed_command_is_this_one(kb):
 
 
 def test_an_interrupt_from_the_keyboard(kb, tmp_path):
-    """The signal comes when the export has begun, which the file beside the target shows."""
+    """The signal comes when the export has begun."""
     code = """
-import os, signal, sys, ragstore.transfer.export as export
+import importlib, os, signal, sys
 from ragstore.cli import main
+export = importlib.import_module("ragstore.transfer.export")
 page = export._CollectionWriter.page
 def interrupted(*given):
     os.kill(os.getpid(), signal.SIGINT)
