@@ -17,6 +17,13 @@ pub fn open(request: &Open) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(SqliteStore::open(request)?))
 }
 
+/// Has every backend keep what happens inside it for [`crate::events::take`]. To be called before the first store is
+/// opened.
+pub fn listen() {
+    crate::sqlite::listen();
+    crate::events::listen();
+}
+
 /// To be called around every `fork()` that a binding can see; see the module they come from.
 pub use crate::sqlite::fork::{
     after_in_child as after_fork_in_child, after_in_parent as after_fork_in_parent, before as before_fork,

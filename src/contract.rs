@@ -3,6 +3,7 @@
 mod embedding_cache;
 mod embeddings;
 mod expiry;
+mod export;
 mod filters;
 mod keyword;
 mod relations;
@@ -95,6 +96,8 @@ const TESTS: &[(&str, Test)] = &[
     ("limits", search::limits),
     ("batches", search::batches),
     ("whole_store", search::whole_store),
+    ("exporting", export::snapshot),
+    ("exporting_some", export::choosing),
 ];
 
 fn collection(name: &str) -> CreateCollection {

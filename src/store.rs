@@ -11,9 +11,9 @@ use crate::model::{
 };
 use crate::request::{
     Add, AddChunks, CacheEmbeddings, CachedEmbeddings, Clear, ClearEmbeddingCache, CreateCollection, CreateIndex,
-    CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DeleteState, DropIndex, Expire, GetDocument,
-    ListDocuments, Neighbors, Relate, RelatedTo, Relations, ScanState, Search, SearchBatch, SearchStore, SetEmbeddings,
-    SetModel, SetState, SetTokenizer, Unrelate, UpdateMetadata, Write, Written,
+    CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DeleteState, DropIndex, Expire, Export,
+    GetDocument, ListDocuments, Neighbors, Relate, RelatedTo, Relations, ScanState, Search, SearchBatch, SearchStore,
+    SetEmbeddings, SetModel, SetState, SetTokenizer, Unrelate, UpdateMetadata, Write, Written,
 };
 
 /// What a backend can do beyond the contract that all share.
@@ -77,6 +77,44 @@ pub struct Cached {
     pub vectors: Vectors,
 }
 
+/// A collection that an export comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExportedCollection {
+    pub info: CollectionInfo,
+    /// The metadata fields that have an index, by name.
+    pub indexes: Vec<String>,
+    pub documents: u64,
+    pub chunks: u64,
+}
+
+/// Some documents of an export, in the order in which they were added, with all that belongs to them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExportedPage {
+    /// Each with its chunks, by index.
+    pub documents: Vec<(Document, Vec<Chunk>)>,
+    /// For each space of the collection, in its order.
+    pub embeddings: Vec<ExportedEmbeddings>,
+}
+
+/// The embeddings that the chunks of a page have in one space.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExportedEmbeddings {
+    /// For each chunk of the page, whether it has one.
+    pub given: Vec<bool>,
+    /// One row for each that has.
+    pub vectors: Vectors,
+}
+
+/// Takes in what an export reads, on the caller's own thread. What it fails with ends the export.
+///
+/// It may call the store, but not fork: a child that is born meanwhile can open nothing.
+pub trait Exporter {
+    /// The collection of the pages that follow.
+    fn collection(&mut self, collection: ExportedCollection) -> Result<()>;
+    /// The next documents of it.
+    fn page(&mut self, page: ExportedPage) -> Result<()>;
+}
+
 /// A store of collections. All methods may be called from any thread at any time.
 ///
 /// Each fails with `Closed` after [`Store::close`], with `Fork` in a process forked from the one that opened it, with
@@ -121,6 +159,9 @@ pub trait Store: Send + Sync {
     fn kept(&self, collection: &str, documents: &[NewDocument], on_conflict: OnConflict) -> Result<Vec<bool>>;
     /// `CollectionExists` where the embedder's model is not that of the space.
     fn cached_embeddings(&self, request: &CachedEmbeddings) -> Result<Cached>;
+    /// Reads collections whole, in pages, all of one snapshot that lasts as long as this call. Writers are not kept
+    /// waiting, but the log cannot begin anew meanwhile.
+    fn export(&self, request: &Export, exporter: &mut dyn Exporter) -> Result<()>;
     fn search(&self, request: &Search, interrupt: Arc<dyn Interrupt>) -> Result<Hits>;
     /// The hits of each vector, in order.
     fn search_batch(&self, request: &SearchBatch, interrupt: Arc<dyn Interrupt>) -> Result<Vec<Hits>>;

@@ -8,7 +8,7 @@
 ['The cat sat on the mat.']
 """
 
-from . import exceptions
+from . import exceptions, logs
 from ._ragstore import Hit, __version__
 from .collection import Collection
 from .document import Chunk, Document
@@ -43,7 +43,10 @@ from .results import AddResult, CollectionInfo, Hits, SpaceInfo
 from .split import split
 from .state import State, TransactionState
 from .store import Store, open  # noqa: A004
+from .tracing import instrument, uninstrument
+from .tracing import instrument_if_asked as _instrument_if_asked
 from .transaction import Pending, Transaction, TransactionCollection
+from .transfer import ExportResult, ImportResult, export, import_
 from .types import Embedder, Filter, Metric, Mode, OnConflict, Progress, Rerank, Syntax
 
 __all__ = [
@@ -61,11 +64,13 @@ __all__ = [
     "Document",
     "DocumentNotFoundError",
     "Embedder",
+    "ExportResult",
     "Filter",
     "FilterError",
     "ForkError",
     "Hit",
     "Hits",
+    "ImportResult",
     "InternalError",
     "InvalidVectorError",
     "LimitError",
@@ -97,6 +102,13 @@ __all__ = [
     "WrongKeyError",
     "__version__",
     "exceptions",
+    "export",
+    "import_",
+    "instrument",
+    "logs",
     "open",
     "split",
+    "uninstrument",
 ]
+
+_instrument_if_asked()

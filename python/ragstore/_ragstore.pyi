@@ -8,7 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .document import Chunk, Document
-from .rows import ChunkRow, CollectionRow, DocumentRow, HitsRow, RelationRow, SpaceRow
+from .rows import (
+    ChunkRow,
+    CollectionRow,
+    DocumentRow,
+    ExportedDocumentRow,
+    ExportedEmbeddingsRow,
+    HitsRow,
+    RelationRow,
+    SpaceRow,
+)
 
 __all__ = [
     "Hit",
@@ -24,6 +33,7 @@ __all__ = [
     "error_classes",
     "new_id",
     "open",
+    "set_slow",
     "split",
 ]
 
@@ -40,6 +50,7 @@ def open(
     memory_limit: int | None,
 ) -> Store: ...
 def split(text: str, size: int, overlap: int, syntax: str) -> list[tuple[int, int]]: ...
+def set_slow(micros: int) -> None: ...
 def new_id() -> str: ...
 def before_fork() -> None: ...
 def after_fork_in_parent() -> None: ...
@@ -200,6 +211,12 @@ class Store:
         self, collection: str, space: str, model: str | None, texts: list[str], dimension: int | None
     ) -> tuple[str | None, SpaceRow, list[int], NDArray[np.float32]]: ...
     def unchanged(self, collection: str, documents: list[Document]) -> list[bool]: ...
+    def export(
+        self,
+        collections: list[str] | None,
+        collection: Callable[[CollectionRow, list[str], int, int], object],
+        page: Callable[[list[ExportedDocumentRow], list[ExportedEmbeddingsRow]], object],
+    ) -> None: ...
     def search(
         self,
         collection: str,

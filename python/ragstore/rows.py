@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .types import Metric
 
 if TYPE_CHECKING:
     from ._ragstore import Hit
 
-__all__ = ["AddRow", "ChunkRow", "CollectionRow", "DocumentRow", "HitsRow", "RelationRow", "SpaceRow"]
+__all__ = [
+    "AddRow",
+    "ChunkRow",
+    "CollectionRow",
+    "DocumentRow",
+    "ExportedChunkRow",
+    "ExportedDocumentRow",
+    "ExportedEmbeddingsRow",
+    "HitsRow",
+    "RelationRow",
+    "SpaceRow",
+]
 
 # id, text, metadata, document_id, uri, index, start, end, byte_start, byte_end, line_start, line_end, token_count,
 # expires_at
@@ -47,3 +61,14 @@ HitsRow: TypeAlias = tuple["list[Hit]", bool, bool, float, dict[str, Any] | None
 
 # source, target, type, strength, metadata, created_at
 RelationRow: TypeAlias = tuple[str, str, str, float, dict[str, Any], int]
+
+# id, text, metadata as JSON on one line, index, start, end, token_count, expires_at
+ExportedChunkRow: TypeAlias = tuple[str, str | None, str, int, int | None, int | None, int | None, int | None]
+
+# id, uri, text, content_type, metadata as JSON on one line, content_hash, created_at, updated_at, expires_at, chunks
+ExportedDocumentRow: TypeAlias = tuple[
+    str, str | None, str | None, str, str, str, int, int, int | None, list[ExportedChunkRow]
+]
+
+# for each chunk of the page whether it has an embedding, and a row for each that has
+ExportedEmbeddingsRow: TypeAlias = tuple[list[bool], NDArray[np.float32]]

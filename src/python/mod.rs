@@ -7,6 +7,8 @@ mod array;
 mod convert;
 mod documents;
 mod errors;
+mod events;
+mod export;
 mod hit;
 mod module;
 mod options;

@@ -14,6 +14,8 @@ use super::array;
 use super::convert;
 use super::documents;
 use super::errors::guarded;
+use super::events::{self, settle};
+use super::export::Callbacks;
 use super::hit::Hit;
 use super::options::Options;
 use super::rows;
@@ -23,8 +25,8 @@ use crate::connect;
 use crate::error::{Error, Result};
 use crate::model::{self, ContentHash};
 use crate::request::{
-    CachedEmbeddings, DEFAULT_SPACE, Derived, DocumentKey, Durability, GetDocument, ListDocuments, Mode, Neighbors,
-    Open, RelatedTo, Relations, Search, SearchBatch, SearchStore,
+    CachedEmbeddings, DEFAULT_SPACE, Derived, DocumentKey, Durability, Export, GetDocument, ListDocuments, Mode,
+    Neighbors, Open, RelatedTo, Relations, Search, SearchBatch, SearchStore,
 };
 use crate::store;
 
@@ -41,13 +43,14 @@ impl Store {
     }
 
     /// Runs `body` on the core, detached from the interpreter.
-    fn detached<T: Send>(
+    fn detached<T: Send, F: FnOnce(&dyn store::Store) -> Result<T> + Send>(
         &self,
         py: Python<'_>,
-        body: impl FnOnce(&dyn store::Store) -> Result<T> + Send,
+        body: F,
     ) -> PyResult<T> {
         let store = &*self.0;
-        guarded(|| Ok(py.detach(|| body(store))?))
+        let operation = events::operation::<F>();
+        settle(py, guarded(|| Ok(py.detach(|| events::timed(operation, || body(store)))?)))
     }
 }
 
@@ -97,7 +100,7 @@ pub(super) fn open(
             }
         };
         request.memory_limit = memory_limit;
-        Ok(Store(py.detach(|| connect::open(&request))?))
+        settle(py, Ok(Store(py.detach(|| connect::open(&request))?)))
     })
 }
 
@@ -140,10 +143,14 @@ impl Store {
             }
             let mut watcher = Watcher::new(progress, units);
             let store = &*self.0;
-            let outcome = py.detach(|| store.write(changes, &mut watcher));
+            let operation = match changes.as_slice() {
+                [change] => change.name(),
+                _ => "transaction",
+            };
+            let outcome = py.detach(|| events::timed(operation, || store.write(changes, &mut watcher)));
             // The core is done: only now may the arrays move.
             drop(pins);
-            let written = watcher.finish(py, outcome)?;
+            let written = settle(py, watcher.finish(py, outcome))?;
             PyList::new(py, written.into_iter().map(|w| rows::written(py, w)).collect::<PyResult<Vec<_>>>()?)
         })
     }
@@ -330,6 +337,23 @@ impl Store {
         })
     }
 
+    /// Calls `collection` and `page` with what there is, in one snapshot. What they raise ends it.
+    fn export(
+        &self,
+        py: Python<'_>,
+        collections: Option<Vec<String>>,
+        collection: Bound<'_, PyAny>,
+        page: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        guarded(|| {
+            let request = Export { collections };
+            let mut callbacks = Callbacks::new(collection, page);
+            let store = &*self.0;
+            let outcome = py.detach(|| store.export(&request, &mut callbacks));
+            settle(py, callbacks.finish(outcome))
+        })
+    }
+
     /// `mode` is "vector", "keyword" or "hybrid". Returns the hits, whether they are exact, whether they are complete, the
     /// milliseconds it took, and the plan if it was asked for.
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)]
@@ -356,8 +380,8 @@ impl Store {
             };
             let asked: Arc<dyn store::Interrupt> = interrupt.clone();
             let store = &*self.0;
-            let outcome = py.detach(|| store.search(&request, asked));
-            hits(py, interrupt.finish(outcome)?)
+            let outcome = py.detach(|| events::timed("search", || store.search(&request, asked)));
+            hits(py, settle(py, interrupt.finish(outcome))?)
         })
     }
 
@@ -380,8 +404,8 @@ impl Store {
             let interrupt = Signals::new();
             let asked: Arc<dyn store::Interrupt> = interrupt.clone();
             let store = &*self.0;
-            let outcome = py.detach(|| store.search_batch(&request, asked));
-            let answers = interrupt.finish(outcome)?;
+            let outcome = py.detach(|| events::timed("search_batch", || store.search_batch(&request, asked)));
+            let answers = settle(py, interrupt.finish(outcome))?;
             PyList::new(py, answers.into_iter().map(|answer| hits(py, answer)).collect::<PyResult<Vec<_>>>()?)
         })
     }
@@ -407,8 +431,8 @@ impl Store {
             let interrupt = Signals::new();
             let asked: Arc<dyn store::Interrupt> = interrupt.clone();
             let store = &*self.0;
-            let outcome = py.detach(|| store.search_store(&request, asked));
-            hits(py, interrupt.finish(outcome)?)
+            let outcome = py.detach(|| events::timed("search_store", || store.search_store(&request, asked)));
+            hits(py, settle(py, interrupt.finish(outcome))?)
         })
     }
 }

@@ -16,6 +16,7 @@ mod delete_space;
 mod delete_state;
 mod drop_index;
 mod expire;
+mod export;
 mod get_document;
 mod list_documents;
 mod neighbors;
@@ -51,6 +52,7 @@ pub use delete_space::DeleteSpace;
 pub use delete_state::DeleteState;
 pub use drop_index::DropIndex;
 pub use expire::Expire;
+pub use export::Export;
 pub use get_document::{DocumentKey, GetDocument};
 pub use list_documents::ListDocuments;
 pub use neighbors::Neighbors;
@@ -100,6 +102,36 @@ pub enum Write {
     SetTokenizer(SetTokenizer),
     Unrelate(Unrelate),
     UpdateMetadata(UpdateMetadata),
+}
+
+impl Write {
+    /// The name of the operation.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Add(_) => "add",
+            Self::AddChunks(_) => "add_chunks",
+            Self::CacheEmbeddings(_) => "cache_embeddings",
+            Self::Clear(_) => "clear",
+            Self::ClearEmbeddingCache(_) => "clear_embedding_cache",
+            Self::CreateCollection(_) => "create_collection",
+            Self::CreateIndex(_) => "create_index",
+            Self::CreateSpace(_) => "create_space",
+            Self::Delete(_) => "delete",
+            Self::DeleteCollection(_) => "delete_collection",
+            Self::DeleteEmbeddings(_) => "delete_embeddings",
+            Self::DeleteSpace(_) => "delete_space",
+            Self::DeleteState(_) => "delete_state",
+            Self::DropIndex(_) => "drop_index",
+            Self::Expire(_) => "expire",
+            Self::Relate(_) => "relate",
+            Self::SetEmbeddings(_) => "set_embeddings",
+            Self::SetModel(_) => "set_model",
+            Self::SetState(_) => "set_state",
+            Self::SetTokenizer(_) => "set_tokenizer",
+            Self::Unrelate(_) => "unrelate",
+            Self::UpdateMetadata(_) => "update_metadata",
+        }
+    }
 }
 
 /// What a change did.

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, ffi};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::{self, Event};
 
 type ExtensionInit = unsafe extern "C" fn(*mut ffi::sqlite3, *mut *mut c_char, *const c_void) -> c_int;
 
@@ -20,6 +21,28 @@ pub fn register_vec0(conn: &Connection) -> Result<()> {
     // SAFETY: the handle is open for as long as `conn` is borrowed. Linked statically, the extension takes no API table.
     let code = unsafe { init(conn.handle(), ptr::null_mut(), ptr::null()) };
     if code == ffi::SQLITE_OK { Ok(()) } else { Err(Error::internal(format!("sqlite-vec did not start: code {code}"))) }
+}
+
+/// Has SQLite's own log told as events. To be called once, before anything else of SQLite is used.
+pub fn tell_log() {
+    // SAFETY: nothing of SQLite runs yet, which the caller sees to; `told` calls nothing of SQLite and may be called on
+    // any thread.
+    // Failing, it is too late: another user of this SQLite was there first. Nothing but the log is missing then.
+    let _ = unsafe { rusqlite::trace::config_log(Some(told)) };
+}
+
+/// The message names files, so of it only a number is kept.
+fn told(code: c_int, message: &str) {
+    match code {
+        ffi::SQLITE_NOTICE_RECOVER_WAL => {
+            let frames = message.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or_default();
+            events::tell(Event::Recovered { frames });
+        }
+        code if matches!(code & 0xff, ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB | ffi::SQLITE_IOERR) => {
+            events::tell(Event::Damaged { code });
+        }
+        _ => {}
+    }
 }
 
 /// Where FTS5's tokenizers are found. The connection is never closed, so what it registered stays valid.

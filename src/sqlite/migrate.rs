@@ -10,6 +10,7 @@ use super::lock;
 use super::sql;
 use super::tables::meta;
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::{self, Event};
 use crate::model::Timestamp;
 
 /// "RAGS", in the header of every store.
@@ -59,7 +60,7 @@ pub fn look(conn: &Connection) -> Result<(Header, String)> {
 
 fn read_header(conn: &Connection) -> Result<Header> {
     let application: i32 = conn.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-    let version: usize = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let version = format_of(conn)?;
     if application == 0 && version == 0 {
         let objects: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         if objects == 0 {
@@ -90,26 +91,36 @@ pub fn migrate(conn: &Connection, deadline: Instant) -> Result<()> {
         return Ok(());
     }
     let _activity = lock::begin_immediate(conn, deadline, &|| false)?;
+    let began = Instant::now();
     let result = take_missing(conn);
     if result.is_err() {
         lock::rollback(conn);
     }
-    result?;
+    let (from, to) = result?;
+    // A new file is not migrated, nor is one that another process was first with.
+    if (1..to).contains(&from) {
+        events::tell(Event::Migrated { from, to, took: began.elapsed() });
+    }
     compare(conn)
 }
 
-/// Under the write lock: another process may have come first.
-fn take_missing(conn: &Connection) -> Result<()> {
+/// Under the write lock: another process may have come first. From which version to which it went.
+fn take_missing(conn: &Connection) -> Result<(usize, usize)> {
+    let from = format_of(conn)?;
     if header(conn)? != Header::Current {
         take(conn, MIGRATIONS.len())?;
     }
     conn.execute_batch("COMMIT")?;
-    Ok(())
+    Ok((from, MIGRATIONS.len()))
+}
+
+fn format_of(conn: &Connection) -> Result<usize> {
+    Ok(conn.query_row("PRAGMA user_version", [], |row| row.get(0))?)
 }
 
 /// Takes the migrations that are missing up to a version.
 fn take(conn: &Connection, version: usize) -> Result<()> {
-    let taken: usize = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let taken = format_of(conn)?;
     for (index, text) in MIGRATIONS.iter().enumerate().take(version).skip(taken) {
         conn.execute_batch(text)?;
         sql::execute(

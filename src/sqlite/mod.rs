@@ -39,15 +39,21 @@ use self::pulse::Pulse;
 use self::readers::{Readers, closed};
 use self::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::{Event, Source};
 use crate::filter::Filter;
 use crate::model::{
-    Chunk, CollectionInfo, Document, Hits, Namespace, NewDocument, OnConflict, Related, Relation, StateEntry,
+    Chunk, CollectionInfo, Document, Hits, Namespace, NewDocument, OnConflict, Related, Relation, StateEntry, Timestamp,
 };
 use crate::request::{
-    CachedEmbeddings, GetDocument, ListDocuments, Neighbors, Open, RelatedTo, Relations, ScanState, Search,
+    CachedEmbeddings, Export, GetDocument, ListDocuments, Neighbors, Open, RelatedTo, Relations, ScanState, Search,
     SearchBatch, SearchStore, Write, Written,
 };
-use crate::store::{Cached, Capabilities, Interrupt, Store, Vectors, Watch};
+use crate::store::{Cached, Capabilities, Exporter, Interrupt, Store, Vectors, Watch};
+
+/// What SQLite has to tell becomes events. Once, before anything else here.
+pub fn listen() {
+    ffi::tell_log();
+}
 
 /// A store in one SQLite file.
 pub struct SqliteStore {
@@ -58,6 +64,7 @@ pub struct SqliteStore {
     writer: Option<Writer>,
     closed: AtomicBool,
     token: ForkToken,
+    source: Source,
     /// After the connections: its files may close only when theirs are closed.
     guard: parking_lot::Mutex<Option<Arc<Guard>>>,
     /// After everything: it removes the files.
@@ -72,6 +79,17 @@ impl SqliteStore {
     pub fn open(request: &Open) -> Result<Self> {
         fork::check_open()?;
         let _activity = fork::enter();
+        let began = Instant::now();
+        let store = Self::open_as(request, Source::new())?;
+        store.source.tell(Event::Opened {
+            read_only: store.read_only(),
+            ephemeral: store.path.is_none(),
+            took: began.elapsed(),
+        });
+        Ok(store)
+    }
+
+    fn open_as(request: &Open, source: Source) -> Result<Self> {
         let token = ForkToken::new();
         let deadline = Instant::now() + request.timeout;
         let caches = Caches::of(request);
@@ -88,10 +106,11 @@ impl SqliteStore {
                 synchronous: open::Synchronous::Off,
                 timeout: request.timeout,
                 caches,
+                source,
             };
             let readers = Readers::new(folder.database(), request.timeout, request.readers, caches, None)?;
             let writer = Writer::new(config, None, Some(conn))?;
-            return Ok(Self::assemble(None, readers, Some(writer), token, None, Some(folder)));
+            return Ok(Self::assemble(None, readers, Some(writer), (token, source), None, Some(folder)));
         };
         let file = open::absolute(path)?;
         open::ensure_file(&file, request)?;
@@ -106,18 +125,23 @@ impl SqliteStore {
         // SQLite has read the file, so its shared memory is there for the guard to lock.
         let guard = Guard::acquire(&file)?;
         let readers = Readers::new(file.clone(), request.timeout, request.readers, caches, Some(reader))?;
-        let config =
-            writer::Config { path: file, synchronous: request.durability.into(), timeout: request.timeout, caches };
+        let config = writer::Config {
+            path: file,
+            synchronous: request.durability.into(),
+            timeout: request.timeout,
+            caches,
+            source,
+        };
         let writer =
             if request.read_only { None } else { Some(Writer::new(config, Some(Arc::clone(&guard)), writer)?) };
-        Ok(Self::assemble(Some(path.clone()), readers, writer, token, Some(guard), None))
+        Ok(Self::assemble(Some(path.clone()), readers, writer, (token, source), Some(guard), None))
     }
 
     fn assemble(
         path: Option<PathBuf>,
         readers: Readers,
         writer: Option<Writer>,
-        token: ForkToken,
+        (token, source): (ForkToken, Source),
         guard: Option<Arc<Guard>>,
         folder: Option<Folder>,
     ) -> Self {
@@ -127,6 +151,7 @@ impl SqliteStore {
             writer,
             closed: AtomicBool::new(false),
             token,
+            source,
             guard: guard.into(),
             folder: folder.into(),
         }
@@ -179,12 +204,15 @@ impl Store for SqliteStore {
             }
             return Ok(());
         }
+        let began = Instant::now();
         self.readers.close();
         if let Some(writer) = &self.writer {
             writer.close();
         }
         drop(self.guard.lock().take());
         drop(self.folder.lock().take());
+        let _activity = fork::enter();
+        self.source.tell(Event::Closed { took: began.elapsed() });
         Ok(())
     }
 
@@ -239,11 +267,11 @@ impl Store for SqliteStore {
     }
 
     fn count(&self, collection: &str, filter: Option<&Filter>) -> Result<u64> {
-        self.read(|conn| ops::count::chunks(conn, collection, filter))
+        self.read(|conn| ops::count::chunks(conn, collection, filter, Timestamp::now()))
     }
 
     fn count_documents(&self, collection: &str, filter: Option<&Filter>) -> Result<u64> {
-        self.read(|conn| ops::count::documents(conn, collection, filter))
+        self.read(|conn| ops::count::documents(conn, collection, filter, Timestamp::now()))
     }
 
     fn unchanged(&self, collection: &str, documents: &[NewDocument]) -> Result<Vec<bool>> {
@@ -256,6 +284,16 @@ impl Store for SqliteStore {
 
     fn cached_embeddings(&self, request: &CachedEmbeddings) -> Result<Cached> {
         self.read(|conn| ops::cached_embeddings::run(conn, request))
+    }
+
+    fn export(&self, request: &Export, exporter: &mut dyn Exporter) -> Result<()> {
+        // Dropped after the connection, also where the store is closed meanwhile.
+        let _guard = self.guard.lock().clone();
+        self.check()?;
+        let _activity = fork::enter();
+        let conn = self.readers.separate()?;
+        let snapshot = conn.unchecked_transaction()?;
+        ops::export::run(&snapshot, request, exporter, &|| self.check())
     }
 
     fn search(&self, request: &Search, interrupt: Arc<dyn Interrupt>) -> Result<Hits> {

@@ -120,6 +120,11 @@ impl Readers {
         self.opened()
     }
 
+    /// A connection that is not of the pool: closing the pool does not wait for it. The caller has begun an activity.
+    pub fn separate(&self) -> Result<Connection> {
+        open::reader(&self.path, self.timeout, self.caches)
+    }
+
     /// A connection that nobody has to be waited for.
     fn try_lease(&self) -> Result<Option<Lease<'_>>> {
         let mut state = self.state.lock();

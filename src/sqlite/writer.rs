@@ -22,6 +22,7 @@ use super::ops::{self, Step};
 use super::readers::closed;
 use super::txn::{Progress, Txn, lost_lock};
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::{Event, Source};
 use crate::limits;
 use crate::request::{Write, Written};
 use crate::store::Watch;
@@ -103,6 +104,7 @@ pub struct Config {
     pub synchronous: Synchronous,
     pub timeout: Duration,
     pub caches: Caches,
+    pub source: Source,
 }
 
 /// The callers' side. The connection and the thread are made when first needed: a store that only reads opens sooner.
@@ -144,12 +146,13 @@ impl Writer {
                 Ok(())
             }
         }))?;
-        let Config { timeout, path, synchronous: _, caches: _ } = &self.config;
+        let Config { timeout, path, synchronous: _, caches: _, source } = &self.config;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let worker = Worker {
             conn,
             guard: self.guard.lock().clone(),
             timeout: *timeout,
+            source: *source,
             commands,
             log,
             next: None,
@@ -171,7 +174,7 @@ impl Writer {
         let conn = {
             let _activity = fork::enter();
             {
-                let Config { path, synchronous, timeout, caches } = &self.config;
+                let Config { path, synchronous, timeout, caches, source: _ } = &self.config;
                 open::writer(path, *synchronous, *caches, Instant::now() + *timeout)?
             }
         };
@@ -248,6 +251,7 @@ struct Worker {
     conn: Connection,
     guard: Option<Arc<Guard>>,
     timeout: Duration,
+    source: Source,
     commands: Receiver<Command>,
     /// Pages in the log as of the last commit.
     log: Arc<AtomicUsize>,
@@ -348,6 +352,7 @@ impl Worker {
             let message = panic_message(panic.as_ref());
             lock::rollback(&self.conn);
             let error = Error::internal(format!("the writer panicked: {message}; nothing of the call was stored"));
+            self.tell(Event::WriterPanicked);
             self.poison = Some(message);
             Err(Failure::Shared(error))
         })
@@ -359,10 +364,11 @@ impl Worker {
             .map(|job| job.writes.iter().map(Step::prepare).collect::<Result<_>>())
             .collect::<Result<_>>()
             .map_err(Failure::Own)?;
-        for _ in 0..ATTEMPTS {
+        for attempt in 1..=ATTEMPTS {
             if let Some(outcomes) = self.attempt(group, &steps)? {
                 return Ok(outcomes);
             }
+            self.tell(Event::LockLost { attempt });
         }
         Err(Failure::Shared(lost_lock().context(format!("{ATTEMPTS} times in a row"))))
     }
@@ -412,7 +418,7 @@ impl Worker {
         let Some(_moving) = self.lock_checkpoint() else { return };
         let _activity = fork::enter();
         // Not moving it loses nothing: the next commit, closing or opening comes to it.
-        let _ = self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        let _ = self.checkpoint("passive");
         self.log.store(0, Ordering::Relaxed);
     }
 
@@ -425,7 +431,28 @@ impl Worker {
         let Some(_moving) = self.lock_checkpoint() else { return };
         let _activity = fork::enter();
         // As above.
-        let _ = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        let _ = self.checkpoint("truncate");
+    }
+
+    fn checkpoint(&self, mode: &'static str) -> Result<()> {
+        let began = Instant::now();
+        let before = self.log.load(Ordering::Relaxed) as u64;
+        let (busy, pages, moved): (bool, i64, i64) =
+            self.conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?;
+        // Negative where there is no log, and 0 once it was truncated.
+        let count = |pages: i64| u64::try_from(pages).unwrap_or_default();
+        let busy = busy || moved < pages;
+        let (pages, moved) = if mode == "truncate" && !busy { (before, before) } else { (count(pages), count(moved)) };
+        self.tell(Event::Checkpoint { mode, pages, moved, busy, took: began.elapsed() });
+        Ok(())
+    }
+
+    /// A fork waits for it: the queue of events must not be inherited half changed.
+    fn tell(&self, event: Event) {
+        let _activity = fork::enter();
+        self.source.tell(event);
     }
 
     /// `None` while another process moves the log. Without a guard there is no other.

@@ -10,9 +10,8 @@ use crate::sqlite::sql;
 use crate::sqlite::tables::collections;
 use crate::sqlite::tables::expiry::{self, chunk_alive, document_alive};
 
-pub fn chunks(conn: &Connection, collection: &str, filter: Option<&Filter>) -> Result<u64> {
+pub fn chunks(conn: &Connection, collection: &str, filter: Option<&Filter>, now: Timestamp) -> Result<u64> {
     let id = collections::require(conn, collection)?.id;
-    let now = Timestamp::now();
     if let Some(filter) = filter {
         return matching::count(conn, id, filter, now);
     }
@@ -21,12 +20,11 @@ pub fn chunks(conn: &Connection, collection: &str, filter: Option<&Filter>) -> R
     Ok(stored - expiry::chunks(conn, id, now)?.map_or(0, |expired| expired.len()))
 }
 
-pub fn documents(conn: &Connection, collection: &str, filter: Option<&Filter>) -> Result<u64> {
+pub fn documents(conn: &Connection, collection: &str, filter: Option<&Filter>, now: Timestamp) -> Result<u64> {
     let id = collections::require(conn, collection)?.id;
-    let now = Timestamp::now().0;
     let Some(filter) = filter else {
         let text = format!("SELECT count(*) FROM documents d WHERE d.collection_id = ?1 AND {}", document_alive(2));
-        return sql::query_one(conn, &text, [id, now], |row| row.get(0));
+        return sql::query_one(conn, &text, [id, now.0], |row| row.get(0));
     };
     // A document without chunks is in no index.
     let condition = filter_sql::condition(filter, &Indexes::new(), Documents::Joined, 3);
@@ -37,7 +35,7 @@ pub fn documents(conn: &Connection, collection: &str, filter: Option<&Filter>) -
         document_alive(2),
         condition.sql
     );
-    let mut values = vec![Value::Integer(id), Value::Integer(now)];
+    let mut values = vec![Value::Integer(id), Value::Integer(now.0)];
     values.extend(condition.values);
     sql::query_one(conn, &text, params_from_iter(values), |row| row.get(0))
 }

@@ -28,6 +28,7 @@ mod update_metadata;
 pub mod cached_embeddings;
 pub mod count;
 pub mod count_state;
+pub mod export;
 pub mod get;
 pub mod get_chunks;
 pub mod get_collection;

@@ -19,6 +19,13 @@ pub fn declare(conn: &Connection, collection_id: i64, path: &str) -> Result<Opti
     Ok((added > 0).then(|| conn.last_insert_rowid()))
 }
 
+/// The declared fields of a collection, by name.
+pub fn declared(conn: &Connection, collection_id: i64) -> Result<Vec<String>> {
+    sql::query_all(conn, "SELECT path FROM fields WHERE collection_id = ?1 ORDER BY path", [collection_id], |row| {
+        row.get(0)
+    })
+}
+
 /// Forgets a field with its values.
 pub fn drop_field(conn: &Connection, id: i64) -> Result<()> {
     sql::execute(conn, "DELETE FROM field_values WHERE field_id = ?1", [id])?;
