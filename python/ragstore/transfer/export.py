@@ -22,7 +22,6 @@ from ..logs import maintained
 from ..tracing import span
 from ..types import Progress
 from .manifest import CollectionEntry, EmbeddingsEntry, FileEntry, Manifest, SpaceEntry, create
-from .plain import PlainWriter
 from .target import made_whole
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def export(
             wanted = [info.name for info in store.list_collections()] if names is None else names
             total = sum(store[name].count_documents() for name in wanted)
         with ExitStack() as stack:
-            writer: Writer = PlainWriter(place, stack) if plain else _FolderWriter(place, stack)
+            writer = _writer(place, stack, plain=plain)
 
             def begin(row: CollectionRow, indexes: list[str], documents: int, chunks: int) -> None:  # noqa: ARG001
                 counts["collections"] += 1
@@ -145,6 +144,15 @@ def export(
             store._raw.export(names, begin, page)
             writer.finish()
     return ExportResult(**counts)
+
+
+def _writer(place: Path, stack: ExitStack, *, plain: bool) -> Writer:
+    if plain:
+        # It loads Python's own SQLite, which nothing else here needs.
+        from .plain import PlainWriter
+
+        return PlainWriter(place, stack)
+    return _FolderWriter(place, stack)
 
 
 class _FolderWriter:
