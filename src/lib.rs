@@ -9,6 +9,7 @@ pub mod connect;
 #[cfg(test)]
 mod contract;
 pub mod error;
+pub mod events;
 pub mod filter;
 pub mod fusion;
 pub mod highlight;

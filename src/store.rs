@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::model::{AddResult, Chunk, CollectionInfo, Document, Hits, NewDocument, OnConflict, SpaceInfo};
+use crate::model::{
+    AddResult, Chunk, CollectionInfo, Document, Health, Hits, NewDocument, OnConflict, SpaceInfo, StoreStats,
+};
 use crate::request::{
-    Add, AddChunks, CacheEmbeddings, CachedEmbeddings, Clear, ClearEmbeddingCache, CreateCollection, CreateIndex,
+    Add, AddChunks, Backup, CacheEmbeddings, CachedEmbeddings, Clear, ClearEmbeddingCache, CreateCollection, CreateIndex,
     CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DropIndex, GetDocument, ListDocuments,
-    Neighbors, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetTokenizer, UpdateMetadata, Write, Written,
+    Neighbors, Operation, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetTokenizer, UpdateMetadata, Write, Written,
 };
 
 /// What a backend can do beyond the contract that all share.
@@ -122,6 +124,15 @@ pub trait Store: Send + Sync {
     fn search_batch(&self, request: &SearchBatch, interrupt: Arc<dyn Interrupt>) -> Result<Vec<Hits>>;
     /// Over several collections.
     fn search_store(&self, request: &SearchStore, interrupt: Arc<dyn Interrupt>) -> Result<Hits>;
+
+    /// Works on the file itself. `Locked` where readers or another process stayed in the way for longer than the timeout.
+    fn operate(&self, operation: Operation, watch: &mut dyn Watch) -> Result<()>;
+    /// Writes a copy of one moment to another file, which is replaced when the copy is whole and verified.
+    fn backup(&self, request: &Backup, watch: &mut dyn Watch) -> Result<()>;
+    /// What it holds and what its file is made of.
+    fn stats(&self) -> Result<StoreStats>;
+    /// How it fares. What it finds is no error.
+    fn health(&self) -> Result<Health>;
 
     /// The spaces of a collection, `default` first.
     fn list_spaces(&self, collection: &str) -> Result<Vec<SpaceInfo>> {

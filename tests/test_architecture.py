@@ -7,7 +7,7 @@ ROOT = Path(__file__).parent.parent
 SOURCES = {path.relative_to(ROOT / "src"): path.read_text() for path in sorted((ROOT / "src").rglob("*.rs"))}
 
 LAYERS = [
-    {"error", "limits", "hlc", "model"},
+    {"error", "limits", "hlc", "events", "model"},
     {"filter", "request", "fusion", "mmr", "split", "highlight", "sync"},
     {"store", "contract"},
     {"sqlite", "postgres"},

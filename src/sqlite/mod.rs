@@ -1,26 +1,34 @@
 //! The SQLite backend: one file, one writer thread, a pool of readers.
 
+mod backup;
 mod distance;
 mod ephemeral;
 mod ffi;
+mod file_system;
 mod filter_sql;
 pub mod fork;
 mod guard;
+mod health;
 mod lock;
+mod log;
 mod marker;
 mod matching;
 mod migrate;
 mod open;
 mod ops;
+mod optimize;
+mod page_cache;
 mod pulse;
 mod readers;
 mod row_set;
 mod row_sets;
 mod sql;
+mod stats;
 mod tables;
 mod tokenizer;
 mod top_k;
 mod txn;
+mod vacuum;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -40,9 +48,10 @@ use self::readers::{Readers, closed};
 use self::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
-use crate::model::{Chunk, CollectionInfo, Document, Hits, NewDocument, OnConflict};
+use crate::model::{Chunk, CollectionInfo, Document, Health, Hits, NewDocument, OnConflict, StoreStats};
 use crate::request::{
-    CachedEmbeddings, GetDocument, ListDocuments, Neighbors, Open, Search, SearchBatch, SearchStore, Write, Written,
+    Backup, CachedEmbeddings, GetDocument, ListDocuments, Neighbors, Open, Operation, Search, SearchBatch, SearchStore,
+    Write, Written,
 };
 use crate::store::{Cached, Capabilities, Interrupt, Store, Vectors, Watch};
 
@@ -50,6 +59,9 @@ use crate::store::{Cached, Capabilities, Interrupt, Store, Vectors, Watch};
 pub struct SqliteStore {
     /// As it was asked for; `None` for an ephemeral store.
     path: Option<PathBuf>,
+    /// Where it is, also that of an ephemeral store.
+    file: PathBuf,
+    caches: Caches,
     readers: Readers,
     /// `None` when the store is read-only.
     writer: Option<Writer>,
@@ -88,9 +100,11 @@ impl SqliteStore {
             };
             let readers = Readers::new(folder.database(), request.timeout, request.readers, caches, None)?;
             let writer = Writer::new(config, None, Some(conn))?;
-            return Ok(Self::assemble(None, readers, Some(writer), token, None, Some(folder)));
+            let file = folder.database();
+            return Ok(Self::assemble((None, file), caches, readers, Some(writer), token, (None, Some(folder))));
         };
         let file = open::absolute(path)?;
+        file_system::check(&file, request)?;
         open::ensure_file(&file, request)?;
         // Until the guard stands, no other store of this process may close the file under SQLite's locks.
         let _opening = Guard::opening(&file)?;
@@ -104,22 +118,24 @@ impl SqliteStore {
         let guard = Guard::acquire(&file)?;
         let readers = Readers::new(file.clone(), request.timeout, request.readers, caches, Some(reader))?;
         let config =
-            writer::Config { path: file, synchronous: request.durability.into(), timeout: request.timeout, caches };
+            writer::Config { path: file.clone(), synchronous: request.durability.into(), timeout: request.timeout, caches };
         let writer =
             if request.read_only { None } else { Some(Writer::new(config, Some(Arc::clone(&guard)), writer)?) };
-        Ok(Self::assemble(Some(path.clone()), readers, writer, token, Some(guard), None))
+        Ok(Self::assemble((Some(path.clone()), file), caches, readers, writer, token, (Some(guard), None)))
     }
 
     fn assemble(
-        path: Option<PathBuf>,
+        (path, file): (Option<PathBuf>, PathBuf),
+        caches: Caches,
         readers: Readers,
         writer: Option<Writer>,
         token: ForkToken,
-        guard: Option<Arc<Guard>>,
-        folder: Option<Folder>,
+        (guard, folder): (Option<Arc<Guard>>, Option<Folder>),
     ) -> Self {
         Self {
             path,
+            file,
+            caches,
             readers,
             writer,
             closed: AtomicBool::new(false),
@@ -132,6 +148,13 @@ impl SqliteStore {
     fn check(&self) -> Result<()> {
         self.token.check()?;
         if self.closed() { Err(closed()) } else { Ok(()) }
+    }
+
+    fn writer(&self) -> Result<&Writer> {
+        self.check()?;
+        self.writer.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::ReadOnly, "the store was opened with read_only=True; open it for writing")
+        })
     }
 
     fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
@@ -186,17 +209,31 @@ impl Store for SqliteStore {
     }
 
     fn write(&self, writes: Vec<Write>, watch: &mut dyn Watch) -> Result<Vec<Written>> {
-        self.check()?;
-        let Some(writer) = &self.writer else {
-            return Err(Error::new(
-                ErrorKind::ReadOnly,
-                "the store was opened with read_only=True; open it for writing",
-            ));
-        };
+        let writer = self.writer()?;
         if writes.is_empty() {
             return Ok(Vec::new());
         }
         writer.write(writes, watch)
+    }
+
+    fn operate(&self, operation: Operation, watch: &mut dyn Watch) -> Result<()> {
+        self.writer()?.operate(operation, watch)
+    }
+
+    fn backup(&self, request: &Backup, watch: &mut dyn Watch) -> Result<()> {
+        self.check()?;
+        backup::run(&self.readers, &self.file, self.caches, request, watch)
+    }
+
+    fn stats(&self) -> Result<StoreStats> {
+        self.check()?;
+        stats::run(&self.readers, self.writer.as_ref(), &self.file)
+    }
+
+    fn health(&self) -> Result<Health> {
+        self.check()?;
+        let guard = self.guard.lock().clone();
+        health::run(&self.readers, self.writer.as_ref(), guard.as_ref(), &self.file, self.path.is_some())
     }
 
     fn get_collection(&self, name: &str) -> Result<CollectionInfo> {
