@@ -30,6 +30,7 @@ BASES = {
     "QueryTimeoutError": (exceptions.RagstoreError, TimeoutError),
     "StoreFullError": (exceptions.RagstoreError, OSError),
     "WalFullError": (exceptions.RagstoreError,),
+    "NetworkFilesystemError": (exceptions.RagstoreError, OSError),
     "ClockSkewError": (exceptions.RagstoreError,),
     "SyncError": (exceptions.RagstoreError,),
     "ForkError": (exceptions.RagstoreError,),

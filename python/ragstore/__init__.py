@@ -27,6 +27,7 @@ from .exceptions import (
     InvalidVectorError,
     LimitError,
     LockedError,
+    NetworkFilesystemError,
     NotFoundError,
     QuerySyntaxError,
     QueryTimeoutError,
@@ -38,6 +39,7 @@ from .exceptions import (
     WalFullError,
     WrongKeyError,
 )
+from .operations import Health, Reason, StoreStats
 from .results import AddResult, CollectionInfo, Hits, SpaceInfo
 from .split import split
 from .store import Store, open  # noqa: A004
@@ -62,6 +64,7 @@ __all__ = [
     "Filter",
     "FilterError",
     "ForkError",
+    "Health",
     "Hit",
     "Hits",
     "InternalError",
@@ -70,6 +73,7 @@ __all__ = [
     "LockedError",
     "Metric",
     "Mode",
+    "NetworkFilesystemError",
     "NotFoundError",
     "OnConflict",
     "Pending",
@@ -78,11 +82,13 @@ __all__ = [
     "QueryTimeoutError",
     "RagstoreError",
     "ReadOnlyError",
+    "Reason",
     "Rerank",
     "SchemaTooNewError",
     "SpaceInfo",
     "Store",
     "StoreFullError",
+    "StoreStats",
     "SyncError",
     "Syntax",
     "Transaction",
