@@ -4,6 +4,7 @@ mod embedding_cache;
 mod embeddings;
 mod filters;
 mod keyword;
+mod operations;
 mod search;
 
 use std::sync::Arc;
@@ -85,6 +86,10 @@ const TESTS: &[(&str, Test)] = &[
     ("limits", search::limits),
     ("batches", search::batches),
     ("whole_store", search::whole_store),
+    ("no_answer_changes", operations::no_answer_changes),
+    ("numbers", operations::numbers),
+    ("fares_well", operations::fares_well),
+    ("backups", operations::backups),
 ];
 
 fn collection(name: &str) -> CreateCollection {

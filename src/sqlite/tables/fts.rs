@@ -160,3 +160,63 @@ pub fn count(conn: &Connection, table: FtsTable, expression: &str, cap: u32) -> 
     let text = format!("SELECT count(*) FROM (SELECT 1 FROM {name} WHERE {name} MATCH ?1 LIMIT ?2)");
     sql::query_one(conn, &text, params![expression, cap], |row| row.get(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_of_every_length_are_read() {
+        for (bytes, value) in [
+            (&[0x05][..], 5),
+            (&[0x81, 0x00], 128),
+            (&[0xff, 0xff, 0x7f], (1 << 21) - 1),
+            (&[0xff; 9], u64::MAX),
+        ] {
+            let mut rest = bytes;
+            assert_eq!(varint(&mut rest), Some(value));
+            assert!(rest.is_empty());
+        }
+        assert_eq!(varint(&mut &[0x80][..]), None);
+    }
+
+    #[test]
+    fn a_merge_leaves_one_segment_and_no_word_of_what_was_deleted() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE chunks (id INTEGER PRIMARY KEY, collection_id, content)").unwrap();
+        create_view(&conn, 1).unwrap();
+        let table = FtsTable { collection_id: 1, generation: 1 };
+        create(&conn, table, &TokenizerSpec::parse("unicode61").unwrap()).unwrap();
+        assert_eq!(structure(&conn, table).unwrap(), Structure::default());
+        for id in 1..=2005 {
+            let others: String = (0..30).map(|word| format!(" w{}", id * 37 + word)).collect();
+            let content = format!("common word{id}{others}");
+            conn.execute("INSERT INTO chunks VALUES (?1, 1, ?2)", params![id, content]).unwrap();
+            insert(&conn, table, id, Some(&content)).unwrap();
+            if id > 100 {
+                delete(&conn, table, id - 100).unwrap();
+                conn.execute("DELETE FROM chunks WHERE id = ?1", [id - 100]).unwrap();
+            }
+        }
+        let before = structure(&conn, table).unwrap();
+        let leaves = |conn: &Connection| -> u64 {
+            conn.query_row("SELECT count(*) FROM fts_1_1_data WHERE id > 10 AND id & 0x7fffffff > 0", [], |row| row.get(0))
+                .unwrap()
+        };
+        assert!(before.segments > 1);
+        assert_eq!(before.leaves, leaves(&conn));
+        let mut steps = 1;
+        assert!(merge(&conn, table, true, 1).unwrap());
+        while merge(&conn, table, false, 1).unwrap() {
+            steps += 1;
+        }
+        assert!(steps > 1);
+        let after = structure(&conn, table).unwrap();
+        assert_eq!(after.segments, 1);
+        assert_eq!(after.leaves, leaves(&conn));
+        assert!(after.leaves * 2 < before.leaves, "{before:?} {after:?}");
+        assert!(!merge(&conn, table, true, 8).unwrap());
+        assert_eq!((count(&conn, table, "common", 1000).unwrap(), count(&conn, table, "word5", 9).unwrap()), (100, 0));
+        conn.execute_batch("INSERT INTO fts_1_1 (fts_1_1, rank) VALUES ('integrity-check', 1)").unwrap();
+    }
+}

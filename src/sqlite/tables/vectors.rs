@@ -429,6 +429,29 @@ mod tests {
     }
 
     #[test]
+    fn blocks_with_holes_are_emptied_and_vectors_stay() {
+        let (conn, table) = filled(Metric::L2, 8, 1000);
+        let blocks = || stored(&conn, table).unwrap() / BLOCK as u64;
+        assert_eq!((blocks(), sparse_blocks(&conn, table).unwrap()), (8, Vec::new()));
+        // A full block, one with few holes, three of which little is left, and the last.
+        for id in (257..=640).filter(|id| id % 10 != 0).chain(129..140) {
+            assert!(delete(&conn, table, id).unwrap());
+        }
+        let sparse = sparse_blocks(&conn, table).unwrap();
+        assert_eq!(sparse.iter().map(|(_, vectors)| *vectors).collect::<Vec<_>>(), [13, 13, 13]);
+        let before = nearest(&conn, table, &vector(3, 8), 1000, None);
+        for (block, vectors) in sparse {
+            assert_eq!(empty_block(&conn, table, block).unwrap(), u64::from(vectors));
+            assert_eq!(empty_block(&conn, table, block).unwrap(), 0);
+        }
+        assert_eq!(nearest(&conn, table, &vector(3, 8), 1000, None), before);
+        assert_eq!((blocks(), sparse_blocks(&conn, table).unwrap()), (6, Vec::new()));
+        assert_eq!(count(&conn, table).unwrap(), 1000 - 345 - 11);
+        let theirs = by_vec0(&conn, table, &vector(3, 8), 1000);
+        assert_eq!(theirs.len(), before.len());
+    }
+
+    #[test]
     fn vectors_come_back_as_they_went_in() {
         let (conn, table) = filled(Metric::Cosine, 384, 200);
         let mut reader = Reader::new(&conn, table);
