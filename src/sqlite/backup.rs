@@ -233,7 +233,7 @@ impl Folder {
     fn beside(target: &Path) -> Result<Self> {
         let parent = parent(target)?;
         sweep(parent);
-        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
+        let folder = open::private_folder(parent, PREFIX)?;
         // Locked before it has its name: none is ever found unlocked while its owner lives.
         let (unnamed, named) = (folder.path().join("owning"), folder.path().join(OWNED));
         let owned = File::create(&unnamed)?;

@@ -93,6 +93,15 @@ pub fn create_file(path: &Path) -> Result<()> {
     missing.into_iter().filter_map(Path::parent).try_for_each(sync_directory)
 }
 
+/// Makes a folder, private to its owner, that is removed with the value.
+pub fn private_folder(parent: &Path, prefix: &str) -> Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    Ok(builder.tempdir_in(parent)?)
+}
+
 /// Makes the entries of a directory durable.
 #[cfg(unix)]
 pub fn sync_directory(path: &Path) -> Result<()> {
