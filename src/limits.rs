@@ -49,4 +49,4 @@ pub const LOG_BYTES: u64 = 256 << 20;
 /// Free bytes of the disk below which a store is not healthy.
 pub const LOW_DISK_BYTES: u64 = 256 << 20;
 /// Changes that the feed keeps at least.
-pub const FEED_ROWS: u64 = 10_000;
+pub const FEED_ROWS: u64 = 1_000;
