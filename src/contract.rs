@@ -46,6 +46,15 @@ pub fn add_with(store: &dyn Store, id: &str, embeddings: Embeddings) -> Result<A
     add(store, vec![document(id, "text")], Some(embeddings))
 }
 
+/// Makes collection `c` where there is none, and adds one document with so many chunks of so many components.
+pub fn add_wide(store: &dyn Store, id: &str, chunks: usize, dimension: usize) {
+    store.create_collection(CreateCollection { exist_ok: true, ..collection("c") }).unwrap();
+    let all = (0..chunks).map(|i| chunk(&format!("{id}-{i}"), "text")).collect();
+    let rows = Matrix::new(vec![1.0; chunks * dimension], dimension).unwrap();
+    let new = NewDocument { chunks: Some(all), ..document(id, "text") };
+    add(store, vec![new], Some(Embeddings::new(Arc::new(rows)).unwrap())).unwrap();
+}
+
 /// Adds documents one by one, the last of them twice with other content, and says how many adds failed.
 pub fn add_each(store: &dyn Store, thread: usize, adds: usize) -> usize {
     let one = |i: usize| {

@@ -9,9 +9,10 @@ use crate::model::{
     AddResult, Chunk, CollectionInfo, Document, Health, Hits, NewDocument, OnConflict, SpaceInfo, StoreStats,
 };
 use crate::request::{
-    Add, AddChunks, Backup, CacheEmbeddings, CachedEmbeddings, Clear, ClearEmbeddingCache, CreateCollection, CreateIndex,
-    CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DropIndex, GetDocument, ListDocuments,
-    Neighbors, Operation, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetTokenizer, UpdateMetadata, Write, Written,
+    Add, AddChunks, Backup, CacheEmbeddings, CachedEmbeddings, Clear, ClearEmbeddingCache, CreateCollection,
+    CreateIndex, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DropIndex, GetDocument,
+    ListDocuments, Neighbors, Operation, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetTokenizer,
+    UpdateMetadata, Write, Written,
 };
 
 /// What a backend can do beyond the contract that all share.

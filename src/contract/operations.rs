@@ -99,9 +99,7 @@ pub(super) fn backups(store: &dyn Store) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("backup");
     churned(store);
-    let refused = |path: &std::path::Path| {
-        kind(store.backup(&Backup { path: path.into() }, &mut Unwatched))
-    };
+    let refused = |path: &std::path::Path| kind(store.backup(&Backup { path: path.into() }, &mut Unwatched));
     assert_eq!(refused(folder.path()), ErrorKind::Argument);
     assert_eq!(refused(&folder.path().join("none/backup")), ErrorKind::NotFound);
     store.backup(&Backup { path: path.clone() }, &mut Unwatched).unwrap();

@@ -117,8 +117,12 @@ impl SqliteStore {
         // SQLite has read the file, so its shared memory is there for the guard to lock.
         let guard = Guard::acquire(&file)?;
         let readers = Readers::new(file.clone(), request.timeout, request.readers, caches, Some(reader))?;
-        let config =
-            writer::Config { path: file.clone(), synchronous: request.durability.into(), timeout: request.timeout, caches };
+        let config = writer::Config {
+            path: file.clone(),
+            synchronous: request.durability.into(),
+            timeout: request.timeout,
+            caches,
+        };
         let writer =
             if request.read_only { None } else { Some(Writer::new(config, Some(Arc::clone(&guard)), writer)?) };
         Ok(Self::assemble((Some(path.clone()), file), caches, readers, writer, token, (Some(guard), None)))
@@ -524,6 +528,50 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_a_reader_pins_is_told_once() {
+        use crate::events::{self, Event};
+        static HEARD: parking_lot::Mutex<Vec<Event>> = parking_lot::Mutex::new(Vec::new());
+        let folder = tempfile::tempdir().unwrap();
+        let open = Open { durability: crate::request::Durability::Relaxed, ..Open::file(folder.path().join("a.db")) };
+        let store = SqliteStore::open(&open).unwrap();
+        contract::add_wide(&store, "first", 1, 8192);
+        events::set_sink(Some(Box::new(|event| HEARD.lock().push(event.clone()))));
+        store
+            .readers
+            .apart(|conn| {
+                tables::changes::head(conn)?;
+                for id in ["a", "b", "c", "d"] {
+                    contract::add_wide(&store, id, 1024, 8192);
+                }
+                Ok(())
+            })
+            .unwrap();
+        store
+            .operate(Operation::Checkpoint(crate::request::Checkpoint::Passive), &mut crate::store::Unwatched)
+            .unwrap();
+        events::set_sink(None);
+        let heard = std::mem::take(&mut *HEARD.lock());
+        let [Event::LogGrew { bytes, readers }] = heard.as_slice() else { panic!("{heard:?}") };
+        assert!(*bytes > crate::limits::LOG_WARNING_BYTES);
+        if guard::AVAILABLE {
+            assert_eq!(*readers, [std::process::id()]);
+        }
+    }
+
+    #[test]
+    fn a_file_is_kept_beside_itself_before_it_is_rewritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let store = SqliteStore::open(&Open::file(&path)).unwrap();
+        contract::fill(&store, 20);
+        let caches = Caches::of(&Open::ephemeral());
+        open::back_up(&path, 2, caches).unwrap();
+        store.close().unwrap();
+        let kept = SqliteStore::open(&Open::file(folder.path().join("a.db.format-2.bak"))).unwrap();
+        assert_eq!(kept.count("c", None).unwrap(), 20);
+    }
+
+    #[test]
     fn a_panic_poisons_writing_and_loses_nothing() {
         struct Broken;
         impl crate::model::Rows for Broken {
@@ -546,6 +594,11 @@ mod tests {
             assert!(error.message().contains("broken rows"), "{error}");
         }
         assert_eq!(store.count("c", None).unwrap(), 3);
+        let health = store.health().unwrap();
+        assert_eq!(health.status, crate::model::Status::Unhealthy);
+        assert!(health.reasons.iter().any(|reason| reason.what.contains("broken rows")));
+        let refused = store.operate(Operation::Optimize, &mut crate::store::Unwatched).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Internal);
         store.close().unwrap();
     }
 

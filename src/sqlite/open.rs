@@ -151,7 +151,7 @@ pub fn writer(path: &Path, synchronous: Synchronous, caches: Caches, deadline: I
 }
 
 /// Keeps the file beside itself as it is, before a migration rewrites it.
-fn back_up(path: &Path, format: usize, caches: Caches) -> Result<()> {
+pub fn back_up(path: &Path, format: usize, caches: Caches) -> Result<()> {
     let mut name = std::ffi::OsString::from(path);
     name.push(format!(".format-{format}.bak"));
     let conn = reader(path, Duration::ZERO, caches)?;

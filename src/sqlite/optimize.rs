@@ -30,10 +30,20 @@ const ANALYSIS: u32 = 1_000;
 
 enum Stage {
     /// Changes older than what a follower would rather read anew.
-    Feed { keep: i64 },
-    Vectors { table: VectorTable, blocks: VecDeque<(i64, u32)> },
-    Text { table: FtsTable, begun: bool },
-    FreePages { counted: bool },
+    Feed {
+        keep: i64,
+    },
+    Vectors {
+        table: VectorTable,
+        blocks: VecDeque<(i64, u32)>,
+    },
+    Text {
+        table: FtsTable,
+        begun: bool,
+    },
+    FreePages {
+        counted: bool,
+    },
     Statistics,
 }
 

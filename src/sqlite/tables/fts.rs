@@ -167,12 +167,9 @@ mod tests {
 
     #[test]
     fn integers_of_every_length_are_read() {
-        for (bytes, value) in [
-            (&[0x05][..], 5),
-            (&[0x81, 0x00], 128),
-            (&[0xff, 0xff, 0x7f], (1 << 21) - 1),
-            (&[0xff; 9], u64::MAX),
-        ] {
+        for (bytes, value) in
+            [(&[0x05][..], 5), (&[0x81, 0x00], 128), (&[0xff, 0xff, 0x7f], (1 << 21) - 1), (&[0xff; 9], u64::MAX)]
+        {
             let mut rest = bytes;
             assert_eq!(varint(&mut rest), Some(value));
             assert!(rest.is_empty());
@@ -200,8 +197,10 @@ mod tests {
         }
         let before = structure(&conn, table).unwrap();
         let leaves = |conn: &Connection| -> u64 {
-            conn.query_row("SELECT count(*) FROM fts_1_1_data WHERE id > 10 AND id & 0x7fffffff > 0", [], |row| row.get(0))
-                .unwrap()
+            conn.query_row("SELECT count(*) FROM fts_1_1_data WHERE id > 10 AND id & 0x7fffffff > 0", [], |row| {
+                row.get(0)
+            })
+            .unwrap()
         };
         assert!(before.segments > 1);
         assert_eq!(before.leaves, leaves(&conn));

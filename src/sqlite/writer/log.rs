@@ -67,12 +67,7 @@ impl Worker {
     }
 
     /// Moves the log, trying until `deadline`. Between two attempts other writers have their turns.
-    pub(super) fn wait_for_log(
-        &self,
-        mode: Checkpoint,
-        deadline: Instant,
-        cancelled: &dyn Fn() -> bool,
-    ) -> Result<()> {
+    pub(super) fn wait_for_log(&self, mode: Checkpoint, deadline: Instant, cancelled: &dyn Fn() -> bool) -> Result<()> {
         let mut pause = SHORTEST;
         loop {
             match self.move_log(mode, deadline) {

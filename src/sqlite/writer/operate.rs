@@ -32,9 +32,7 @@ impl Worker {
         let cancelled = || progress.cancelled.load(Ordering::Relaxed);
         match operation {
             // What readers leave, and what another process is moving, is no failure of this mode.
-            Operation::Checkpoint(Checkpoint::Passive) => {
-                self.move_log(Checkpoint::Passive, Instant::now()).map(drop)
-            }
+            Operation::Checkpoint(Checkpoint::Passive) => self.move_log(Checkpoint::Passive, Instant::now()).map(drop),
             Operation::Checkpoint(mode) => self.wait_for_log(mode, Instant::now() + self.timeout, &cancelled),
             Operation::Optimize => {
                 self.optimize(progress)?;
