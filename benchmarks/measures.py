@@ -525,9 +525,7 @@ def backup(folder: Path, corpus: Corpus, rounds: int = 5) -> Figures:
         for number in range(rounds):
             idle.append(once())
             command = [sys.executable, "-c", ADDS, path]
-            writers = [
-                subprocess.Popen([*command, f"w{number}-{w}"], stdout=subprocess.PIPE) for w in range(3)
-            ]
+            writers = [subprocess.Popen([*command, f"w{number}-{w}"], stdout=subprocess.PIPE) for w in range(3)]
             try:
                 for writer in writers:
                     writer.stdout.readline()

@@ -294,7 +294,7 @@ def test_closing_waits_for_a_backup(path, tmp_path):
         big.add([ragstore.Document(id=str(number), chunks=chunks)], np.ones((1024, 4096), np.float32))
     began = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        backup = pool.submit(store.backup, tmp_path / "a.db", progress=lambda done, total: began.set())
+        backup = pool.submit(store.backup, tmp_path / "a.db", progress=lambda *_: began.set())
         assert began.wait(60)
         store.close()
         assert backup.done() or backup.result(60) is None

@@ -17,8 +17,8 @@ from . import _ragstore
 from ._ragstore import Options, Write
 from .arguments import count, mapping_or_none, number, optional, string, strings
 from .collection import Collection
-from .embedding import BATCH
 from .display import reporting
+from .embedding import BATCH
 from .exceptions import CollectionNotFoundError, RagstoreError
 from .operations import Health, StoreStats
 from .results import CollectionInfo, Hits, SpaceInfo
@@ -72,8 +72,8 @@ def open(
         Bytes of vectors that embedders made and the file keeps, so that a model embeds each text once; the oldest go
         first. 0 keeps nothing and looks for nothing. See `Store.clear_embedding_cache`.
     network_filesystem : bool
-        Write also where the file lies on NFS, SMB, 9p, virtiofs, sshfs or the like. Their locks and shared memory do not
-        reach other machines: it is safe only while no other machine opens the file.
+        Write also where the file lies on NFS, SMB, 9p, virtiofs, sshfs or the like. Their locks and shared memory do
+        not reach other machines: it is safe only while no other machine opens the file.
 
     Returns
     -------
@@ -88,8 +88,8 @@ def open(
     SchemaTooNewError
         A newer version wrote it.
     NetworkFilesystemError
-        It is to be written on a network file system. With ``read_only=True`` it is opened there, and read rightly as long
-        as no other machine writes.
+        It is to be written on a network file system. With ``read_only=True`` it is opened there, and read rightly as
+        long as no other machine writes.
     NotImplementedError
         With a key: encryption is not in this build yet.
 
@@ -492,10 +492,10 @@ class Store(AbstractContextManager["Store"]):
     def backup(self, path: str | os.PathLike[str], *, progress: Progress = False) -> None:
         """Write a copy of one moment to another file, while searches and writes go on in any process.
 
-        The copy is made in a folder beside `path`, verified, synced and renamed: until then a file that is there stays as
-        it is, also if the disk fills or the process is killed; the next backup removes what that left. The copy is one
-        file, without a log, for its owner alone. To restore, close the store, remove its ``-wal`` and ``-shm``, and copy
-        the backup to its path. It is another replica than the store it was made of.
+        The copy is made in a folder beside `path`, verified, synced and renamed: until then a file that is there stays
+        as it is, also if the disk fills or the process is killed; the next backup removes what that left. The copy is
+        one file, without a log, for its owner alone. To restore, close the store, remove its ``-wal`` and ``-shm``, and
+        copy the backup to its path. It is another replica than the store it was made of.
 
         Parameters
         ----------

@@ -4,7 +4,6 @@ use serde_json::json;
 
 use super::{add, answer, collection, document, filter, kind, vectors};
 use crate::error::ErrorKind;
-use crate::limits;
 use crate::model::{Hits, NewDocument, OnConflict, Status};
 use crate::request::{Add, Backup, Checkpoint, CreateIndex, DEFAULT_SPACE, Delete, Mode, Operation, Search, Syntax};
 use crate::store::{Store, Unwatched, Watch};
@@ -92,7 +91,6 @@ pub(super) fn fares_well(store: &dyn Store) {
     if health.reasons.is_empty() {
         assert_eq!(health.status, Status::Healthy);
     }
-    assert!(limits::LOG_WARNING_BYTES < limits::LOG_BYTES);
 }
 
 pub(super) fn backups(store: &dyn Store) {

@@ -1,4 +1,4 @@
-"""Backups made while three processes write: each is one commit point. Operations that are killed leave the store whole."""
+"""Backups beside three writers are each one commit point; operations that are killed leave the store whole."""
 
 import os
 import random
@@ -70,8 +70,7 @@ def writers(path):
             store.create_collection(name, dimension=8)
     started = []
     try:
-        for number in range(3):
-            started.append(Writer(path, f"w{number}"))
+        started.extend(Writer(path, f"w{number}") for number in range(3))
         yield started
     finally:
         for writer in started:
