@@ -18,13 +18,17 @@ BACKUPS = 500 if FULL else 12
 KILLS = 200 if FULL else 8
 COLLECTIONS = ("a", "b", "c")
 
-# Each transaction sets the writer's counter in every collection and adds a document of its number to each.
+# Documents of each writer in each collection.
+KEPT = 100
+
+# Each transaction sets the writer's counter in every collection, adds a document of its number to each, and deletes the
+# one that is too old.
 WRITER = """
 import itertools, os, sys
 import numpy as np
 import ragstore
 
-path, name = sys.argv[1:]
+path, name, kept = *sys.argv[1:3], int(sys.argv[3])
 with ragstore.open(path, durability="relaxed") as store:
     for number in itertools.count(1):
         rows = np.full((2, 8), number, np.float32)
@@ -33,6 +37,7 @@ with ragstore.open(path, durability="relaxed") as store:
                 counter = ragstore.Document(f"counter {name}", id=f"counter-{name}", metadata={"n": number})
                 tx[collection].add(counter, rows[:1], on_conflict="replace")
                 tx[collection].add(ragstore.Document(f"{name} row {number}", id=f"{name}-{number}"), rows[1:])
+                tx[collection].delete(document_ids=[f"{name}-{number - kept}"])
         # What is acknowledged is known before the next begins.
         os.write(1, f"{number}\\n".encode())
 """
@@ -43,7 +48,7 @@ class Writer:
 
     def __init__(self, path, name: str) -> None:
         self.name, self.last = name, 0
-        self.process = subprocess.Popen([sys.executable, "-c", WRITER, path, name], stdout=subprocess.PIPE)
+        self.process = subprocess.Popen([sys.executable, "-c", WRITER, path, name, str(KEPT)], stdout=subprocess.PIPE)
         self.rest = b""
         self.hear(wait=True)
 
@@ -86,7 +91,9 @@ def counters(store, names) -> dict[str, int]:
         found[name] = stored[0]
     for collection in COLLECTIONS:
         listed = {document.id for document in store[collection].list_documents(limit=1 << 30)}
-        expected = {f"{name}-{number}" for name, last in found.items() for number in range(1, last + 1)}
+        expected = {
+            f"{name}-{number}" for name, last in found.items() for number in range(max(last - KEPT, 0) + 1, last + 1)
+        }
         assert listed == expected | {f"counter-{name}" for name in names}
         assert len(store[collection]) == len(listed)
         assert len(store[collection].vector_search([1.0] * 8, k=4096, exact=True)) == min(len(listed), 4096)
