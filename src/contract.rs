@@ -2,10 +2,13 @@
 
 mod embedding_cache;
 mod embeddings;
+mod expiry;
 mod filters;
 mod keyword;
 mod operations;
+mod relations;
 mod search;
+mod state;
 
 use std::sync::Arc;
 
@@ -22,7 +25,9 @@ use crate::store::{Store, Uninterrupted, Unwatched, Watch};
 
 /// Runs the whole contract; `open` gives an empty store each time, `check` looks behind the contract for leftovers.
 pub fn run(open: &dyn Fn() -> Arc<dyn Store>, check: &dyn Fn(&dyn Store)) {
-    for (name, test) in TESTS.iter().chain(&embedding_cache::TESTS) {
+    for (name, test) in
+        TESTS.iter().chain(&embedding_cache::TESTS).chain(&expiry::TESTS).chain(&relations::TESTS).chain(&state::TESTS)
+    {
         let store = open();
         assert!(store.list_collections().unwrap().is_empty(), "{name} must begin with an empty store");
         store.create_collection(collection("c")).unwrap();
@@ -32,6 +37,11 @@ pub fn run(open: &dyn Fn() -> Arc<dyn Store>, check: &dyn Fn(&dyn Store)) {
         assert_eq!(store.list_collections().unwrap_err().kind(), ErrorKind::Closed, "{name}");
         store.close().unwrap();
     }
+}
+
+/// What threads do at the same time is done one after the other.
+pub fn run_threads(store: &Arc<dyn Store>) {
+    state::racing_counters(store, 4, 25);
 }
 
 /// Makes collection `c` with so many documents.

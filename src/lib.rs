@@ -12,6 +12,7 @@ pub mod error;
 pub mod events;
 pub mod filter;
 pub mod fusion;
+mod graph;
 pub mod highlight;
 pub mod hlc;
 pub mod limits;

@@ -34,6 +34,8 @@ pub const FETCH: usize = 50;
 pub const GROUP_DEPTH: usize = 65_536;
 /// Hits of one document when hits are grouped, and chunks on either side of a hit.
 pub const WINDOW: usize = 1_000;
+/// Relations that a walk follows one after the other.
+pub const GRAPH_DEPTH: usize = 32;
 /// Vector bytes up to which a write is copied and validated by its caller, and so may share a commit.
 pub const SHARED_COMMIT_BYTES: usize = 1 << 20;
 /// Vector bytes validated and stored at a time from a caller's array.

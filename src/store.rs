@@ -6,13 +6,14 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::model::{
-    AddResult, Chunk, CollectionInfo, Document, Health, Hits, NewDocument, OnConflict, SpaceInfo, StoreStats,
+    AddResult, Chunk, CollectionInfo, Document, Health, Hits, Namespace, NewDocument, OnConflict, Related, Relation,
+    SpaceInfo, StateEntry, StoreStats,
 };
 use crate::request::{
     Add, AddChunks, Backup, CacheEmbeddings, CachedEmbeddings, Clear, ClearEmbeddingCache, CreateCollection,
-    CreateIndex, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DropIndex, GetDocument,
-    ListDocuments, Neighbors, Operation, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetTokenizer,
-    UpdateMetadata, Write, Written,
+    CreateIndex, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DeleteState, DropIndex, Expire,
+    GetDocument, ListDocuments, Neighbors, Operation, Relate, RelatedTo, Relations, ScanState, Search, SearchBatch,
+    SearchStore, SetEmbeddings, SetModel, SetState, SetTokenizer, Unrelate, UpdateMetadata, Write, Written,
 };
 
 /// What a backend can do beyond the contract that all share.
@@ -126,6 +127,16 @@ pub trait Store: Send + Sync {
     /// Over several collections.
     fn search_store(&self, request: &SearchStore, interrupt: Arc<dyn Interrupt>) -> Result<Hits>;
 
+    fn get_state(&self, namespace: &Namespace, key: &str) -> Result<Option<StateEntry>>;
+    /// By key.
+    fn scan_state(&self, request: &ScanState) -> Result<Vec<StateEntry>>;
+    fn count_state(&self, namespace: &Namespace) -> Result<u64>;
+
+    /// In the order in which they were made; none for an id that is not there.
+    fn relations(&self, request: &Relations) -> Result<Vec<Relation>>;
+    /// The strongest first, then the nearest, then by id.
+    fn related(&self, request: &RelatedTo) -> Result<Vec<Related>>;
+
     /// Works on the file itself. `Locked` where readers or another process stayed in the way for longer than the timeout.
     fn operate(&self, operation: Operation, watch: &mut dyn Watch) -> Result<()>;
     /// Writes a copy of one moment to another file, which is replaced when the copy is whole and verified.
@@ -163,8 +174,24 @@ pub trait Store: Send + Sync {
     fn create_space(&self, request: CreateSpace) -> Result<()> {
         self.write_one(Write::CreateSpace(request), &mut Unwatched).map(drop)
     }
+    /// How many of those that were there and as expected are deleted.
+    fn delete_state(&self, request: DeleteState) -> Result<u64> {
+        self.write_count(Write::DeleteState(request))
+    }
     fn delete_space(&self, request: DeleteSpace) -> Result<()> {
         self.write_one(Write::DeleteSpace(request), &mut Unwatched).map(drop)
+    }
+    /// `DocumentNotFound` names the ids that are of no chunk and no document.
+    fn relate(&self, request: Relate) -> Result<()> {
+        self.write_one(Write::Relate(request), &mut Unwatched).map(drop)
+    }
+    /// How many documents, and chunks of documents that stay, had expired.
+    fn expire(&self, request: Expire) -> Result<u64> {
+        self.write_count(Write::Expire(request))
+    }
+    /// How many there were.
+    fn unrelate(&self, request: Unrelate) -> Result<u64> {
+        self.write_count(Write::Unrelate(request))
     }
     fn set_embeddings(&self, request: SetEmbeddings) -> Result<()> {
         self.write_one(Write::SetEmbeddings(request), &mut Unwatched).map(drop)
@@ -188,6 +215,13 @@ pub trait Store: Send + Sync {
     /// How many vectors there were.
     fn clear_embedding_cache(&self, request: ClearEmbeddingCache) -> Result<u64> {
         self.write_count(Write::ClearEmbeddingCache(request))
+    }
+    /// Whether what was there is what was expected, and all are set.
+    fn set_state(&self, request: SetState) -> Result<bool> {
+        match self.write_one(Write::SetState(request), &mut Unwatched)? {
+            Written::Made(set) => Ok(set),
+            other => Err(mismatch(&other)),
+        }
     }
     fn set_tokenizer(&self, request: SetTokenizer, watch: &mut dyn Watch) -> Result<()> {
         self.write_one(Write::SetTokenizer(request), watch).map(drop)

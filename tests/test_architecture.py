@@ -8,7 +8,7 @@ SOURCES = {path.relative_to(ROOT / "src"): path.read_text() for path in sorted((
 
 LAYERS = [
     {"error", "limits", "hlc", "events", "model"},
-    {"filter", "request", "fusion", "mmr", "split", "highlight", "sync"},
+    {"filter", "request", "fusion", "graph", "mmr", "split", "highlight", "sync"},
     {"store", "contract"},
     {"sqlite", "postgres"},
     {"connect"},
@@ -16,8 +16,9 @@ LAYERS = [
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 INSIDE_SQLITE = [
-    {"sql", "filter_sql", "matching", "row_set", "top_k", "distance", "tokenizer", "ffi", "lock", "pulse"},
+    {"sql", "filter_sql", "row_set", "top_k", "distance", "tokenizer", "ffi", "lock", "pulse"},
     {"tables"},
+    {"matching", "row_sets"},
     {"ops"},
 ]
 UNSAFE = {

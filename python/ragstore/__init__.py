@@ -40,8 +40,10 @@ from .exceptions import (
     WrongKeyError,
 )
 from .operations import Health, Reason, StoreStats
+from .graph import Related, Relation
 from .results import AddResult, CollectionInfo, Hits, SpaceInfo
 from .split import split
+from .state import State, TransactionState
 from .store import Store, open  # noqa: A004
 from .transaction import Pending, Transaction, TransactionCollection
 from .types import Embedder, Filter, Metric, Mode, OnConflict, Progress, Rerank, Syntax
@@ -83,9 +85,12 @@ __all__ = [
     "RagstoreError",
     "ReadOnlyError",
     "Reason",
+    "Related",
+    "Relation",
     "Rerank",
     "SchemaTooNewError",
     "SpaceInfo",
+    "State",
     "Store",
     "StoreFullError",
     "StoreStats",
@@ -93,6 +98,7 @@ __all__ = [
     "Syntax",
     "Transaction",
     "TransactionCollection",
+    "TransactionState",
     "WalFullError",
     "WrongKeyError",
     "__version__",

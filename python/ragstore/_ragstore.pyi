@@ -1,17 +1,19 @@
 """The private module behind the package. Positional, and without promises."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .document import Chunk, Document
-from .rows import ChunkRow, CollectionRow, DocumentRow, HitsRow, SpaceRow
+from .rows import ChunkRow, CollectionRow, DocumentRow, HitsRow, RelationRow, SpaceRow
 
 __all__ = [
     "Hit",
     "Options",
+    "State",
     "Store",
     "Write",
     "__version__",
@@ -114,6 +116,26 @@ class Write:
     @staticmethod
     def drop_index(collection: str, field: str) -> Write: ...
     @staticmethod
+    def expire(collection: str) -> Write: ...
+    @staticmethod
+    def relate(
+        collection: str, source: str, target: str, kind: str, strength: float, metadata: Mapping[str, Any] | None
+    ) -> Write: ...
+    @staticmethod
+    def unrelate(collection: str, source: str, target: str, kind: str | None) -> Write: ...
+    @staticmethod
+    def set_state(
+        namespace: str,
+        local: bool,
+        entries: list[tuple[str, Any]],
+        expires_at: datetime | None,
+        expected_value: tuple[Any, ...] | None,
+    ) -> Write: ...
+    @staticmethod
+    def delete_state(
+        namespace: str, local: bool, keys: list[str] | None, expected_value: tuple[Any, ...] | None
+    ) -> Write: ...
+    @staticmethod
     def set_tokenizer(collection: str, tokenizer: str) -> Write: ...
     @staticmethod
     def create_collection(
@@ -132,6 +154,13 @@ class Write:
     def create_space(collection: str, name: str, dimension: int | None, metric: str, model: str | None) -> Write: ...
     @staticmethod
     def delete_space(collection: str, name: str) -> Write: ...
+
+@final
+class State:
+    def __new__(cls, store: Store, name: str, local: bool) -> State: ...
+    def get(self, key: str) -> tuple[str, str, int | None] | None: ...
+    def scan(self, prefix: str, after: str | None, limit: int) -> list[tuple[str, str, int | None]]: ...
+    def count(self) -> int: ...
 
 @final
 class Store:
@@ -159,6 +188,17 @@ class Store:
     def neighbors(self, collection: str, chunk_id: str, before: int, after: int) -> list[ChunkRow]: ...
     def get_embeddings(self, collection: str, chunk_ids: list[str], space: str) -> NDArray[np.float32]: ...
     def count(self, collection: str, where: Mapping[str, Any] | None) -> int: ...
+    def relations(self, collection: str, id: str | None, direction: str, kind: str | None) -> list[RelationRow]: ...
+    def related(
+        self,
+        collection: str,
+        ids: list[str],
+        depth: int,
+        kinds: list[str] | None,
+        min_strength: float,
+        direction: str,
+        limit: int,
+    ) -> list[tuple[str, list[str], float, int]]: ...
     def count_documents(self, collection: str, where: Mapping[str, Any] | None) -> int: ...
     def kept(self, collection: str, documents: list[Document], on_conflict: str) -> list[bool]: ...
     def cached_embeddings(

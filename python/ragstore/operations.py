@@ -16,7 +16,7 @@ class StoreStats:
     Attributes
     ----------
     collections, documents, chunks, embeddings : int
-        How many; embeddings of every space.
+        How many; embeddings of every space. What expired and was not removed yet is counted.
     file_bytes, log_bytes : int
         Of the file, and of the write-ahead log beside it, on the disk.
     free_bytes : int

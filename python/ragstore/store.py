@@ -23,6 +23,7 @@ from .exceptions import CollectionNotFoundError, RagstoreError
 from .operations import Health, StoreStats
 from .results import CollectionInfo, Hits, SpaceInfo
 from .search import choose_mode
+from .state import State
 from .transaction import Transaction
 from .types import Embedder, Filter, Metric, Mode, Progress
 from .vectors import as_query
@@ -410,6 +411,22 @@ class Store(AbstractContextManager["Store"]):
         named = None if texts is None else strings("texts", texts)
         (removed,) = self._raw.write([Write.clear_embedding_cache(optional("model", model), named)])
         return int(removed)
+
+    def state(self, namespace: str = "default", *, local: bool = False) -> State:
+        """The values that a pipeline keeps between its runs, as a mutable mapping.
+
+        Parameters
+        ----------
+        namespace : str
+        local : bool
+            Never synced to peers. A local namespace may have the name of one that is not.
+
+        Returns
+        -------
+        State
+            A mapping of str to JSON values, with expiry, atomic `update`, `compare_and_set` and `scan` by prefix.
+        """
+        return State(self, namespace, local=local)
 
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Queue writes on any collections and commit them as one. See `Transaction`."""

@@ -87,7 +87,7 @@ impl Metadata {
     }
 }
 
-fn depth(value: &Value) -> usize {
+pub(super) fn depth(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
         Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
@@ -95,7 +95,7 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-fn canonical(value: &Value, sink: &mut dyn FnMut(&[u8])) {
+pub(super) fn canonical(value: &Value, sink: &mut dyn FnMut(&[u8])) {
     match value {
         Value::Object(map) => {
             let mut keys: Vec<&String> = map.keys().collect();

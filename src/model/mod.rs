@@ -8,6 +8,8 @@ mod health;
 mod hit;
 mod ids;
 mod metadata;
+mod relation;
+mod state;
 mod stats;
 mod time;
 
@@ -17,7 +19,9 @@ pub use document::{AddResult, ContentHash, Document, HashedChunk, NewDocument, O
 pub use embeddings::{Embeddings, Matrix, Rows, check_vector};
 pub use health::{Health, Reason, Status};
 pub use hit::{Hit, Hits, KeywordPlan, Leg, Marker};
-pub use ids::{check_id, check_name, new_id};
+pub use ids::{check_id, check_key, check_name, new_id};
 pub use metadata::Metadata;
+pub use relation::{Direction, Related, Relation};
+pub use state::{Expected, Namespace, StateEntry, StateValue};
 pub use stats::StoreStats;
 pub use time::Timestamp;

@@ -11,6 +11,7 @@ mod hit;
 mod module;
 mod options;
 mod rows;
+mod state;
 mod store;
 mod watch;
 mod write;

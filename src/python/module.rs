@@ -15,6 +15,8 @@ mod _ragstore {
     #[pymodule_export]
     use super::super::options::Options;
     #[pymodule_export]
+    use super::super::state::State;
+    #[pymodule_export]
     use super::super::store::{Store, open};
     #[pymodule_export]
     use super::super::write::Write;

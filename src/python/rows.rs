@@ -6,7 +6,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind};
-use crate::model::{AddResult, Chunk, CollectionInfo, Document, Metadata, SpaceInfo, StoreStats};
+use crate::model::{AddResult, Chunk, CollectionInfo, Document, Metadata, Relation, SpaceInfo, StoreStats};
 use crate::request::Written;
 
 /// The dictionary of a JSON object.
@@ -94,6 +94,12 @@ pub(super) fn collection<'py>(py: Python<'py>, info: &CollectionInfo) -> PyResul
 }
 
 /// `AddRow`, ids, `CollectionRow`, a count or None: what a write did.
+/// `RelationRow` of the stub.
+pub(super) fn relation<'py>(py: Python<'py>, relation: &Relation) -> PyResult<Bound<'py, PyTuple>> {
+    let Relation { source, target, kind, strength, metadata: data, created_at } = relation;
+    (source, target, kind, *strength, metadata(py, data)?, created_at.0).into_pyobject(py)
+}
+
 pub(super) fn written<'py>(py: Python<'py>, written: Written) -> PyResult<Bound<'py, PyAny>> {
     Ok(match written {
         Written::Added(AddResult { chunk_ids, document_ids, added, replaced, unchanged, skipped }) => {

@@ -24,14 +24,22 @@ use crate::error::{Error, Result};
 use crate::model::{self, ContentHash};
 use crate::request::{
     Backup, CachedEmbeddings, DEFAULT_SPACE, Derived, DocumentKey, Durability, GetDocument, ListDocuments, Mode,
-    Neighbors, Open, Operation, Search, SearchBatch, SearchStore,
+    Neighbors, Open, Operation, RelatedTo, Relations, Search, SearchBatch, SearchStore,
 };
 use crate::store;
+
+/// Id, path, strength and depth.
+type RelatedRow = (String, Vec<String>, f64, usize);
 
 #[pyclass(frozen, module = "ragstore._ragstore")]
 pub(super) struct Store(Arc<dyn store::Store>);
 
 impl Store {
+    /// The store of the core.
+    pub(super) fn core(&self) -> Arc<dyn store::Store> {
+        Arc::clone(&self.0)
+    }
+
     /// Runs `body` on the core, detached from the interpreter.
     fn detached<T: Send>(
         &self,
@@ -261,6 +269,41 @@ impl Store {
     ) -> PyResult<Bound<'py, PyList>> {
         let request = Neighbors { collection, chunk_id, before, after };
         rows::chunks(py, &self.detached(py, |store| store.neighbors(&request))?)
+    }
+
+    fn relations<'py>(
+        &self,
+        py: Python<'py>,
+        collection: String,
+        id: Option<String>,
+        direction: &str,
+        kind: Option<String>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        guarded(|| {
+            let request = Relations { collection, id, direction: direction.parse()?, kind };
+            let found = self.detached(py, |store| store.relations(&request))?;
+            PyList::new(py, found.iter().map(|relation| rows::relation(py, relation)).collect::<PyResult<Vec<_>>>()?)
+        })
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn related(
+        &self,
+        py: Python<'_>,
+        collection: String,
+        ids: Vec<String>,
+        depth: usize,
+        kinds: Option<Vec<String>>,
+        min_strength: f64,
+        direction: &str,
+        limit: usize,
+    ) -> PyResult<Vec<RelatedRow>> {
+        guarded(|| {
+            let direction = direction.parse()?;
+            let request = RelatedTo { collection, ids, depth, kinds, min_strength, direction, limit };
+            let found = self.detached(py, |store| store.related(&request))?;
+            Ok(found.into_iter().map(|related| (related.id, related.path, related.strength, related.depth)).collect())
+        })
     }
 
     fn get_embeddings<'py>(

@@ -14,19 +14,27 @@ mod delete;
 mod delete_collection;
 mod delete_embeddings;
 mod delete_space;
+mod delete_state;
 mod drop_index;
+mod expire;
 mod get_document;
 mod list_documents;
 mod neighbors;
 mod open;
 mod operation;
 mod prepare;
+mod relate;
+mod related;
+mod relations;
+mod scan_state;
 mod search;
 mod search_batch;
 mod search_store;
 mod set_embeddings;
 mod set_model;
+mod set_state;
 mod set_tokenizer;
+mod unrelate;
 mod update_metadata;
 
 pub use add::Add;
@@ -43,19 +51,27 @@ pub use delete::Delete;
 pub use delete_collection::DeleteCollection;
 pub use delete_embeddings::DeleteEmbeddings;
 pub use delete_space::DeleteSpace;
+pub use delete_state::DeleteState;
 pub use drop_index::DropIndex;
+pub use expire::Expire;
 pub use get_document::{DocumentKey, GetDocument};
 pub use list_documents::ListDocuments;
 pub use neighbors::Neighbors;
 pub use open::{Derived, Durability, Open};
 pub use operation::{Checkpoint, Operation};
 pub use prepare::{PreparedChunk, PreparedDocument, prepare_chunks, prepare_document};
+pub use relate::Relate;
+pub use related::RelatedTo;
+pub use relations::Relations;
+pub use scan_state::ScanState;
 pub use search::{Fusion, Include, Mode, Rerank, Search, Syntax};
 pub use search_batch::SearchBatch;
 pub use search_store::SearchStore;
 pub use set_embeddings::SetEmbeddings;
 pub use set_model::SetModel;
+pub use set_state::SetState;
 pub use set_tokenizer::SetTokenizer;
+pub use unrelate::Unrelate;
 pub use update_metadata::{MetadataMode, UpdateMetadata};
 
 use crate::model::{AddResult, CollectionInfo};
@@ -78,10 +94,15 @@ pub enum Write {
     DeleteCollection(DeleteCollection),
     DeleteEmbeddings(DeleteEmbeddings),
     DeleteSpace(DeleteSpace),
+    DeleteState(DeleteState),
     DropIndex(DropIndex),
+    Expire(Expire),
+    Relate(Relate),
     SetEmbeddings(SetEmbeddings),
     SetModel(SetModel),
+    SetState(SetState),
     SetTokenizer(SetTokenizer),
+    Unrelate(Unrelate),
     UpdateMetadata(UpdateMetadata),
 }
 
@@ -94,9 +115,9 @@ pub enum Written {
     Ids(Vec<String>),
     /// Of `CreateCollection`.
     Collection(CollectionInfo),
-    /// Of `ClearEmbeddingCache`, `Delete`, `DeleteEmbeddings` and `UpdateMetadata`: how many it found.
+    /// Of `ClearEmbeddingCache`, `Delete`, `DeleteEmbeddings`, `DeleteState`, `Expire`, `Unrelate` and `UpdateMetadata`: how many it found.
     Count(u64),
-    /// Of `CreateIndex`: whether it is new.
+    /// Of `CreateIndex`: whether it is new. Of `SetState`: whether what was there is what was expected.
     Made(bool),
     /// Of the others.
     Done,

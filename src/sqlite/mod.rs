@@ -48,10 +48,13 @@ use self::readers::{Readers, closed};
 use self::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
-use crate::model::{Chunk, CollectionInfo, Document, Health, Hits, NewDocument, OnConflict, StoreStats};
+use crate::model::{
+    Chunk, CollectionInfo, Document, Health, Hits, Namespace, NewDocument, OnConflict, Related, Relation, StateEntry,
+    StoreStats,
+};
 use crate::request::{
-    Backup, CachedEmbeddings, GetDocument, ListDocuments, Neighbors, Open, Operation, Search, SearchBatch, SearchStore,
-    Write, Written,
+    Backup, CachedEmbeddings, GetDocument, ListDocuments, Neighbors, Open, Operation, RelatedTo, Relations, ScanState,
+    Search, SearchBatch, SearchStore, Write, Written,
 };
 use crate::store::{Cached, Capabilities, Interrupt, Store, Vectors, Watch};
 
@@ -310,6 +313,26 @@ impl Store for SqliteStore {
         self.check()?;
         ops::search_store::run(&self.readers, request, &Pulse::new(request.timeout, interrupt))
     }
+
+    fn relations(&self, request: &Relations) -> Result<Vec<Relation>> {
+        self.read(|conn| ops::relations::run(conn, request))
+    }
+
+    fn related(&self, request: &RelatedTo) -> Result<Vec<Related>> {
+        self.read(|conn| ops::related::run(conn, request))
+    }
+
+    fn get_state(&self, namespace: &Namespace, key: &str) -> Result<Option<StateEntry>> {
+        self.read(|conn| ops::get_state::run(conn, namespace, key))
+    }
+
+    fn scan_state(&self, request: &ScanState) -> Result<Vec<StateEntry>> {
+        self.read(|conn| ops::scan_state::run(conn, request))
+    }
+
+    fn count_state(&self, namespace: &Namespace) -> Result<u64> {
+        self.read(|conn| ops::count_state::run(conn, namespace))
+    }
 }
 
 impl Drop for SqliteStore {
@@ -399,6 +422,14 @@ mod tests {
         contract::run(&|| Arc::new(SqliteStore::open(&Open::ephemeral()).unwrap()), &|store| {
             assert!(!store.capabilities().persistent);
         });
+    }
+
+    #[test]
+    fn threads_of_one_file_take_turns() {
+        let folder = tempfile::tempdir().unwrap();
+        let request = Open::file(folder.path().join("s.db"));
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&request).unwrap());
+        contract::run_threads(&store);
     }
 
     #[test]

@@ -33,6 +33,12 @@ impl RowSet {
         Self::from_rows(&rows)
     }
 
+    /// Those that are not in the other.
+    pub fn difference(&self, other: &Self) -> Self {
+        let rows: Vec<i64> = self.iter().filter(|&row| !other.contains(row)).collect();
+        Self::from_rows(&rows)
+    }
+
     /// How many.
     pub fn len(&self) -> u64 {
         self.len
@@ -80,6 +86,7 @@ mod tests {
         assert_eq!(inside, rows);
         let other = RowSet::from_rows(&[1, 66, 1000, 2000]);
         assert_eq!(set.intersection(&other).iter().collect::<Vec<_>>(), [66, 1000]);
+        assert_eq!(set.difference(&other).iter().collect::<Vec<_>>(), [3, 4, 67]);
         assert_eq!(set.union(&other).iter().collect::<Vec<_>>(), [1, 3, 4, 66, 67, 1000, 2000]);
         assert!(!RowSet::default().contains(0) && RowSet::from_rows(&[]).iter().next().is_none());
     }

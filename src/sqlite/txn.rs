@@ -1,5 +1,6 @@
 //! What every write works with inside its transaction.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -29,19 +30,32 @@ pub struct Txn<'c> {
     guard: Option<&'c Guard>,
     commit_tag: i64,
     clock: Hlc,
+    /// Collections and ids of chunks and documents that one write deleted; it may have made some of them anew.
+    gone: RefCell<Vec<(i64, String)>>,
 }
 
 impl<'c> Txn<'c> {
     /// Reads the clock; the write lock is held.
     pub fn new(conn: &'c Connection, guard: Option<&'c Guard>) -> Result<Self> {
         let commit_tag = i64::from_le_bytes(meta::random()?);
-        Ok(Self { conn, now: Timestamp::now(), guard, commit_tag, clock: meta::clock(conn)? })
+        let gone = RefCell::default();
+        Ok(Self { conn, now: Timestamp::now(), guard, commit_tag, clock: meta::clock(conn)?, gone })
     }
 
     /// The next moment, shared by all that one write changes.
     pub fn stamp(&mut self) -> Stamp {
         self.clock = self.clock.tick(self.now.millis());
         Stamp { commit_tag: self.commit_tag, hlc: self.clock }
+    }
+
+    /// Notes that a chunk or a document was deleted.
+    pub fn deleted(&self, collection_id: i64, uid: &str) {
+        self.gone.borrow_mut().push((collection_id, uid.to_owned()));
+    }
+
+    /// What was deleted since this was last asked.
+    pub fn take_deleted(&self) -> Vec<(i64, String)> {
+        self.gone.take()
     }
 
     /// To be called between rows: stops a write whose caller does not want it any more, and one whose lock was lost,

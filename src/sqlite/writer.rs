@@ -82,13 +82,20 @@ impl Job {
             Write::CacheEmbeddings(cache) => cache.embeddings.bytes() <= limits::SHARED_COMMIT_BYTES,
             Write::SetEmbeddings(set) => set.chunk_ids.len() <= DOCUMENTS,
             Write::DeleteEmbeddings(delete) => delete.chunk_ids.len() <= DOCUMENTS,
-            Write::CreateCollection(_) | Write::CreateSpace(_) | Write::SetModel(_) => true,
+            Write::SetState(set) => set.entries.len() <= DOCUMENTS,
+            Write::DeleteState(delete) => delete.keys.as_ref().is_some_and(|keys| keys.len() <= DOCUMENTS),
+            Write::CreateCollection(_)
+            | Write::CreateSpace(_)
+            | Write::Relate(_)
+            | Write::SetModel(_)
+            | Write::Unrelate(_) => true,
             Write::Clear(_)
             | Write::ClearEmbeddingCache(_)
             | Write::Delete(_)
             | Write::CreateIndex(_)
             | Write::DeleteCollection(_)
             | Write::DropIndex(_)
+            | Write::Expire(_)
             | Write::DeleteSpace(_)
             | Write::SetTokenizer(_)
             | Write::UpdateMetadata(_) => false,

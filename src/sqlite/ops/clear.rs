@@ -3,6 +3,7 @@ use crate::error::Result;
 use crate::request::Clear;
 use crate::sqlite::tables::changes::{self, Change, Entity, Op};
 use crate::sqlite::tables::fts::{self, FtsTable};
+use crate::sqlite::tables::relations;
 use crate::sqlite::tables::spaces::{self};
 use crate::sqlite::tables::vectors::{self, VectorTable};
 use crate::sqlite::tables::{chunks, collections, documents};
@@ -15,6 +16,7 @@ pub fn run(txn: &mut Txn<'_>, request: &Clear) -> Result<()> {
     let target = Target::find(conn, &request.collection)?;
     let stamp = txn.stamp();
     changes::bury_all(conn, stamp, target.id())?;
+    relations::delete_all(conn, stamp, target.id())?;
     for old in target.vector_tables() {
         let new = VectorTable { generation: old.generation + 1, ..old };
         vectors::create(conn, new)?;
@@ -33,7 +35,7 @@ pub fn run(txn: &mut Txn<'_>, request: &Clear) -> Result<()> {
         conn,
         stamp,
         Change {
-            collection_id: target.id(),
+            collection_id: Some(target.id()),
             space_id: None,
             entity: Entity::Collection,
             uid: Some(&request.collection),

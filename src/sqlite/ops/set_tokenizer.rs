@@ -40,7 +40,7 @@ pub fn run(txn: &mut Txn<'_>, request: &SetTokenizer, progress: &Progress) -> Re
         conn,
         stamp,
         Change {
-            collection_id: target.id(),
+            collection_id: Some(target.id()),
             space_id: None,
             entity: Entity::Collection,
             uid: Some(&request.collection),

@@ -17,6 +17,8 @@ pub enum Entity {
     Document,
     Chunk,
     Embedding,
+    Relation,
+    State,
 }
 
 /// What became of it.
@@ -34,6 +36,8 @@ impl Entity {
             Entity::Document => "document",
             Entity::Chunk => "chunk",
             Entity::Embedding => "embedding",
+            Entity::Relation => "relation",
+            Entity::State => "state",
         }
     }
 }
@@ -58,7 +62,8 @@ pub struct Stamp {
 /// One row of the feed.
 #[derive(Debug, Clone, Copy)]
 pub struct Change<'a> {
-    pub collection_id: i64,
+    /// `None`: it belongs to none.
+    pub collection_id: Option<i64>,
     pub space_id: Option<i64>,
     pub entity: Entity,
     pub uid: Option<&'a str>,
@@ -104,7 +109,7 @@ pub fn forget_before(conn: &Connection, seq: i64) -> Result<usize> {
     sql::execute(conn, "DELETE FROM changes WHERE seq < ?1", params![seq])
 }
 
-/// Remembers that a document or a collection (`collection_id` 0) was deleted.
+/// Remembers that a document was deleted, or what belongs to no collection (`collection_id` 0).
 pub fn bury(conn: &Connection, stamp: Stamp, collection_id: i64, entity: Entity, uid: &str) -> Result<()> {
     sql::execute(
         conn,

@@ -228,21 +228,29 @@ pub struct Found {
     pub complete: bool,
 }
 
-/// The `k` nearest to each query, of all vectors or of those in `allowed`. Asks before each block whether to go on.
+/// Which vectors are looked at.
+#[derive(Debug, Clone, Copy)]
+pub enum Rows<'a> {
+    All,
+    Only(&'a RowSet),
+    Without(&'a RowSet),
+}
+
+/// The `k` nearest to each query, of all vectors or of some. Asks before each block whether to go on.
 pub fn search(
     conn: &Connection,
     table: VectorTable,
     queries: &[&[f32]],
     k: usize,
-    allowed: Option<&RowSet>,
+    rows: Rows<'_>,
     keep_going: &dyn Fn() -> bool,
 ) -> Result<Found> {
     let mut queries: Vec<_> = queries.iter().map(|vector| (Query::new(vector, table.metric), TopK::new(k))).collect();
-    let (road, complete) = match allowed {
-        Some(allowed) if allowed.len().saturating_mul(SPARSE) < stored(conn, table)? => {
+    let (road, complete) = match rows {
+        Rows::Only(allowed) if allowed.len().saturating_mul(SPARSE) < stored(conn, table)? => {
             (Road::Rows, walk(conn, table, &mut queries, allowed, keep_going)?)
         }
-        allowed => (Road::Blocks, scan(conn, table, &mut queries, allowed, keep_going)?),
+        rows => (Road::Blocks, scan(conn, table, &mut queries, rows, keep_going)?),
     };
     Ok(Found { neighbors: queries.into_iter().map(|(_, best)| best.into_sorted()).collect(), road, complete })
 }
@@ -280,7 +288,7 @@ fn scan(
     conn: &Connection,
     table: VectorTable,
     queries: &mut [(Query<'_>, TopK)],
-    allowed: Option<&RowSet>,
+    rows: Rows<'_>,
     keep_going: &dyn Fn() -> bool,
 ) -> Result<bool> {
     let text = format!("SELECT chunk_id, validity, rowids FROM {}", table.shadow("chunks"));
@@ -304,12 +312,10 @@ fn scan(
             bytes.copy_from_slice(&rowids[place * 8..place * 8 + 8]);
             i64::from_ne_bytes(bytes)
         };
-        if let Some(allowed) = allowed {
-            for place in 0..BLOCK {
-                if !allowed.contains(chunk_id(place)) {
-                    valid[place / 8] &= !(1 << (place % 8));
-                }
-            }
+        match rows {
+            Rows::All => {}
+            Rows::Only(allowed) => keep(&mut valid, |place| allowed.contains(chunk_id(place))),
+            Rows::Without(left_out) => keep(&mut valid, |place| !left_out.contains(chunk_id(place))),
         }
         let wanted = valid.iter().map(|bits| bits.count_ones() as usize).sum::<usize>();
         if wanted > FEW {
@@ -328,6 +334,13 @@ fn scan(
         }
     }
     Ok(true)
+}
+
+/// Takes from a validity bitmap the places that are not wanted.
+fn keep(valid: &mut [u8; BLOCK / 8], wanted: impl Fn(usize) -> bool) {
+    for place in (0..BLOCK).filter(|&place| !wanted(place)) {
+        valid[place / 8] &= !(1 << (place % 8));
+    }
 }
 
 #[cfg(test)]
@@ -357,7 +370,8 @@ mod tests {
         k: usize,
         allowed: Option<&RowSet>,
     ) -> Vec<Neighbor> {
-        let mut found = search(conn, table, &[query], k, allowed, &|| true).unwrap();
+        let rows = allowed.map_or(Rows::All, Rows::Only);
+        let mut found = search(conn, table, &[query], k, rows, &|| true).unwrap();
         assert!(found.complete);
         found.neighbors.remove(0)
     }
