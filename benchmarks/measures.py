@@ -490,6 +490,97 @@ def group_commit(folder: Path, _corpus: Corpus, adds: int = 200, rounds: int = 3
     return figures
 
 
+def churn(folder: Path, corpus: Corpus, rows: int = 10_000, rounds: int = 20) -> Figures:
+    """Half of the documents replaced, many times, then optimize(): the file against a fresh one of the same content."""
+    texts, dimension = corpus.texts, corpus.vectors.shape[1]
+    rng = np.random.default_rng(3)
+    versions = np.zeros(rows, int)
+
+    def put(collection: ragstore.Collection, numbers: list[int]) -> None:
+        picked = [(number * 7919 + int(versions[number]) * 104_729) % len(texts) for number in numbers]
+        documents = [
+            ragstore.Document(texts[place], id=f"d{number}", metadata={"n": number})
+            for number, place in zip(numbers, picked, strict=True)
+        ]
+        collection.add(documents, corpus.vectors[[p % len(corpus.vectors) for p in picked]], on_conflict="replace")
+
+    with ragstore.open(folder / "churned.db", durability="relaxed") as store:
+        collection = store.create_collection("c", dimension=dimension)
+        put(collection, list(range(rows)))
+        for number in range(1, rounds + 1):
+            half = rng.choice(rows, rows // 2, replace=False)
+            versions[half] = number
+            put(collection, half.tolist())
+        store.checkpoint("truncate")
+        before = (folder / "churned.db").stat().st_size
+        took = seconds(store.optimize)
+        after = (folder / "churned.db").stat().st_size
+        again = seconds(store.optimize)
+        vacuum = seconds(store.vacuum)
+        whole = (folder / "churned.db").stat().st_size
+    with ragstore.open(folder / "fresh.db", durability="relaxed") as store:
+        put(store.create_collection("c", dimension=dimension), list(range(rows)))
+    fresh = (folder / "fresh.db").stat().st_size
+    return {
+        "file / fresh": after / fresh,
+        "before / fresh": before / fresh,
+        "after vacuum / fresh": whole / fresh,
+        "optimize s": took,
+        "optimize with nothing to do s": again,
+        "vacuum s": vacuum,
+        "MiB of a fresh file": fresh / 2**20,
+    }
+
+
+ADDS = """
+import sys, numpy as np, ragstore
+path, name = sys.argv[1:]
+vectors = np.random.default_rng(1).standard_normal((64, 384), dtype=np.float32)
+with ragstore.open(path) as store:
+    collection = store.create_collection(name, dimension=384)
+    print("ready", flush=True)
+    n = 0
+    while True:
+        collection.add([f"text {n + i} of some words" for i in range(64)], vectors)
+        n += 64
+"""
+
+
+def backup(folder: Path, corpus: Corpus, rounds: int = 5) -> Figures:
+    """A backup while three processes write, against one of the same store at rest, for each page of it."""
+    path = folder / "live.db"
+    fill(path, corpus)
+    idle, loaded = [], []
+    with ragstore.open(path) as store:
+
+        def once() -> float:
+            took = seconds(lambda: store.backup(folder / "backup.db"))
+            return took / (folder / "backup.db").stat().st_size
+
+        once()
+        for number in range(rounds):
+            idle.append(once())
+            command = [sys.executable, "-c", ADDS, path]
+            writers = [subprocess.Popen([*command, f"w{number}-{w}"], stdout=subprocess.PIPE) for w in range(3)]
+            try:
+                for writer in writers:
+                    writer.stdout.readline()
+                loaded.append(once())
+            finally:
+                for writer in writers:
+                    writer.kill()
+                    writer.stdout.close()
+                    writer.wait()
+        size = (folder / "backup.db").stat().st_size / 2**20
+        copied = median(seconds(lambda: shutil.copy(folder / "backup.db", folder / "copy.db")) for _ in range(rounds))
+    return {
+        "time under load / at rest": median(a / b for a, b in zip(loaded, idle, strict=True)),
+        "at rest, MiB/s": 1 / median(idle) / 2**20,
+        "under load, MiB/s": 1 / median(loaded) / 2**20,
+        "cp, MiB/s": size / copied,
+    }
+
+
 def cranfield(folder: Path, data: Path, depth: int = 100) -> Figures:
     """nDCG@10 on the Cranfield collection, against NumPy and FTS5 in this script."""
     corpus = [json.loads(line) for line in (data / "corpus.jsonl").read_text().splitlines()]

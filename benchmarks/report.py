@@ -42,6 +42,8 @@ SECTIONS = [
     Section(measures.embedding_cache, "time at most 1.5 of embeddings given"),
     Section(measures.ephemeral, "time at most 3 of the same schema in memory"),
     Section(measures.group_commit, "at least 8 adds a sync, and 3 times one thread where a sync takes 0.1 ms"),
+    Section(measures.churn, "file at most 1.3 of a fresh one"),
+    Section(measures.backup, "time under load at most 2 of one at rest"),
 ]
 
 

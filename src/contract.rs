@@ -6,6 +6,7 @@ mod expiry;
 mod export;
 mod filters;
 mod keyword;
+mod operations;
 mod relations;
 mod search;
 mod state;
@@ -98,6 +99,10 @@ const TESTS: &[(&str, Test)] = &[
     ("whole_store", search::whole_store),
     ("exporting", export::snapshot),
     ("exporting_some", export::choosing),
+    ("no_answer_changes", operations::no_answer_changes),
+    ("numbers", operations::numbers),
+    ("fares_well", operations::fares_well),
+    ("backups", operations::backups),
 ];
 
 fn collection(name: &str) -> CreateCollection {

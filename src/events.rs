@@ -31,8 +31,8 @@ pub enum Event {
     Recovered { frames: u64 },
     /// Pages of the log were moved into the file; `busy` where a reader or a writer kept some from it.
     Checkpoint { mode: &'static str, pages: u64, moved: u64, busy: bool, took: Duration },
-    /// The log passed a size at which it should have been moved: a reader pins it.
-    LogGrown { bytes: u64, limit: u64 },
+    /// The log passed a size at which it should have been moved: these processes read what it must keep.
+    LogGrown { bytes: u64, limit: u64, readers: Vec<u32> },
     /// A transaction lost its lock to something in this process that opened and closed the file, and runs again.
     LockLost { attempt: usize },
     /// The writer panicked and takes no more writes.

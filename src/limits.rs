@@ -48,3 +48,11 @@ pub const EXPORT_PAGE_BYTES: usize = 4 << 20;
 pub const QUEUE: usize = 256;
 /// Writes that may share one commit.
 pub const COMMIT_GROUP: usize = 64;
+/// Bytes of the write-ahead log from which on a reader that keeps it from being moved is reported.
+pub const LOG_WARNING_BYTES: u64 = 64 << 20;
+/// Bytes of the write-ahead log from which on writes wait for that reader, and are refused when it stays.
+pub const LOG_BYTES: u64 = 256 << 20;
+/// Free bytes of the disk below which a store is not healthy.
+pub const LOW_DISK_BYTES: u64 = 256 << 20;
+/// Changes that the feed keeps at least.
+pub const FEED_ROWS: u64 = 1_000;

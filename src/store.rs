@@ -6,14 +6,15 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::model::{
-    AddResult, Chunk, CollectionInfo, Document, Hits, Namespace, NewDocument, OnConflict, Related, Relation, SpaceInfo,
-    StateEntry,
+    AddResult, Chunk, CollectionInfo, Document, Health, Hits, Namespace, NewDocument, OnConflict, Related, Relation,
+    SpaceInfo, StateEntry, StoreStats,
 };
 use crate::request::{
-    Add, AddChunks, CacheEmbeddings, CachedEmbeddings, Clear, ClearEmbeddingCache, CreateCollection, CreateIndex,
-    CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DeleteState, DropIndex, Expire, Export,
-    GetDocument, ListDocuments, Neighbors, Relate, RelatedTo, Relations, ScanState, Search, SearchBatch, SearchStore,
-    SetEmbeddings, SetModel, SetState, SetTokenizer, Unrelate, UpdateMetadata, Write, Written,
+    Add, AddChunks, Backup, CacheEmbeddings, CachedEmbeddings, Clear, ClearEmbeddingCache, CreateCollection,
+    CreateIndex, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DeleteState, DropIndex, Expire,
+    Export, GetDocument, ListDocuments, Neighbors, Operation, Relate, RelatedTo, Relations, ScanState, Search,
+    SearchBatch, SearchStore, SetEmbeddings, SetModel, SetState, SetTokenizer, Unrelate, UpdateMetadata, Write,
+    Written,
 };
 
 /// What a backend can do beyond the contract that all share.
@@ -177,6 +178,15 @@ pub trait Store: Send + Sync {
     fn relations(&self, request: &Relations) -> Result<Vec<Relation>>;
     /// The strongest first, then the nearest, then by id.
     fn related(&self, request: &RelatedTo) -> Result<Vec<Related>>;
+
+    /// Works on the file itself. `Locked` where readers or another process stayed in the way for longer than the timeout.
+    fn operate(&self, operation: Operation, watch: &mut dyn Watch) -> Result<()>;
+    /// Writes a copy of one moment to another file, which is replaced when the copy is whole and verified.
+    fn backup(&self, request: &Backup, watch: &mut dyn Watch) -> Result<()>;
+    /// What it holds and what its file is made of.
+    fn stats(&self) -> Result<StoreStats>;
+    /// How it fares. What it finds is no error.
+    fn health(&self) -> Result<Health>;
 
     /// The spaces of a collection, `default` first.
     fn list_spaces(&self, collection: &str) -> Result<Vec<SpaceInfo>> {

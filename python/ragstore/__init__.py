@@ -27,6 +27,7 @@ from .exceptions import (
     InvalidVectorError,
     LimitError,
     LockedError,
+    NetworkFilesystemError,
     NotFoundError,
     QuerySyntaxError,
     QueryTimeoutError,
@@ -39,6 +40,7 @@ from .exceptions import (
     WrongKeyError,
 )
 from .graph import Related, Relation
+from .operations import Health, Reason, StoreStats
 from .results import AddResult, CollectionInfo, Hits, SpaceInfo
 from .split import split
 from .state import State, TransactionState
@@ -68,6 +70,7 @@ __all__ = [
     "Filter",
     "FilterError",
     "ForkError",
+    "Health",
     "Hit",
     "Hits",
     "ImportResult",
@@ -77,6 +80,7 @@ __all__ = [
     "LockedError",
     "Metric",
     "Mode",
+    "NetworkFilesystemError",
     "NotFoundError",
     "OnConflict",
     "Pending",
@@ -85,6 +89,7 @@ __all__ = [
     "QueryTimeoutError",
     "RagstoreError",
     "ReadOnlyError",
+    "Reason",
     "Related",
     "Relation",
     "Rerank",
@@ -93,6 +98,7 @@ __all__ = [
     "State",
     "Store",
     "StoreFullError",
+    "StoreStats",
     "SyncError",
     "Syntax",
     "Transaction",

@@ -114,9 +114,10 @@ fn row<'py>(py: Python<'py>, record: &Record) -> PyResult<Bound<'py, PyAny>> {
             ms(took)?;
             "checkpoint"
         }
-        Event::LogGrown { bytes, limit } => {
+        Event::LogGrown { bytes, limit, readers } => {
             fields.set_item("bytes", bytes)?;
             fields.set_item("limit", limit)?;
+            fields.set_item("readers", readers.clone())?;
             "log_grown"
         }
         Event::LockLost { attempt } => {

@@ -6,7 +6,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind};
-use crate::model::{AddResult, Chunk, CollectionInfo, Document, Metadata, Relation, SpaceInfo};
+use crate::model::{AddResult, Chunk, CollectionInfo, Document, Metadata, Relation, SpaceInfo, StoreStats};
 use crate::request::Written;
 
 /// The dictionary of a JSON object.
@@ -111,4 +111,52 @@ pub(super) fn written<'py>(py: Python<'py>, written: Written) -> PyResult<Bound<
         Written::Count(count) => count.into_pyobject(py)?.into_any(),
         Written::Done => py.None().into_bound(py),
     })
+}
+
+/// The numbers by name.
+pub(super) fn stats<'py>(py: Python<'py>, stats: &StoreStats) -> PyResult<Bound<'py, PyDict>> {
+    let StoreStats {
+        collections,
+        documents,
+        chunks,
+        embeddings,
+        file_bytes,
+        log_bytes,
+        free_bytes,
+        vector_bytes,
+        text_index_bytes,
+        field_index_bytes,
+        embedding_cache_bytes,
+        cache_hits,
+        cache_misses,
+        queued_writes,
+        readers_open,
+        readers_limit,
+        reader_waits,
+        checkpoints,
+    } = *stats;
+    let numbers = PyDict::new(py);
+    for (name, number) in [
+        ("collections", collections),
+        ("documents", documents),
+        ("chunks", chunks),
+        ("embeddings", embeddings),
+        ("file_bytes", file_bytes),
+        ("log_bytes", log_bytes),
+        ("free_bytes", free_bytes),
+        ("vector_bytes", vector_bytes),
+        ("text_index_bytes", text_index_bytes),
+        ("field_index_bytes", field_index_bytes),
+        ("embedding_cache_bytes", embedding_cache_bytes),
+        ("cache_hits", cache_hits),
+        ("cache_misses", cache_misses),
+        ("queued_writes", queued_writes),
+        ("readers_open", readers_open),
+        ("readers_limit", readers_limit),
+        ("reader_waits", reader_waits),
+        ("checkpoints", checkpoints),
+    ] {
+        numbers.set_item(name, number)?;
+    }
+    Ok(numbers)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::array;
 use super::convert;
@@ -25,8 +25,8 @@ use crate::connect;
 use crate::error::{Error, Result};
 use crate::model::{self, ContentHash};
 use crate::request::{
-    CachedEmbeddings, DEFAULT_SPACE, Derived, DocumentKey, Durability, Export, GetDocument, ListDocuments, Mode,
-    Neighbors, Open, RelatedTo, Relations, Search, SearchBatch, SearchStore,
+    Backup, CachedEmbeddings, DEFAULT_SPACE, Derived, DocumentKey, Durability, Export, GetDocument, ListDocuments,
+    Mode, Neighbors, Open, Operation, RelatedTo, Relations, Search, SearchBatch, SearchStore,
 };
 use crate::store;
 
@@ -60,7 +60,7 @@ pub(super) fn seconds(name: &str, value: f64) -> PyResult<Duration> {
 }
 
 #[pyfunction]
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)]
 pub(super) fn open(
     py: Python<'_>,
     path: Option<PathBuf>,
@@ -71,6 +71,7 @@ pub(super) fn open(
     readers: Option<usize>,
     derived: &str,
     memory_limit: Option<usize>,
+    network_filesystem: bool,
 ) -> PyResult<Store> {
     guarded(|| {
         let mut request = path.map_or_else(Open::ephemeral, Open::file);
@@ -100,6 +101,7 @@ pub(super) fn open(
             }
         };
         request.memory_limit = memory_limit;
+        request.network_filesystem = network_filesystem;
         settle(py, Ok(Store(py.detach(|| connect::open(&request))?)))
     })
 }
@@ -153,6 +155,47 @@ impl Store {
             let written = settle(py, watcher.finish(py, outcome))?;
             PyList::new(py, written.into_iter().map(|w| rows::written(py, w)).collect::<PyResult<Vec<_>>>()?)
         })
+    }
+
+    /// `operation` is "checkpoint" with its mode, "optimize" or "vacuum".
+    fn operate(
+        &self,
+        py: Python<'_>,
+        operation: &str,
+        mode: Option<&str>,
+        progress: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        guarded(|| {
+            let operation = match (operation, mode) {
+                ("checkpoint", Some(mode)) => Operation::Checkpoint(mode.parse()?),
+                ("optimize", None) => Operation::Optimize,
+                ("vacuum", None) => Operation::Vacuum,
+                other => return Err(Error::internal(format!("there is no operation {other:?}")).into()),
+            };
+            let mut watcher = Watcher::new(progress, 0);
+            let store = &*self.0;
+            let outcome = py.detach(|| store.operate(operation, &mut watcher));
+            watcher.finish(py, outcome)
+        })
+    }
+
+    fn backup(&self, py: Python<'_>, path: PathBuf, progress: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        guarded(|| {
+            let mut watcher = Watcher::new(progress, 0);
+            let store = &*self.0;
+            let outcome = py.detach(|| store.backup(&Backup { path }, &mut watcher));
+            watcher.finish(py, outcome)
+        })
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        rows::stats(py, &self.detached(py, |store| store.stats())?)
+    }
+
+    fn health<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let health = self.detached(py, |store| store.health())?;
+        let reasons: Vec<_> = health.reasons.into_iter().map(|reason| (reason.what, reason.what_to_do)).collect();
+        (health.status.as_str(), reasons).into_pyobject(py)
     }
 
     fn get_collection<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyTuple>> {

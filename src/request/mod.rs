@@ -2,6 +2,7 @@
 
 mod add;
 mod add_chunks;
+mod backup;
 mod cache_embeddings;
 mod cached_embeddings;
 mod clear;
@@ -21,6 +22,7 @@ mod get_document;
 mod list_documents;
 mod neighbors;
 mod open;
+mod operation;
 mod prepare;
 mod relate;
 mod related;
@@ -38,6 +40,7 @@ mod update_metadata;
 
 pub use add::Add;
 pub use add_chunks::AddChunks;
+pub use backup::Backup;
 pub use cache_embeddings::CacheEmbeddings;
 pub use cached_embeddings::CachedEmbeddings;
 pub use clear::Clear;
@@ -57,6 +60,7 @@ pub use get_document::{DocumentKey, GetDocument};
 pub use list_documents::ListDocuments;
 pub use neighbors::Neighbors;
 pub use open::{Derived, Durability, Open};
+pub use operation::{Checkpoint, Operation};
 pub use prepare::{PreparedChunk, PreparedDocument, prepare_chunks, prepare_document};
 pub use relate::Relate;
 pub use related::RelatedTo;

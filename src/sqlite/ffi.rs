@@ -45,6 +45,18 @@ fn told(code: c_int, message: &str) {
     }
 }
 
+/// How often a connection found a page in its cache and how often it had to read one, since it was last asked.
+pub fn take_cache_counts(conn: &Connection) -> (u64, u64) {
+    let count = |what: c_int| {
+        let (mut now, mut peak) = (0, 0);
+        // SAFETY: the handle is open and used by nobody else while `conn` is borrowed; both numbers are written before
+        // the call returns.
+        let code = unsafe { ffi::sqlite3_db_status(conn.handle(), what, &raw mut now, &raw mut peak, 1) };
+        if code == ffi::SQLITE_OK { u64::try_from(now).unwrap_or(0) } else { 0 }
+    };
+    (count(ffi::SQLITE_DBSTATUS_CACHE_HIT), count(ffi::SQLITE_DBSTATUS_CACHE_MISS))
+}
+
 /// Where FTS5's tokenizers are found. The connection is never closed, so what it registered stays valid.
 struct Host {
     _conn: Connection,

@@ -1,26 +1,34 @@
 //! The SQLite backend: one file, one writer thread, a pool of readers.
 
+mod backup;
 mod distance;
 mod ephemeral;
 mod ffi;
+mod file_system;
 mod filter_sql;
 pub mod fork;
 mod guard;
+mod health;
 mod lock;
+mod log;
 mod marker;
 mod matching;
 mod migrate;
 mod open;
 mod ops;
+mod optimize;
+mod page_cache;
 mod pulse;
 mod readers;
 mod row_set;
 mod row_sets;
 mod sql;
+mod stats;
 mod tables;
 mod tokenizer;
 mod top_k;
 mod txn;
+mod vacuum;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -42,11 +50,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, Source};
 use crate::filter::Filter;
 use crate::model::{
-    Chunk, CollectionInfo, Document, Hits, Namespace, NewDocument, OnConflict, Related, Relation, StateEntry, Timestamp,
+    Chunk, CollectionInfo, Document, Health, Hits, Namespace, NewDocument, OnConflict, Related, Relation, StateEntry,
+    StoreStats, Timestamp,
 };
 use crate::request::{
-    CachedEmbeddings, Export, GetDocument, ListDocuments, Neighbors, Open, RelatedTo, Relations, ScanState, Search,
-    SearchBatch, SearchStore, Write, Written,
+    Backup, CachedEmbeddings, Export, GetDocument, ListDocuments, Neighbors, Open, Operation, RelatedTo, Relations,
+    ScanState, Search, SearchBatch, SearchStore, Write, Written,
 };
 use crate::store::{Cached, Capabilities, Exporter, Interrupt, Store, Vectors, Watch};
 
@@ -59,6 +68,9 @@ pub fn listen() {
 pub struct SqliteStore {
     /// As it was asked for; `None` for an ephemeral store.
     path: Option<PathBuf>,
+    /// Where it is, also that of an ephemeral store.
+    file: PathBuf,
+    caches: Caches,
     readers: Readers,
     /// `None` when the store is read-only.
     writer: Option<Writer>,
@@ -110,9 +122,18 @@ impl SqliteStore {
             };
             let readers = Readers::new(folder.database(), request.timeout, request.readers, caches, None)?;
             let writer = Writer::new(config, None, Some(conn))?;
-            return Ok(Self::assemble(None, readers, Some(writer), (token, source), None, Some(folder)));
+            let file = folder.database();
+            return Ok(Self::assemble(
+                (None, file),
+                caches,
+                readers,
+                Some(writer),
+                (token, source),
+                (None, Some(folder)),
+            ));
         };
         let file = open::absolute(path)?;
+        file_system::check(&file, request)?;
         open::ensure_file(&file, request)?;
         // Until the guard stands, no other store of this process may close the file under SQLite's locks.
         let _opening = Guard::opening(&file)?;
@@ -126,7 +147,7 @@ impl SqliteStore {
         let guard = Guard::acquire(&file)?;
         let readers = Readers::new(file.clone(), request.timeout, request.readers, caches, Some(reader))?;
         let config = writer::Config {
-            path: file,
+            path: file.clone(),
             synchronous: request.durability.into(),
             timeout: request.timeout,
             caches,
@@ -134,19 +155,21 @@ impl SqliteStore {
         };
         let writer =
             if request.read_only { None } else { Some(Writer::new(config, Some(Arc::clone(&guard)), writer)?) };
-        Ok(Self::assemble(Some(path.clone()), readers, writer, (token, source), Some(guard), None))
+        Ok(Self::assemble((Some(path.clone()), file), caches, readers, writer, (token, source), (Some(guard), None)))
     }
 
     fn assemble(
-        path: Option<PathBuf>,
+        (path, file): (Option<PathBuf>, PathBuf),
+        caches: Caches,
         readers: Readers,
         writer: Option<Writer>,
         (token, source): (ForkToken, Source),
-        guard: Option<Arc<Guard>>,
-        folder: Option<Folder>,
+        (guard, folder): (Option<Arc<Guard>>, Option<Folder>),
     ) -> Self {
         Self {
             path,
+            file,
+            caches,
             readers,
             writer,
             closed: AtomicBool::new(false),
@@ -160,6 +183,13 @@ impl SqliteStore {
     fn check(&self) -> Result<()> {
         self.token.check()?;
         if self.closed() { Err(closed()) } else { Ok(()) }
+    }
+
+    fn writer(&self) -> Result<&Writer> {
+        self.check()?;
+        self.writer.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::ReadOnly, "the store was opened with read_only=True; open it for writing")
+        })
     }
 
     fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
@@ -217,17 +247,31 @@ impl Store for SqliteStore {
     }
 
     fn write(&self, writes: Vec<Write>, watch: &mut dyn Watch) -> Result<Vec<Written>> {
-        self.check()?;
-        let Some(writer) = &self.writer else {
-            return Err(Error::new(
-                ErrorKind::ReadOnly,
-                "the store was opened with read_only=True; open it for writing",
-            ));
-        };
+        let writer = self.writer()?;
         if writes.is_empty() {
             return Ok(Vec::new());
         }
         writer.write(writes, watch)
+    }
+
+    fn operate(&self, operation: Operation, watch: &mut dyn Watch) -> Result<()> {
+        self.writer()?.operate(operation, watch)
+    }
+
+    fn backup(&self, request: &Backup, watch: &mut dyn Watch) -> Result<()> {
+        self.check()?;
+        backup::run(&self.readers, &self.file, self.caches, request, watch)
+    }
+
+    fn stats(&self) -> Result<StoreStats> {
+        self.check()?;
+        stats::run(&self.readers, self.writer.as_ref(), &self.file)
+    }
+
+    fn health(&self) -> Result<Health> {
+        self.check()?;
+        let guard = self.guard.lock().clone();
+        health::run(&self.readers, self.writer.as_ref(), guard.as_ref(), &self.file, self.path.is_some())
     }
 
     fn get_collection(&self, name: &str) -> Result<CollectionInfo> {
@@ -386,6 +430,25 @@ mod tests {
         assert_eq!(counted, there);
     }
 
+    /// Rowids with what they stand for, and the vectors of each space by rowid.
+    fn identities(conn: &Connection) -> Vec<String> {
+        let rows = |text: &str| -> Vec<String> { sql::query_all(conn, text, [], |row| row.get(0)).unwrap() };
+        let mut all = rows("SELECT id || uid || document_id FROM chunks ORDER BY id");
+        all.extend(rows("SELECT id || uid FROM documents ORDER BY id"));
+        all.extend(rows("SELECT name || fts_generation FROM collections ORDER BY id"));
+        for collection in tables::collections::list(conn).unwrap() {
+            for table in tables::spaces::list(conn, collection.id).unwrap().iter().filter_map(|space| space.table()) {
+                let mut reader = tables::vectors::Reader::new(conn, table);
+                let mut vector = vec![0.0; table.dimension];
+                for row in tables::chunks::rows_of_collection(conn, collection.id).unwrap() {
+                    let there = reader.read(row, &mut vector).unwrap();
+                    all.push(format!("{} {row} {there} {vector:?}", table.name()));
+                }
+            }
+        }
+        all
+    }
+
     /// FTS5 compares its index with the content; the command is a write, so it needs a connection that may.
     fn check_text_index(path: &Path) {
         let conn = Connection::open(path).unwrap();
@@ -421,9 +484,23 @@ mod tests {
         };
         contract::run(&open, &|store| {
             let path = store.path().unwrap();
-            let reader = open::reader(path, std::time::Duration::ZERO, Caches::of(&Open::ephemeral())).unwrap();
-            check(&reader);
-            check_text_index(path);
+            // Anew each time: FTS5's check on a connection goes by the structure that it read there first.
+            let checked = || {
+                let reader = open::reader(path, std::time::Duration::ZERO, Caches::of(&Open::ephemeral())).unwrap();
+                check(&reader);
+                check_text_index(path);
+                identities(&reader)
+            };
+            // Whatever a test left, operations keep it whole, and every row in its place.
+            let rows = checked();
+            for operation in [Operation::Optimize, Operation::Vacuum] {
+                // Some tests end with a closed store.
+                if store.closed() {
+                    break;
+                }
+                store.operate(operation, &mut crate::store::Unwatched).unwrap();
+                assert_eq!(checked(), rows);
+            }
             count.store(true, Ordering::Relaxed);
         });
         assert!(count.into_inner());
@@ -527,6 +604,19 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_kept_beside_itself_before_it_is_rewritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let store = SqliteStore::open(&Open::file(&path)).unwrap();
+        contract::fill(&store, 20);
+        let caches = Caches::of(&Open::ephemeral());
+        open::back_up(&path, 2, caches).unwrap();
+        store.close().unwrap();
+        let kept = SqliteStore::open(&Open::file(folder.path().join("a.db.format-2.bak"))).unwrap();
+        assert_eq!(kept.count("c", None).unwrap(), 20);
+    }
+
+    #[test]
     fn a_panic_poisons_writing_and_loses_nothing() {
         struct Broken;
         impl crate::model::Rows for Broken {
@@ -549,6 +639,11 @@ mod tests {
             assert!(error.message().contains("broken rows"), "{error}");
         }
         assert_eq!(store.count("c", None).unwrap(), 3);
+        let health = store.health().unwrap();
+        assert_eq!(health.status, crate::model::Status::Unhealthy);
+        assert!(health.reasons.iter().any(|reason| reason.what.contains("broken rows")));
+        let refused = store.operate(Operation::Optimize, &mut crate::store::Unwatched).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Internal);
         store.close().unwrap();
     }
 

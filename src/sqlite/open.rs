@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::backup;
 use super::ffi;
 use super::filter_sql;
 use super::lock;
@@ -92,14 +93,24 @@ pub fn create_file(path: &Path) -> Result<()> {
     missing.into_iter().filter_map(Path::parent).try_for_each(sync_directory)
 }
 
+/// Makes a folder, private to its owner, that is removed with the value.
+pub fn private_folder(parent: &Path, prefix: &str) -> Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    Ok(builder.tempdir_in(parent)?)
+}
+
+/// Makes the entries of a directory durable.
 #[cfg(unix)]
-fn sync_directory(path: &Path) -> Result<()> {
+pub fn sync_directory(path: &Path) -> Result<()> {
     Ok(fs::File::open(path)?.sync_all()?)
 }
 
 /// Directories cannot be synced here; the file system journals their entries.
 #[cfg(not(unix))]
-fn sync_directory(_path: &Path) -> Result<()> {
+pub fn sync_directory(_path: &Path) -> Result<()> {
     Ok(())
 }
 
@@ -133,10 +144,19 @@ pub fn writer(path: &Path, synchronous: Synchronous, caches: Caches, deadline: I
         conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
         conn.pragma_update(None, "secure_delete", "FAST")?;
         set_cache(&conn, caches.writer)?;
-        migrate::migrate(&conn, deadline)?;
+        migrate::migrate(&conn, deadline, &|format| back_up(path, format, caches))?;
         Ok(conn)
     };
     lock::retry_locked(deadline, open).map_err(|e| at(path, &e))
+}
+
+/// Keeps the file beside itself as it is, before a migration rewrites it.
+pub fn back_up(path: &Path, format: usize, caches: Caches) -> Result<()> {
+    let mut name = std::ffi::OsString::from(path);
+    name.push(format!(".format-{format}.bak"));
+    let conn = reader(path, Duration::ZERO, caches)?;
+    let snapshot = conn.unchecked_transaction()?;
+    backup::to(&snapshot, Path::new(&name), caches)
 }
 
 /// A connection that reads.
@@ -145,6 +165,21 @@ pub fn reader(path: &Path, timeout: Duration, caches: Caches) -> Result<Connecti
         let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         conn.busy_timeout(timeout)?;
         set_cache(&conn, caches.reader)?;
+        Ok(conn)
+    };
+    open().map_err(|e| at(path, &e))
+}
+
+/// A connection to a file that a copy is written to and that nobody else knows. It syncs nothing, and leaves no log when
+/// it closes.
+pub fn copy(path: &Path, caches: Caches) -> Result<Connection> {
+    let open = || -> Result<Connection> {
+        let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+        // Without it there would be an index of the log in shared memory.
+        conn.query_row("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))?;
+        conn.pragma_update(None, "synchronous", "OFF")?;
+        set_cache(&conn, caches.writer)?;
         Ok(conn)
     };
     open().map_err(|e| at(path, &e))

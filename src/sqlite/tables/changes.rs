@@ -98,6 +98,17 @@ pub fn head(conn: &Connection) -> Result<Option<(i64, i64)>> {
     sql::query_optional(conn, text, [], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
+/// The first and the last row of the feed.
+pub fn ends(conn: &Connection) -> Result<Option<(i64, i64)>> {
+    let text = "SELECT (SELECT min(seq) FROM changes), (SELECT max(seq) FROM changes)";
+    sql::query_one(conn, text, [], |row| Ok(row.get::<_, Option<i64>>(0)?.zip(row.get(1)?)))
+}
+
+/// Forgets what came before a row of the feed, and says how many rows. A follower that has not come so far begins anew.
+pub fn forget_before(conn: &Connection, seq: i64) -> Result<usize> {
+    sql::execute(conn, "DELETE FROM changes WHERE seq < ?1", params![seq])
+}
+
 /// Remembers that a document was deleted, or what belongs to no collection (`collection_id` 0).
 pub fn bury(conn: &Connection, stamp: Stamp, collection_id: i64, entity: Entity, uid: &str) -> Result<()> {
     sql::execute(

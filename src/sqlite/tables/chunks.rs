@@ -158,6 +158,11 @@ pub fn delete(conn: &Connection, id: i64) -> Result<()> {
     sql::execute(conn, "DELETE FROM chunks WHERE id = ?1", params![id]).map(drop)
 }
 
+/// How many there are, in every collection.
+pub fn count_all(conn: &Connection) -> Result<u64> {
+    sql::query_one(conn, "SELECT count(*) FROM chunks", [], |row| row.get(0))
+}
+
 /// The rowids of every chunk of a collection, ascending.
 pub fn rows_of_collection(conn: &Connection, collection_id: i64) -> Result<Vec<i64>> {
     let text = "SELECT id FROM chunks WHERE collection_id = ?1 ORDER BY id";

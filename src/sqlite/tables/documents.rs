@@ -169,6 +169,11 @@ pub fn touch(conn: &Connection, stamp: Stamp, now: Timestamp, id: i64, hash: Con
     .map(drop)
 }
 
+/// How many there are, in every collection.
+pub fn count_all(conn: &Connection) -> Result<u64> {
+    sql::query_one(conn, "SELECT count(*) FROM documents", [], |row| row.get(0))
+}
+
 /// Removes a document whose chunks are gone.
 pub fn delete(conn: &Connection, id: i64) -> Result<()> {
     sql::execute(conn, "DELETE FROM documents WHERE id = ?1", params![id]).map(drop)

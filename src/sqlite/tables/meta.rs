@@ -19,6 +19,13 @@ pub fn init(conn: &Connection) -> Result<()> {
     Ok(())
 }
 
+/// Makes the store another replica, whose clock goes on from where it stands.
+pub fn renew_replica(conn: &Connection) -> Result<()> {
+    let replica = random::<16>()?;
+    sql::execute(conn, "UPDATE meta SET value = ?1 WHERE key = 'replica_id'", params![replica])?;
+    set_clock(conn, Hlc { replica, ..clock(conn)? })
+}
+
 /// The clock's high-water mark. Read under the write lock only: processes share one replica.
 pub fn clock(conn: &Connection) -> Result<Hlc> {
     let bytes: Option<Vec<u8>> =

@@ -149,6 +149,66 @@ impl<'c> Reader<'c> {
     }
 }
 
+/// Whether the table is the living one of its space.
+pub fn lives(conn: &Connection, table: VectorTable) -> Result<bool> {
+    let text = "SELECT 1 FROM spaces WHERE id = ?1 AND vec_generation = ?2";
+    Ok(sql::query_optional(conn, text, params![table.space_id, table.generation], |_| Ok(()))?.is_some())
+}
+
+/// How many vectors there are.
+pub fn count(conn: &Connection, table: VectorTable) -> Result<u64> {
+    sql::query_one(conn, &format!("SELECT count(*) FROM {}", table.shadow("rowids")), [], |row| row.get(0))
+}
+
+/// Bytes of the blocks, with the holes in them.
+pub fn bytes(conn: &Connection, table: VectorTable) -> Result<u64> {
+    let place = table.vector_bytes() + size_of::<i64>();
+    Ok(stored(conn, table)?.saturating_mul(place as u64))
+}
+
+/// Blocks with holes that are worth filling, each with its number of vectors, the emptiest first. vec0 fills holes of
+/// the last block alone, so that one is not among them.
+pub fn sparse_blocks(conn: &Connection, table: VectorTable) -> Result<Vec<(i64, u32)>> {
+    const FULL_ENOUGH: u32 = (BLOCK - BLOCK / 8) as u32;
+    let text = format!(
+        "SELECT chunk_id, validity FROM {chunks} WHERE chunk_id < (SELECT max(chunk_id) FROM {chunks})",
+        chunks = table.shadow("chunks")
+    );
+    let blocks = sql::query_all(conn, &text, [], |row| {
+        let validity = row.get_ref(1)?.as_blob()?;
+        Ok((row.get(0)?, validity.iter().map(|bits| bits.count_ones()).sum::<u32>()))
+    })?;
+    let mut sparse: Vec<(i64, u32)> = blocks.into_iter().filter(|(_, vectors)| *vectors < FULL_ENOUGH).collect();
+    sparse.sort_unstable_by_key(|(block, vectors)| (*vectors, *block));
+    Ok(sparse)
+}
+
+/// Moves every vector out of a block, which goes with the last of them, and says how many there were. Rowids stay.
+pub fn empty_block(conn: &Connection, table: VectorTable, block: i64) -> Result<u64> {
+    let text = format!("SELECT validity, rowids FROM {} WHERE chunk_id = ?1", table.shadow("chunks"));
+    let found = sql::query_optional(conn, &text, params![block], |row| {
+        Ok((row.get::<_, [u8; BLOCK / 8]>(0)?, row.get::<_, Vec<u8>>(1)?))
+    })?;
+    let Some((valid, rowids)) = found else { return Ok(0) };
+    if rowids.len() != BLOCK * size_of::<i64>() {
+        return Err(damaged(table, "a block of rowids has a wrong size"));
+    }
+    let mut vector = vec![0.0; table.dimension];
+    let mut moved = 0;
+    for place in (0..BLOCK).filter(|place| valid[place / 8] & (1 << (place % 8)) != 0) {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&rowids[place * 8..place * 8 + 8]);
+        let chunk_id = i64::from_ne_bytes(bytes);
+        // Anew for each: writing through vec0 expires an open blob.
+        if !Reader::new(conn, table).read(chunk_id, &mut vector)? || !delete(conn, table, chunk_id)? {
+            return Err(damaged(table, "a block holds a row that is not listed"));
+        }
+        insert(conn, table, chunk_id, &vector)?;
+        moved += 1;
+    }
+    Ok(moved)
+}
+
 /// How vectors were looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Road {
@@ -380,6 +440,29 @@ mod tests {
         let even: Vec<i64> = (1..=300).map(|i| i * 2).collect();
         assert_eq!(ids(Some(&RowSet::from_rows(&even)), 3), [2, 4, 6]);
         assert_eq!(ids(None, 1000).len(), 600);
+    }
+
+    #[test]
+    fn blocks_with_holes_are_emptied_and_vectors_stay() {
+        let (conn, table) = filled(Metric::L2, 8, 1000);
+        let blocks = || stored(&conn, table).unwrap() / BLOCK as u64;
+        assert_eq!((blocks(), sparse_blocks(&conn, table).unwrap()), (8, Vec::new()));
+        // A full block, one with few holes, three of which little is left, and the last.
+        for id in (257..=640).filter(|id| id % 10 != 0).chain(129..140) {
+            assert!(delete(&conn, table, id).unwrap());
+        }
+        let sparse = sparse_blocks(&conn, table).unwrap();
+        assert_eq!(sparse.iter().map(|(_, vectors)| *vectors).collect::<Vec<_>>(), [13, 13, 13]);
+        let before = nearest(&conn, table, &vector(3, 8), 1000, None);
+        for (block, vectors) in sparse {
+            assert_eq!(empty_block(&conn, table, block).unwrap(), u64::from(vectors));
+            assert_eq!(empty_block(&conn, table, block).unwrap(), 0);
+        }
+        assert_eq!(nearest(&conn, table, &vector(3, 8), 1000, None), before);
+        assert_eq!((blocks(), sparse_blocks(&conn, table).unwrap()), (6, Vec::new()));
+        assert_eq!(count(&conn, table).unwrap(), 1000 - 345 - 11);
+        let theirs = by_vec0(&conn, table, &vector(3, 8), 1000);
+        assert_eq!(theirs.len(), before.len());
     }
 
     #[test]
