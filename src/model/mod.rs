@@ -1,5 +1,6 @@
 //! Plain data: what a store holds and what it hands out. Nothing here knows a backend.
 
+mod check;
 mod chunk;
 mod collection;
 mod document;
@@ -7,8 +8,10 @@ mod embeddings;
 mod hit;
 mod ids;
 mod metadata;
+mod repair;
 mod time;
 
+pub use check::{Area, CheckReport, Problem};
 pub use chunk::{Chunk, NewChunk, Span};
 pub use collection::{CollectionInfo, Metric, SpaceInfo};
 pub use document::{AddResult, ContentHash, Document, HashedChunk, NewDocument, OnConflict};
@@ -16,4 +19,5 @@ pub use embeddings::{Embeddings, Matrix, Rows, check_vector};
 pub use hit::{Hit, Hits, KeywordPlan, Leg, Marker};
 pub use ids::{check_id, check_name, new_id};
 pub use metadata::Metadata;
+pub use repair::RepairReport;
 pub use time::Timestamp;

@@ -4,6 +4,7 @@ mod add;
 mod add_chunks;
 mod cache_embeddings;
 mod cached_embeddings;
+mod check;
 mod clear;
 mod clear_embedding_cache;
 mod create_collection;
@@ -19,6 +20,7 @@ mod list_documents;
 mod neighbors;
 mod open;
 mod prepare;
+mod repair;
 mod search;
 mod search_batch;
 mod search_store;
@@ -31,6 +33,7 @@ pub use add::Add;
 pub use add_chunks::AddChunks;
 pub use cache_embeddings::CacheEmbeddings;
 pub use cached_embeddings::CachedEmbeddings;
+pub use check::Check;
 pub use clear::Clear;
 pub use clear_embedding_cache::ClearEmbeddingCache;
 pub use create_collection::CreateCollection;
@@ -46,6 +49,7 @@ pub use list_documents::ListDocuments;
 pub use neighbors::Neighbors;
 pub use open::{Derived, Durability, Open};
 pub use prepare::{PreparedChunk, PreparedDocument, prepare_chunks, prepare_document};
+pub use repair::Repair;
 pub use search::{Fusion, Include, Mode, Rerank, Search, Syntax};
 pub use search_batch::SearchBatch;
 pub use search_store::SearchStore;
@@ -54,7 +58,7 @@ pub use set_model::SetModel;
 pub use set_tokenizer::SetTokenizer;
 pub use update_metadata::{MetadataMode, UpdateMetadata};
 
-use crate::model::{AddResult, CollectionInfo};
+use crate::model::{AddResult, CollectionInfo, RepairReport};
 
 /// The space that every collection has.
 pub const DEFAULT_SPACE: &str = "default";
@@ -75,6 +79,8 @@ pub enum Write {
     DeleteEmbeddings(DeleteEmbeddings),
     DeleteSpace(DeleteSpace),
     DropIndex(DropIndex),
+    /// In place; a repair to another file is no write.
+    Repair,
     SetEmbeddings(SetEmbeddings),
     SetModel(SetModel),
     SetTokenizer(SetTokenizer),
@@ -94,6 +100,8 @@ pub enum Written {
     Count(u64),
     /// Of `CreateIndex`: whether it is new.
     Made(bool),
+    /// Of `Repair`.
+    Repaired(RepairReport),
     /// Of the others.
     Done,
 }
