@@ -16,11 +16,13 @@ mod pulse;
 mod readers;
 mod row_set;
 mod row_sets;
+mod schema;
 mod sql;
 mod tables;
 mod tokenizer;
 mod top_k;
 mod txn;
+mod watched;
 mod writer;
 
 use std::path::{Path, PathBuf};

@@ -232,6 +232,20 @@ fn declared(model: &Model, numbered: Numbered, name: &str, object: &Object) -> O
     (*object == expected).then_some(Part::Shadow)
 }
 
+/// Whether a fixed table is there as this format has it: then its rows are all that reading it does.
+pub fn is_fixed_table(conn: &Connection, name: &str) -> Result<bool> {
+    let model = MODEL.as_ref().map_err(Clone::clone)?;
+    let text = "SELECT type, tbl_name, sql FROM sqlite_schema WHERE name = ?1";
+    let found = sql::query_all(conn, text, [name], |row| {
+        Ok(Object { kind: row.get(0)?, table: row.get(1)?, sql: row.get(2)? })
+    });
+    match found {
+        Ok(found) => Ok(found.iter().eq(model.fixed.get(name))),
+        Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
 /// What vec0 is told of a metric.
 pub fn declared_metric(metric: Metric) -> &'static str {
     match metric {

@@ -72,6 +72,7 @@ impl Job {
             | Write::DeleteCollection(_)
             | Write::DropIndex(_)
             | Write::DeleteSpace(_)
+            | Write::Repair
             | Write::SetTokenizer(_)
             | Write::UpdateMetadata(_) => false,
         })

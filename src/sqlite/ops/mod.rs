@@ -21,6 +21,7 @@ mod staging;
 mod update_metadata;
 
 pub mod cached_embeddings;
+pub mod check;
 pub mod count;
 pub mod get;
 pub mod get_chunks;
@@ -29,6 +30,7 @@ pub mod get_document;
 pub mod get_embeddings;
 pub mod list_documents;
 pub mod neighbors;
+pub mod repair;
 pub mod search;
 pub mod search_batch;
 pub mod search_store;
@@ -103,6 +105,7 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
                 drop_index::run(txn, request)?;
                 Written::Done
             }
+            Write::Repair => Written::Repaired(repair::run(txn, progress)?),
             Write::SetEmbeddings(request) => {
                 set_embeddings::run(txn, request, progress)?;
                 Written::Done

@@ -50,6 +50,11 @@ pub fn require(conn: &Connection, name: &str) -> Result<CollectionRow> {
     })
 }
 
+/// The collection of that rowid.
+pub fn by_row(conn: &Connection, id: i64) -> Result<CollectionRow> {
+    sql::query_one(conn, &format!("SELECT {COLUMNS} FROM collections WHERE id = ?1"), params![id], read)
+}
+
 /// All of them, by name.
 pub fn list(conn: &Connection) -> Result<Vec<CollectionRow>> {
     sql::query_all(conn, &format!("SELECT {COLUMNS} FROM collections ORDER BY name"), [], read)

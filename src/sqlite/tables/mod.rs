@@ -9,4 +9,5 @@ pub mod field_values;
 pub mod fts;
 pub mod meta;
 pub mod spaces;
+pub mod vector_blocks;
 pub mod vectors;

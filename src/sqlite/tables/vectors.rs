@@ -17,7 +17,7 @@ use crate::sqlite::sql;
 use crate::sqlite::top_k::{Neighbor, TopK};
 
 /// Vectors of one block.
-const BLOCK: usize = 128;
+pub const BLOCK: usize = 128;
 
 /// A filtered search looks vectors up by rowid while they are fewer than one in this many; beyond, it goes through the
 /// blocks and what each has of them. By measurement: below, reading every block's rowids costs more than the lookups.
