@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::model::{AddResult, Chunk, CollectionInfo, Document, Hits, NewDocument, OnConflict, SpaceInfo};
+use crate::model::{
+    AddResult, CheckReport, Chunk, CollectionInfo, Document, Hits, NewDocument, OnConflict, RepairReport, SpaceInfo,
+};
 use crate::request::{
-    Add, AddChunks, CacheEmbeddings, CachedEmbeddings, Clear, ClearEmbeddingCache, CreateCollection, CreateIndex,
-    CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DropIndex, GetDocument, ListDocuments,
-    Neighbors, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetTokenizer, UpdateMetadata, Write, Written,
+    Add, AddChunks, CacheEmbeddings, CachedEmbeddings, Check, Clear, ClearEmbeddingCache, CreateCollection,
+    CreateIndex, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DropIndex, GetDocument,
+    ListDocuments, Neighbors, Repair, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetTokenizer,
+    UpdateMetadata, Write, Written,
 };
 
 /// What a backend can do beyond the contract that all share.
@@ -122,6 +125,11 @@ pub trait Store: Send + Sync {
     fn search_batch(&self, request: &SearchBatch, interrupt: Arc<dyn Interrupt>) -> Result<Vec<Hits>>;
     /// Over several collections.
     fn search_store(&self, request: &SearchStore, interrupt: Arc<dyn Interrupt>) -> Result<Hits>;
+
+    /// Looks at everything that must hold, in one snapshot. What it finds is no error.
+    fn check(&self, request: &Check, watch: &mut dyn Watch) -> Result<CheckReport>;
+    /// Rebuilds what is derived, in place or, with what can be read of everything else, as a new store.
+    fn repair(&self, request: &Repair, watch: &mut dyn Watch) -> Result<RepairReport>;
 
     /// The spaces of a collection, `default` first.
     fn list_spaces(&self, collection: &str) -> Result<Vec<SpaceInfo>> {

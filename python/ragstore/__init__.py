@@ -10,6 +10,7 @@
 
 from . import exceptions
 from ._ragstore import Hit, __version__
+from .check import CheckReport, Problem, RepairReport, check, repair
 from .collection import Collection
 from .document import Chunk, Document
 from .exceptions import (
@@ -46,6 +47,7 @@ from .types import Embedder, Filter, Metric, Mode, OnConflict, Progress, Rerank,
 
 __all__ = [
     "AddResult",
+    "CheckReport",
     "Chunk",
     "ClockSkewError",
     "ClosedError",
@@ -73,11 +75,13 @@ __all__ = [
     "NotFoundError",
     "OnConflict",
     "Pending",
+    "Problem",
     "Progress",
     "QuerySyntaxError",
     "QueryTimeoutError",
     "RagstoreError",
     "ReadOnlyError",
+    "RepairReport",
     "Rerank",
     "SchemaTooNewError",
     "SpaceInfo",
@@ -90,7 +94,9 @@ __all__ = [
     "WalFullError",
     "WrongKeyError",
     "__version__",
+    "check",
     "exceptions",
     "open",
+    "repair",
     "split",
 ]

@@ -9,7 +9,7 @@ from .types import Metric
 if TYPE_CHECKING:
     from ._ragstore import Hit
 
-__all__ = ["AddRow", "ChunkRow", "CollectionRow", "DocumentRow", "HitsRow", "SpaceRow"]
+__all__ = ["AddRow", "ChunkRow", "CollectionRow", "DocumentRow", "HitsRow", "ProblemRow", "RepairRow", "SpaceRow"]
 
 # id, text, metadata, document_id, uri, index, start, end, byte_start, byte_end, line_start, line_end, token_count,
 # expires_at
@@ -44,3 +44,9 @@ AddRow: TypeAlias = tuple[list[str], list[str], int, int, int, int]
 
 # hits, exact, complete, took_ms, plan
 HitsRow: TypeAlias = tuple["list[Hit]", bool, bool, float, dict[str, Any] | None]
+
+# area, what, repairable
+ProblemRow: TypeAlias = tuple[str, str, bool]
+
+# rebuilt, salvaged, lost, problems, path
+RepairRow: TypeAlias = tuple[list[str], list[tuple[str, int]], list[str], list[ProblemRow], str | None]

@@ -23,8 +23,8 @@ use crate::connect;
 use crate::error::{Error, Result};
 use crate::model::{self, ContentHash};
 use crate::request::{
-    CachedEmbeddings, DEFAULT_SPACE, Derived, DocumentKey, Durability, GetDocument, ListDocuments, Mode, Neighbors,
-    Open, Search, SearchBatch, SearchStore,
+    CachedEmbeddings, Check, DEFAULT_SPACE, Derived, DocumentKey, Durability, GetDocument, ListDocuments, Mode,
+    Neighbors, Open, Repair, Search, SearchBatch, SearchStore,
 };
 use crate::store;
 
@@ -137,6 +137,34 @@ impl Store {
             drop(pins);
             let written = watcher.finish(py, outcome)?;
             PyList::new(py, written.into_iter().map(|w| rows::written(py, w)).collect::<PyResult<Vec<_>>>()?)
+        })
+    }
+
+    fn check<'py>(
+        &self,
+        py: Python<'py>,
+        quick: bool,
+        progress: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        guarded(|| {
+            let mut watcher = Watcher::new(progress, 0);
+            let store = &*self.0;
+            let outcome = py.detach(|| store.check(&Check { quick }, &mut watcher));
+            rows::problems(py, &watcher.finish_read(py, outcome)?.problems)
+        })
+    }
+
+    fn repair<'py>(
+        &self,
+        py: Python<'py>,
+        to: Option<PathBuf>,
+        progress: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        guarded(|| {
+            let mut watcher = Watcher::new(progress, 0);
+            let store = &*self.0;
+            let outcome = py.detach(|| store.repair(&Repair { to }, &mut watcher));
+            rows::repair(py, &watcher.finish(py, outcome)?)
         })
     }
 
@@ -368,6 +396,34 @@ impl Store {
             hits(py, interrupt.finish(outcome)?)
         })
     }
+}
+
+#[pyfunction]
+pub(super) fn check<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    quick: bool,
+    progress: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyList>> {
+    guarded(|| {
+        let mut watcher = Watcher::new(progress, 0);
+        let outcome = py.detach(|| connect::check(&path, &Check { quick }, &mut watcher));
+        rows::problems(py, &watcher.finish_read(py, outcome)?.problems)
+    })
+}
+
+#[pyfunction]
+pub(super) fn repair<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    to: PathBuf,
+    progress: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    guarded(|| {
+        let mut watcher = Watcher::new(progress, 0);
+        let outcome = py.detach(|| connect::repair(&path, &to, &mut watcher));
+        rows::repair(py, &watcher.finish_read(py, outcome)?)
+    })
 }
 
 fn query(

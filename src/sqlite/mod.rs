@@ -3,6 +3,7 @@
 mod distance;
 mod ephemeral;
 mod ffi;
+pub mod file;
 mod filter_sql;
 pub mod fork;
 mod guard;
@@ -39,12 +40,15 @@ use self::migrate::Header;
 use self::open::Caches;
 use self::pulse::Pulse;
 use self::readers::{Readers, closed};
+use self::txn::Progress;
+use self::watched::watched;
 use self::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
-use crate::model::{Chunk, CollectionInfo, Document, Hits, NewDocument, OnConflict};
+use crate::model::{CheckReport, Chunk, CollectionInfo, Document, Hits, NewDocument, OnConflict, RepairReport};
 use crate::request::{
-    CachedEmbeddings, GetDocument, ListDocuments, Neighbors, Open, Search, SearchBatch, SearchStore, Write, Written,
+    CachedEmbeddings, Check, GetDocument, ListDocuments, Neighbors, Open, Repair, Search, SearchBatch, SearchStore,
+    Write, Written,
 };
 use crate::store::{Cached, Capabilities, Interrupt, Store, Vectors, Watch};
 
@@ -131,13 +135,13 @@ impl SqliteStore {
         }
     }
 
-    fn check(&self) -> Result<()> {
+    fn usable(&self) -> Result<()> {
         self.token.check()?;
         if self.closed() { Err(closed()) } else { Ok(()) }
     }
 
     fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        self.check()?;
+        self.usable()?;
         self.readers.read(read)
     }
 }
@@ -188,7 +192,7 @@ impl Store for SqliteStore {
     }
 
     fn write(&self, writes: Vec<Write>, watch: &mut dyn Watch) -> Result<Vec<Written>> {
-        self.check()?;
+        self.usable()?;
         let Some(writer) = &self.writer else {
             return Err(Error::new(
                 ErrorKind::ReadOnly,
@@ -258,18 +262,43 @@ impl Store for SqliteStore {
     }
 
     fn search(&self, request: &Search, interrupt: Arc<dyn Interrupt>) -> Result<Hits> {
-        self.check()?;
+        self.usable()?;
         ops::search::run(&self.readers, request, &Pulse::new(request.timeout, interrupt))
     }
 
     fn search_batch(&self, request: &SearchBatch, interrupt: Arc<dyn Interrupt>) -> Result<Vec<Hits>> {
-        self.check()?;
+        self.usable()?;
         ops::search_batch::run(&self.readers, request, &Pulse::new(None, interrupt))
     }
 
     fn search_store(&self, request: &SearchStore, interrupt: Arc<dyn Interrupt>) -> Result<Hits> {
-        self.check()?;
+        self.usable()?;
         ops::search_store::run(&self.readers, request, &Pulse::new(request.timeout, interrupt))
+    }
+
+    fn check(&self, request: &Check, watch: &mut dyn Watch) -> Result<CheckReport> {
+        self.usable()?;
+        watched(watch, |progress| {
+            let pulse = Pulse::new(None, Arc::<Progress>::clone(progress));
+            self.readers.read_while(&pulse, |conn| ops::check::run(conn, request, progress))
+        })
+    }
+
+    fn repair(&self, request: &Repair, watch: &mut dyn Watch) -> Result<RepairReport> {
+        self.usable()?;
+        if let Some(to) = &request.to {
+            return watched(watch, |progress| {
+                let pulse = Pulse::new(None, Arc::<Progress>::clone(progress));
+                self.readers.read_while(&pulse, |conn| file::salvage(conn, to, progress))
+            });
+        }
+        let mut report = match self.write_one(Write::Repair, watch)? {
+            Written::Repaired(report) => report,
+            other => return Err(Error::internal(format!("a repair was answered by {other:?}"))),
+        };
+        report.problems = Store::check(self, &Check::default(), watch)?.problems;
+        report.path = self.path.clone();
+        Ok(report)
     }
 }
 
@@ -284,50 +313,15 @@ impl Drop for SqliteStore {
 mod tests {
     use super::*;
     use crate::contract;
+    use crate::store::Unwatched;
 
     /// Nothing may be left in an index that is not in the rows, or the other way about.
-    fn check(conn: &Connection) {
-        let rows = |text: &str| -> Vec<i64> { sql::query_all(conn, text, [], |row| row.get(0)).unwrap() };
-        let integrity: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-        assert_eq!(integrity, "ok");
-        assert!(conn.prepare("PRAGMA foreign_key_check").unwrap().query([]).unwrap().next().unwrap().is_none());
-        let mut expected = vec!["fts_src".to_owned()];
-        for collection in tables::collections::list(conn).unwrap() {
-            let id = collection.id;
-            let chunks = rows(&format!("SELECT id FROM chunks WHERE collection_id = {id} ORDER BY id"));
-            let fts = format!("fts_{id}_{}", collection.fts_generation);
-            assert_eq!(rows(&format!("SELECT id FROM {fts}_docsize ORDER BY id")), chunks);
-            expected.push(fts);
-            for space in tables::spaces::list(conn, id).unwrap() {
-                if let Some(table) = space.table() {
-                    let stored = rows(&format!("SELECT rowid FROM {}_rowids ORDER BY rowid", table.name()));
-                    assert!(stored.iter().all(|row| chunks.binary_search(row).is_ok()));
-                    expected.push(table.name());
-                }
-            }
-        }
-        let strays = "SELECT chunk_id FROM field_values
-                      WHERE chunk_id NOT IN (SELECT id FROM chunks) OR field_id NOT IN (SELECT id FROM fields)";
-        assert!(rows(strays).is_empty(), "values of fields were left behind");
-        let names: Vec<String> = sql::query_all(
-            conn,
-            "SELECT name FROM sqlite_schema WHERE name LIKE 'fts!_%' ESCAPE '!' OR name LIKE 'vec!_%' ESCAPE '!'",
-            [],
-            |row| row.get(0),
-        )
-        .unwrap();
-        for name in names {
-            assert!(expected.iter().any(|table| name.starts_with(table.as_str())), "{name} was left behind");
-        }
-        let clock = tables::meta::clock(conn).unwrap().to_bytes();
-        let late = "SELECT count(*) FROM changes WHERE hlc > ?1";
-        assert_eq!(conn.query_row(late, [clock], |row| row.get::<_, i64>(0)).unwrap(), 0);
-        let text = "SELECT (SELECT value FROM meta WHERE key = 'embedding_cache_bytes'), (SELECT total(length(embedding)) FROM embedding_cache)";
-        let (counted, there): (f64, f64) = conn.query_row(text, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-        assert_eq!(counted, there);
+    fn check(store: &dyn Store) {
+        let report = store.check(&Check::default(), &mut Unwatched).unwrap();
+        assert!(report.ok(), "{:#?}", report.problems);
     }
 
-    /// FTS5 compares its index with the content; the command is a write, so it needs a connection that may.
+    /// FTS5's own comparison is a write, so it needs a connection that may: what it says is what the check says.
     fn check_text_index(path: &Path) {
         let conn = Connection::open(path).unwrap();
         for collection in tables::collections::list(&conn).unwrap() {
@@ -340,6 +334,7 @@ mod tests {
     fn an_ephemeral_store_keeps_the_contract() {
         contract::run(&|| Arc::new(SqliteStore::open(&Open::ephemeral()).unwrap()), &|store| {
             assert!(!store.capabilities().persistent);
+            check(store);
         });
     }
 
@@ -354,8 +349,7 @@ mod tests {
         };
         contract::run(&open, &|store| {
             let path = store.path().unwrap();
-            let reader = open::reader(path, std::time::Duration::ZERO, Caches::of(&Open::ephemeral())).unwrap();
-            check(&reader);
+            check(store);
             check_text_index(path);
             count.store(true, Ordering::Relaxed);
         });
@@ -501,9 +495,9 @@ mod tests {
         });
         assert_eq!(failed, 16);
         assert_eq!(store.count("c", None).unwrap(), 1 + 16 * 19);
+        check(&store);
         let conn = open::reader(&folder.path().join("a.db"), std::time::Duration::ZERO, Caches::of(&Open::ephemeral()))
             .unwrap();
-        check(&conn);
         let commits: i64 =
             conn.query_row("SELECT count(DISTINCT commit_tag) FROM changes", [], |row| row.get(0)).unwrap();
         assert!(commits < 16 * 19, "{commits} commits");

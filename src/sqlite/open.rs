@@ -11,6 +11,7 @@ use super::ffi;
 use super::filter_sql;
 use super::lock;
 use super::migrate::{self, Header};
+use super::schema;
 use crate::error::{Error, ErrorKind, Result};
 use crate::request::{Durability, Open};
 
@@ -93,13 +94,13 @@ pub fn create_file(path: &Path) -> Result<()> {
 }
 
 #[cfg(unix)]
-fn sync_directory(path: &Path) -> Result<()> {
+pub fn sync_directory(path: &Path) -> Result<()> {
     Ok(fs::File::open(path)?.sync_all()?)
 }
 
 /// Directories cannot be synced here; the file system journals their entries.
 #[cfg(not(unix))]
-fn sync_directory(_path: &Path) -> Result<()> {
+pub fn sync_directory(_path: &Path) -> Result<()> {
     Ok(())
 }
 
@@ -136,7 +137,7 @@ pub fn writer(path: &Path, synchronous: Synchronous, caches: Caches, deadline: I
         migrate::migrate(&conn, deadline)?;
         Ok(conn)
     };
-    lock::retry_locked(deadline, open).map_err(|e| at(path, &e))
+    lock::retry_locked(deadline, open).map_err(|e| unopened(path, &e))
 }
 
 /// A connection that reads.
@@ -155,10 +156,13 @@ pub fn first_reader(path: &Path, timeout: Duration, caches: Caches, deadline: In
     let conn = reader(path, timeout, caches)?;
     let look = || -> Result<Header> {
         let (header, mode) = migrate::look(&conn)?;
+        if header != Header::Empty {
+            schema::refuse_foreign(&conn)?;
+        }
         // Another tool took the log away; the writer brings it back.
         Ok(if header == Header::Current && mode != "wal" { Header::Older } else { header })
     };
-    let header = lock::retry_locked(deadline, look).map_err(|e| at(path, &e))?;
+    let header = lock::retry_locked(deadline, look).map_err(|e| unopened(path, &e))?;
     Ok((conn, header))
 }
 
@@ -217,9 +221,28 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
     Ok(conn)
 }
 
+/// A connection to a file that may be damaged anywhere: it reads past entries of the schema that SQLite cannot.
+pub fn salvager(path: &Path, timeout: Duration) -> Result<Connection> {
+    let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    conn.busy_timeout(timeout)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, true)?;
+    Ok(conn)
+}
+
 fn set_cache(conn: &Connection, bytes: usize) -> Result<()> {
     // In KiB, negative as SQLite wants it.
     Ok(conn.pragma_update(None, "cache_size", -i64::try_from(bytes >> 10).unwrap_or(i64::MAX))?)
+}
+
+/// What a damaged file is told whose store does not open.
+fn unopened(path: &Path, error: &Error) -> Error {
+    let help = if error.kind() == ErrorKind::Corrupt && !error.message().contains("ragstore.repair") {
+        format!("{}; {}", error.message(), schema::REPAIR)
+    } else {
+        return at(path, error);
+    };
+    at(path, &Error::new(ErrorKind::Corrupt, help))
 }
 
 fn at(path: &Path, error: &Error) -> Error {

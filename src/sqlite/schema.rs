@@ -157,7 +157,8 @@ pub fn compare(conn: &Connection) -> Result<Deviations> {
                 }
                 None => found.foreign.push(format!("{} {name:?} is not as this format has it", object.kind)),
             }
-        } else if object.kind == "index" && (model.fixed.contains_key(&object.table) || Numbered::of(&object.table).is_some())
+        } else if object.kind == "index"
+            && (model.fixed.contains_key(&object.table) || Numbered::of(&object.table).is_some())
         {
             found.foreign.push(format!("there is an index {name:?} on {:?}, which no store has", object.table));
         }
@@ -212,7 +213,8 @@ fn declared(model: &Model, numbered: Numbered, name: &str, object: &Object) -> O
             Numbered::Vectors { .. } => {
                 let rest = sql?.strip_prefix(&format!("CREATE VIRTUAL TABLE {own} USING vec0(embedding float["))?;
                 let (dimension, rest) = rest.split_once("] distance_metric=")?;
-                let metric = ["cosine", "l2"].into_iter().find(|metric| rest == format!("{metric}, chunk_size=128)"))?;
+                let metric =
+                    ["cosine", "l2"].into_iter().find(|metric| rest == format!("{metric}, chunk_size=128)"))?;
                 let dimension = dimension.parse().ok().filter(|d| (1..=limits::DIMENSION).contains(d))?;
                 Some(Part::Whole(Declared::Vectors { dimension, metric }))
             }

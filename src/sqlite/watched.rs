@@ -22,10 +22,7 @@ impl Interrupt for Progress {
 }
 
 /// Runs `work`, which asks the progress it is given whether to go on.
-pub fn watched<T: Send>(
-    watch: &mut dyn Watch,
-    work: impl FnOnce(&Arc<Progress>) -> Result<T> + Send,
-) -> Result<T> {
+pub fn watched<T: Send>(watch: &mut dyn Watch, work: impl FnOnce(&Arc<Progress>) -> Result<T> + Send) -> Result<T> {
     let progress = Arc::new(Progress::default());
     thread::scope(|scope| {
         let (reply, outcome) = bounded(1);
@@ -35,7 +32,14 @@ pub fn watched<T: Send>(
         })?;
         loop {
             match outcome.recv_timeout(TICK) {
-                Ok(result) => return result,
+                Ok(result) => {
+                    if result.is_ok() {
+                        let total = progress.total.load(Ordering::Relaxed);
+                        // The wish to stop comes too late, and is the caller's to see.
+                        let _ = watch.keep_going(total, total);
+                    }
+                    return result;
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     let (done, total) = (progress.done.load(Ordering::Relaxed), progress.total.load(Ordering::Relaxed));
                     if !progress.cancelled.load(Ordering::Relaxed)

@@ -73,7 +73,16 @@ pub fn drop_table(conn: &Connection, table: VectorTable) -> Result<()> {
 /// Stores the vector of a chunk that has none.
 pub fn insert(conn: &Connection, table: VectorTable, chunk_id: i64, vector: &[f32]) -> Result<()> {
     let text = format!("INSERT INTO {} (rowid, embedding) VALUES (?1, ?2)", table.name());
-    sql::execute(conn, &text, params![chunk_id, bytemuck::cast_slice::<f32, u8>(vector)]).map(drop)
+    let stored = sql::execute(conn, &text, params![chunk_id, bytemuck::cast_slice::<f32, u8>(vector)]);
+    stored.map(drop).map_err(|error| refused(table, error))
+}
+
+/// What vec0 refuses is checked before: its tables do not fit together. It has no code of its own for that.
+fn refused(table: VectorTable, error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Internal => damaged(table, error.message()),
+        _ => error,
+    }
 }
 
 /// Removes the vector of a chunk and says whether it had one.
@@ -82,7 +91,8 @@ pub fn delete(conn: &Connection, table: VectorTable, chunk_id: i64) -> Result<bo
     if locate(conn, table, chunk_id)?.is_none() {
         return Ok(false);
     }
-    sql::execute(conn, &format!("DELETE FROM {} WHERE rowid = ?1", table.name()), params![chunk_id])?;
+    let text = format!("DELETE FROM {} WHERE rowid = ?1", table.name());
+    sql::execute(conn, &text, params![chunk_id]).map_err(|error| refused(table, error))?;
     Ok(true)
 }
 

@@ -27,7 +27,6 @@ pub struct Catalog {
 /// A space that has a table.
 pub struct Space {
     pub collection_id: i64,
-    pub name: String,
     pub table: VectorTable,
 }
 
@@ -56,7 +55,9 @@ pub fn read(checker: &mut Checker<'_>, catalog: &mut Catalog) -> Result<()> {
             continue;
         };
         if let Err(why) = is_object(&settings) {
-            checker.findings.broken(Area::Collections, format!("collection {name:?}: settings are no JSON object: {why}"));
+            checker
+                .findings
+                .broken(Area::Collections, format!("collection {name:?}: settings are no JSON object: {why}"));
         }
         let spec = TokenizerSpec::parse(&tokenizer).ok();
         if spec.is_none() {
@@ -82,7 +83,8 @@ pub fn read(checker: &mut Checker<'_>, catalog: &mut Catalog) -> Result<()> {
                 let name = &catalog.collections[&id].0;
                 checker.findings.broken(Area::Collections, format!("the spaces of collection {name:?}: {error}"));
                 // What cannot be read is not what nobody wants.
-                expected.extend(found.numbered.keys().chain(&found.torn).filter(|n| matches!(n, Numbered::Vectors { .. })));
+                expected
+                    .extend(found.numbered.keys().chain(&found.torn).filter(|n| matches!(n, Numbered::Vectors { .. })));
             }
         }
     }
@@ -148,7 +150,7 @@ fn vector_table(
                 );
                 checker.findings.lossy(Area::Vectors, what, Remedy::Vectors(space.id));
             } else {
-                catalog.spaces.push(Space { collection_id, name: name.clone(), table });
+                catalog.spaces.push(Space { collection_id, table });
             }
         }
         _ => {
@@ -172,7 +174,8 @@ pub fn collections(checker: &mut Checker<'_>, catalog: &Catalog) -> Result<()> {
         }
     }
     // A sentence for each row that the types of its columns do not hold.
-    let mut statement = sql::prepare(checker.conn, "SELECT id, collection_id, dimension, metric, vec_generation FROM spaces")?;
+    let mut statement =
+        sql::prepare(checker.conn, "SELECT id, collection_id, dimension, metric, vec_generation FROM spaces")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let id = row.get::<_, i64>(0).unwrap_or_default();

@@ -39,7 +39,8 @@ pub fn changes(checker: &mut Checker<'_>) -> Result<()> {
     if checker.quick {
         return Ok(());
     }
-    let mut statement = sql::prepare(conn, "SELECT seq, length(hlc), entity, op, row_id, uid FROM changes ORDER BY seq")?;
+    let mut statement =
+        sql::prepare(conn, "SELECT seq, length(hlc), entity, op, row_id, uid FROM changes ORDER BY seq")?;
     let mut rows = statement.query([])?;
     let mut stride = Stride::default();
     while let Some(row) = rows.next()? {
@@ -56,7 +57,8 @@ pub fn changes(checker: &mut Checker<'_>) -> Result<()> {
         }
     }
     drop(rows);
-    let living = "SELECT t.uid FROM tombstones t JOIN documents d ON d.collection_id = t.collection_id AND d.uid = t.uid
+    let living =
+        "SELECT t.uid FROM tombstones t JOIN documents d ON d.collection_id = t.collection_id AND d.uid = t.uid
                   WHERE t.entity = 'document' AND t.hlc > d.hlc LIMIT 100";
     for uid in sql::query_all(conn, living, [], |row| row.get::<_, String>(0))? {
         checker.findings.broken(Area::Feed, format!("tombstones say that document {uid:?} was deleted, and it lives"));

@@ -20,7 +20,9 @@ pub fn pages(checker: &mut Checker<'_>) -> Result<()> {
     let mut said = Vec::new();
     let outcome = loop {
         match rows.next() {
-            Ok(Some(row)) => said.push(String::from_utf8_lossy(row.get_ref(0)?.as_bytes().unwrap_or(b"?")).into_owned()),
+            Ok(Some(row)) => {
+                said.push(String::from_utf8_lossy(row.get_ref(0)?.as_bytes().unwrap_or(b"?")).into_owned())
+            }
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),
         }

@@ -17,6 +17,7 @@ use rusqlite::Connection;
 use self::catalog::Catalog;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Area, CheckReport, Problem};
+use crate::request::Check;
 use crate::sqlite::sql;
 use crate::sqlite::txn::Progress;
 
@@ -109,6 +110,20 @@ impl Findings {
         self.problems.sort_by_key(|problem| problem.area);
         CheckReport { problems: self.problems }
     }
+}
+
+/// Looks at everything in the snapshot of `conn`.
+///
+/// # Errors
+/// What says nothing of the file: `Cancelled`, `Locked`.
+pub fn run(conn: &Connection, request: &Check, progress: &Progress) -> Result<CheckReport> {
+    let keep_going = || match progress.cancelled.load(Ordering::Relaxed) {
+        true => Err(Error::new(ErrorKind::Cancelled, "cancelled by the caller")),
+        false => Ok(()),
+    };
+    let checker =
+        Checker { conn, quick: request.quick, progress, keep_going: &keep_going, findings: Findings::default() };
+    Ok(checker.run()?.report())
 }
 
 /// What a check looks at, and how far it is.

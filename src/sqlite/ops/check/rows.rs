@@ -4,11 +4,8 @@ use rusqlite::{Connection, Row};
 
 use super::{Checker, Remedy, Stride, is_object};
 use crate::error::Result;
-use crate::model::{Area, ContentHash, HashedChunk, Metadata, Span};
+use crate::model::{Area, ContentHash, HashedChunk, Metadata, Span, Timestamp};
 use crate::sqlite::sql;
-
-/// Microseconds of the first and the last moment that callers can be given: the years 1 to 9999.
-const MOMENTS: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
 
 /// Characters between two marks of [`Places`].
 const STEP: u64 = 256;
@@ -117,13 +114,16 @@ pub fn documents(checker: &mut Checker<'_>) -> Result<()> {
             checker.findings.broken(Area::Documents, what);
             continue;
         };
-        if uid.is_empty() || [Some(created), Some(updated), expires].into_iter().flatten().any(|t| !MOMENTS.contains(&t)) {
+        if uid.is_empty()
+            || [Some(created), Some(updated), expires].into_iter().flatten().any(|t| !Timestamp(t).is_datetime())
+        {
             checker.findings.broken(Area::Documents, format!("documents row {id}: its id or a time is out of bounds"));
         }
         if checker.quick {
             continue;
         }
-        let metadata = match row.get::<_, String>(9).map_err(|e| e.to_string()).and_then(|m| is_object(&m).map(|()| m)) {
+        let metadata = match row.get::<_, String>(9).map_err(|e| e.to_string()).and_then(|m| is_object(&m).map(|()| m))
+        {
             Ok(metadata) => Metadata::from_stored(metadata),
             Err(why) => {
                 let what = format!("documents row {id} ({uid:?}): metadata is no JSON object: {why}");
@@ -184,7 +184,8 @@ fn inside(
             _ => whole = false,
         }
     }
-    let chunks = all.iter().map(|(text, metadata, chars)| HashedChunk { text: text.as_deref(), chars: *chars, metadata });
+    let chunks =
+        all.iter().map(|(text, metadata, chars)| HashedChunk { text: text.as_deref(), chars: *chars, metadata });
     if whole
         && let Ok(hash) = ContentHash::of(text, content_type, metadata, chunks)
         && hash != stored
@@ -202,7 +203,9 @@ pub fn chunks(checker: &mut Checker<'_>) -> Result<()> {
     let content = if checker.quick { "NULL, '{}'" } else { "content, metadata" };
     let mut statement = sql::prepare(
         conn,
-        &format!("SELECT id, uid, chunk_index, content_hash, token_count, expires_at, {content} FROM chunks ORDER BY id"),
+        &format!(
+            "SELECT id, uid, chunk_index, content_hash, token_count, expires_at, {content} FROM chunks ORDER BY id"
+        ),
     )?;
     let mut rows = statement.query([])?;
     let mut stride = Stride::default();
@@ -221,7 +224,7 @@ pub fn chunks(checker: &mut Checker<'_>) -> Result<()> {
             checker.findings.broken(Area::Chunks, what);
             continue;
         };
-        if uid.is_empty() || expires.is_some_and(|t| !MOMENTS.contains(&t)) {
+        if uid.is_empty() || expires.is_some_and(|t| !Timestamp(t).is_datetime()) {
             checker.findings.broken(Area::Chunks, format!("chunks row {id}: its id or a time is out of bounds"));
         }
         if checker.quick {

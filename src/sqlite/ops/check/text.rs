@@ -11,10 +11,10 @@ use super::catalog::Catalog;
 use super::{Checker, Remedy, Stride};
 use crate::error::Result;
 use crate::model::Area;
+use crate::sqlite::ffi::Fts5Tokenizer;
 use crate::sqlite::sql;
 use crate::sqlite::tables::fts::{self, FtsTable};
 use crate::sqlite::tokenizer::TokenizerSpec;
-use crate::sqlite::ffi::Fts5Tokenizer;
 
 /// What FTS5 keeps of a longer term.
 const TERM_BYTES: usize = 32_768;
@@ -130,7 +130,10 @@ fn sizes(checker: &mut Checker<'_>, table: FtsTable, expected: &[Expected]) -> R
                 let what = format!("{} has chunks row {id}, which is not in the collection", table.name());
                 checker.findings.repairable(Area::Text, what, remedy());
             }
-            Some(expected) if !checker.quick && fts::varints(row.get_ref(1)?.as_blob().unwrap_or_default()) != [expected.tokens] => {
+            Some(expected)
+                if !checker.quick
+                    && fts::varints(row.get_ref(1)?.as_blob().unwrap_or_default()) != [expected.tokens] =>
+            {
                 let what = format!("{} counts other words in chunks row {id} than its text has", table.name());
                 checker.findings.repairable(Area::Text, what, remedy());
             }

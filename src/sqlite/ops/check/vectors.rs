@@ -35,7 +35,11 @@ fn tables(checker: &mut Checker<'_>, space: &Space) -> Result<()> {
         checker.findings.lossy(Area::Vectors, format!("{name}: block {id} has no vectors"), remedy());
     }
     for id in vectors.iter().filter(|id| blocks.binary_search(id).is_err()) {
-        checker.findings.lossy(Area::Vectors, format!("{name}: the vectors of block {id} belong to no block"), remedy());
+        checker.findings.lossy(
+            Area::Vectors,
+            format!("{name}: the vectors of block {id} belong to no block"),
+            remedy(),
+        );
     }
     blocks.retain(|id| vectors.binary_search(id).is_ok());
     let mut buffer = Vec::new();

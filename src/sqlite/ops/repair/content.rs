@@ -90,7 +90,8 @@ pub fn places(txn: &mut Txn<'_>, id: i64, report: &mut RepairReport) -> Result<(
 pub fn orphans(txn: &mut Txn<'_>, report: &mut RepairReport) -> Result<()> {
     let conn = txn.conn;
     let mut homeless: BTreeMap<(i64, i64), Vec<(i64, String)>> = BTreeMap::new();
-    let text = "SELECT c.document_id, c.collection_id, c.id, c.uid FROM chunks c LEFT JOIN documents d ON d.id = c.document_id
+    let text =
+        "SELECT c.document_id, c.collection_id, c.id, c.uid FROM chunks c LEFT JOIN documents d ON d.id = c.document_id
                 WHERE d.id IS NULL OR d.collection_id IS NOT c.collection_id";
     let rows: Vec<(i64, i64, i64, String)> =
         sql::query_all(conn, text, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;

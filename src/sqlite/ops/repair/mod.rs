@@ -91,7 +91,9 @@ fn apply(txn: &mut Txn<'_>, progress: &Progress, remedy: &Remedy, report: &mut R
     let mut rebuilt = |what: String| report.rebuilt.push(what);
     match remedy {
         Remedy::Reindex => {
-            for table in ["collections", "spaces", "documents", "chunks", "fields", "field_values", "relations", "state"] {
+            for table in
+                ["collections", "spaces", "documents", "chunks", "fields", "field_values", "relations", "state"]
+            {
                 conn.execute_batch(&format!("REINDEX {table}"))?;
             }
             conn.execute_batch("REINDEX sync_peers; REINDEX embedding_cache")?;
@@ -123,7 +125,8 @@ fn apply(txn: &mut Txn<'_>, progress: &Progress, remedy: &Remedy, report: &mut R
             let mut latest = txn.clock();
             for table in super::check::STAMPED {
                 let text = format!("SELECT max(hlc) FROM {table} WHERE length(hlc) = 24");
-                if let Some(Some(stamp)) = sql::query_optional(conn, &text, [], |row| row.get::<_, Option<Vec<u8>>>(0))? {
+                if let Some(Some(stamp)) = sql::query_optional(conn, &text, [], |row| row.get::<_, Option<Vec<u8>>>(0))?
+                {
                     latest = latest.max(Hlc::from_bytes(&stamp)?);
                 }
             }
@@ -147,7 +150,10 @@ fn text(txn: &Txn<'_>, progress: &Progress, collection_id: i64) -> Result<String
     let collection = collections::by_row(conn, collection_id)?;
     let spec = TokenizerSpec::parse(&collection.tokenizer).map_err(|e| Error::new(ErrorKind::Corrupt, e.message()))?;
     let old = FtsTable { collection_id, generation: collection.fts_generation };
-    let new = FtsTable { generation: next_generation(conn, Numbered::Text { collection: collection_id, generation: old.generation })?, ..old };
+    let new = FtsTable {
+        generation: next_generation(conn, Numbered::Text { collection: collection_id, generation: old.generation })?,
+        ..old
+    };
     fts::create(conn, new, &spec)?;
     let rows = chunks::rows_of_collection(conn, collection_id)?;
     for step in rows.chunks(STRIDE) {

@@ -43,16 +43,38 @@ const COPIED: [Copied; 10] = [
         name: "documents",
         id: Some("id"),
         columns: &[
-            "collection_id", "uid", "source_uri", "content_hash", "content_type", "raw_content", "metadata",
-            "created_at", "updated_at", "expires_at", "hlc",
+            "collection_id",
+            "uid",
+            "source_uri",
+            "content_hash",
+            "content_type",
+            "raw_content",
+            "metadata",
+            "created_at",
+            "updated_at",
+            "expires_at",
+            "hlc",
         ],
     },
     Copied {
         name: "chunks",
         id: Some("id"),
         columns: &[
-            "document_id", "collection_id", "uid", "chunk_index", "content", "content_hash", "token_count",
-            "char_start", "char_end", "byte_start", "byte_end", "line_start", "line_end", "metadata", "expires_at",
+            "document_id",
+            "collection_id",
+            "uid",
+            "chunk_index",
+            "content",
+            "content_hash",
+            "token_count",
+            "char_start",
+            "char_end",
+            "byte_start",
+            "byte_end",
+            "line_start",
+            "line_end",
+            "metadata",
+            "expires_at",
             "hlc",
         ],
     },
@@ -311,7 +333,8 @@ impl Salvage<'_> {
         let mut names = Vec::new();
         for id in lost {
             let name = format!("recovered-{id}");
-            let text = "INSERT INTO collections (id, name, tokenizer, created_at, hlc) VALUES (?1, ?2, ?3, 0, zeroblob(24))";
+            let text =
+                "INSERT INTO collections (id, name, tokenizer, created_at, hlc) VALUES (?1, ?2, ?3, 0, zeroblob(24))";
             sql::execute(self.conn, text, rusqlite::params![id, name, TOKENIZER])?;
             names.push(name);
         }
@@ -364,7 +387,9 @@ impl Salvage<'_> {
             living.insert(space.id, (table, Some(space)));
         }
         for (numbered, declared) in &found.numbered {
-            if let (Numbered::Vectors { space, generation }, Declared::Vectors { dimension, metric }) = (numbered, declared) {
+            if let (Numbered::Vectors { space, generation }, Declared::Vectors { dimension, metric }) =
+                (numbered, declared)
+            {
                 let metric = if *metric == "l2" { Metric::L2 } else { Metric::Cosine };
                 let table = VectorTable { space_id: *space, generation: *generation, dimension: *dimension, metric };
                 living.entry(*space).or_insert((table, None));
@@ -406,9 +431,7 @@ impl Salvage<'_> {
     fn space(&mut self, id: i64, table: VectorTable, row: Option<SpaceRow>) -> Result<()> {
         let all: Vec<i64> = match &row {
             Some(row) => chunk_rows(self.conn, row.collection_id)?,
-            None => {
-                sql::query_all(self.conn, "SELECT id FROM chunks ORDER BY id", [], |row| row.get(0))?
-            }
+            None => sql::query_all(self.conn, "SELECT id FROM chunks ORDER BY id", [], |row| row.get(0))?,
         };
         let remains = (table.dimension > 0).then(|| vectors::remains(self.source, table, &all)).transpose()?;
         let said = remains.as_ref().map(|remains| remains.said().to_vec()).unwrap_or_default();
@@ -423,7 +446,16 @@ impl Salvage<'_> {
                     Some(_) => format!("recovered-{id}"),
                 };
                 self.report.lost.push(format!("the row of a space, which is now called {name:?}"));
-                SpaceRow { id, collection_id, name, dimension: None, metric: table.metric, model: None, generation: 1, created_at: 0 }
+                SpaceRow {
+                    id,
+                    collection_id,
+                    name,
+                    dimension: None,
+                    metric: table.metric,
+                    model: None,
+                    generation: 1,
+                    created_at: 0,
+                }
             }
         };
         let text = "SELECT EXISTS (SELECT 1 FROM collections WHERE id = ?1)";
@@ -435,7 +467,13 @@ impl Salvage<'_> {
         let insert = "INSERT OR IGNORE INTO spaces (id, collection_id, name, dimension, metric, model, created_at, vec_generation)
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let values = rusqlite::params![
-            id, row.collection_id, row.name, dimension, row.metric.as_str(), row.model, row.created_at,
+            id,
+            row.collection_id,
+            row.name,
+            dimension,
+            row.metric.as_str(),
+            row.model,
+            row.created_at,
             i64::from(dimension.is_some())
         ];
         if sql::execute(self.conn, insert, values)? == 0 {
@@ -464,9 +502,12 @@ impl Salvage<'_> {
     fn default_spaces(&mut self) -> Result<()> {
         for collection in tables::collections::list(self.conn)? {
             if spaces::find(self.conn, collection.id, DEFAULT_SPACE)?.is_none() {
-                let insert = "INSERT INTO spaces (collection_id, name, metric, created_at) VALUES (?1, ?2, 'cosine', 0)";
+                let insert =
+                    "INSERT INTO spaces (collection_id, name, metric, created_at) VALUES (?1, ?2, 'cosine', 0)";
                 sql::execute(self.conn, insert, rusqlite::params![collection.id, DEFAULT_SPACE])?;
-                self.report.lost.push(format!("the default space of collection {:?}; it has a new one", collection.name));
+                self.report
+                    .lost
+                    .push(format!("the default space of collection {:?}; it has a new one", collection.name));
             }
         }
         Ok(())
@@ -590,7 +631,12 @@ fn describe(values: &[Value]) -> String {
 fn refuses(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
-        Some(ErrorCode::OperationInterrupted | ErrorCode::OutOfMemory | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+        Some(
+            ErrorCode::OperationInterrupted
+                | ErrorCode::OutOfMemory
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+        )
     )
 }
 

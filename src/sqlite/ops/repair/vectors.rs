@@ -46,12 +46,8 @@ pub fn rebuild(txn: &Txn<'_>, progress: &Progress, space_id: i64, report: &mut R
     spaces::set_generation(conn, new)?;
     drop_old(conn, &table.name())?;
     report.rebuilt.push(format!("the vectors of space {:?} (number {space_id}): {} of them", space.name, kept.len()));
-    let lost: Vec<String> = remains
-        .said
-        .iter()
-        .filter(|chunk| kept.binary_search(chunk).is_err())
-        .map(|chunk| uid(conn, *chunk))
-        .collect();
+    let lost: Vec<String> =
+        remains.said.iter().filter(|chunk| kept.binary_search(chunk).is_err()).map(|chunk| uid(conn, *chunk)).collect();
     lose(report, &format!("the embeddings in space {:?} (number {space_id}) of chunks", space.name), &lost);
     Ok(())
 }
@@ -137,11 +133,7 @@ fn readable<T>(read: Result<Vec<T>>) -> Result<Vec<T>> {
 }
 
 /// Every vector that may be stored, with its chunk.
-pub fn each(
-    conn: &Connection,
-    remains: &Remains,
-    sink: &mut dyn FnMut(i64, &[f32]) -> Result<()>,
-) -> Result<()> {
+pub fn each(conn: &Connection, remains: &Remains, sink: &mut dyn FnMut(i64, &[f32]) -> Result<()>) -> Result<()> {
     let table = remains.table;
     let mut buffer = Vec::new();
     for block in remains.slots.chunk_by(|a, b| a.0.block == b.0.block) {
