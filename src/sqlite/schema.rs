@@ -234,6 +234,20 @@ fn declared(model: &Model, numbered: Numbered, name: &str, object: &Object) -> O
     (*object == expected).then_some(Part::Shadow)
 }
 
+/// Whether a fixed name is that of an index.
+pub fn is_index(name: &str) -> Result<bool> {
+    let model = MODEL.as_ref().map_err(Clone::clone)?;
+    Ok(model.fixed.get(name).is_some_and(|object| object.kind == "index"))
+}
+
+/// Makes a table or an index of the format that is not there.
+pub fn make(conn: &Connection, name: &str) -> Result<()> {
+    let model = MODEL.as_ref().map_err(Clone::clone)?;
+    let sql = model.fixed.get(name).and_then(|object| object.sql.as_deref());
+    let sql = sql.ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("{name} cannot be made by itself")))?;
+    Ok(conn.execute_batch(sql)?)
+}
+
 /// Whether a fixed table is there as this format has it: then its rows are all that reading it does.
 pub fn is_fixed_table(conn: &Connection, name: &str) -> Result<bool> {
     let model = MODEL.as_ref().map_err(Clone::clone)?;

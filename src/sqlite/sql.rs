@@ -43,6 +43,11 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
+/// The message without what helps, for what is already a part of that.
+pub fn plain(error: &Error) -> &str {
+    error.message().trim_end_matches(HELP)
+}
+
 fn is_of(error: &rusqlite::Error, codes: &[std::ffi::c_int]) -> bool {
     matches!(error, rusqlite::Error::SqliteFailure(code, _) if codes.contains(&code.extended_code))
 }
@@ -159,7 +164,7 @@ mod tests {
         assert_eq!(kind("SELECT CAST(x'ff' AS TEXT)"), ErrorKind::Corrupt);
         assert_eq!(kind("SELECT a FROM nothing"), ErrorKind::Corrupt);
         assert_eq!(kind("SELECT FROM"), ErrorKind::Internal);
-        let error = Error::from(conn.blob_open(rusqlite::MAIN_DB, "t", "a", 1, true).unwrap_err());
+        let error = Error::from(conn.blob_open(rusqlite::MAIN_DB, "t", "a", 1, true).err().unwrap());
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.message().contains("repair()"), "{error}");
     }

@@ -18,8 +18,12 @@ pub struct Slot {
 /// What a block says of its places.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Block {
-    /// Those that are taken, each with its chunk.
-    Whole(Vec<(usize, i64)>),
+    Whole {
+        /// Those that are taken, each with its chunk.
+        taken: Vec<(usize, i64)>,
+        /// What is written to those that are not, where that is a chunk.
+        others: Vec<(usize, i64)>,
+    },
     /// Why nothing can be said.
     Broken(&'static str),
 }
@@ -35,6 +39,12 @@ pub fn vector_ids(conn: &Connection, table: VectorTable) -> Result<Vec<i64>> {
     // Its column called rowid is another one.
     let text = format!("SELECT _rowid_ FROM {}_vector_chunks00 ORDER BY _rowid_", table.name());
     sql::query_all(conn, &text, [], |row| row.get(0))
+}
+
+/// Whether a table, by its name, has no vectors.
+pub fn is_empty(conn: &Connection, name: &str) -> Result<bool> {
+    let text = format!("SELECT NOT EXISTS (SELECT 1 FROM {name}_rowids) AND NOT EXISTS (SELECT 1 FROM {name}_chunks)");
+    sql::query_one(conn, &text, [], |row| row.get(0))
 }
 
 /// `rowid, chunk_id, chunk_offset` of every vector that has a name.
@@ -60,13 +70,16 @@ pub fn read(conn: &Connection, table: VectorTable, id: i64) -> Result<Block> {
     if vector_bytes(conn, table, id)? != Some(BLOCK * table.dimension * size_of::<f32>()) {
         return Ok(Block::Broken("has vectors of a wrong size"));
     }
-    let taken = (0..BLOCK).filter(|place| valid[place / 8] & (1 << (place % 8)) != 0);
+    let is_taken = |place: usize| valid[place / 8] & (1 << (place % 8)) != 0;
     let chunk = |place: usize| {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&rowids[place * 8..place * 8 + 8]);
         i64::from_ne_bytes(bytes)
     };
-    Ok(Block::Whole(taken.map(|place| (place, chunk(place))).collect()))
+    let all = (0..BLOCK).map(|place| (place, chunk(place)));
+    let (taken, others): (Vec<_>, Vec<_>) = all.partition(|(place, _)| is_taken(*place));
+    // What vec0 deletes it overwrites.
+    Ok(Block::Whole { taken, others: others.into_iter().filter(|(_, chunk)| *chunk != 0).collect() })
 }
 
 /// The size of the vectors of a block; `None` where they are no blob.
@@ -122,7 +135,10 @@ mod tests {
         let (mut all, mut buffer) = (Vec::new(), Vec::new());
         for block in blocks {
             super::vectors(&conn, table, block, &mut buffer).unwrap();
-            let Block::Whole(slots) = read(&conn, table, block).unwrap() else { panic!("block {block}") };
+            let Block::Whole { taken: slots, others } = read(&conn, table, block).unwrap() else {
+                panic!("block {block}")
+            };
+            assert_eq!(others, []);
             for (place, chunk) in slots {
                 assert!(named.contains(&(chunk, Slot { block, place })));
                 let expected = if chunk == 5 { 5 } else { chunk / 10 };

@@ -10,6 +10,7 @@ use crate::sqlite::schema::{self, Declared, Deviations, Numbered};
 use crate::sqlite::sql;
 use crate::sqlite::tables::fts::FtsTable;
 use crate::sqlite::tables::spaces::{self, SpaceRow};
+use crate::sqlite::tables::vector_blocks;
 use crate::sqlite::tables::vectors::VectorTable;
 use crate::sqlite::tokenizer::TokenizerSpec;
 
@@ -37,7 +38,11 @@ pub fn read(checker: &mut Checker<'_>, catalog: &mut Catalog) -> Result<()> {
         checker.findings.lossy(Area::Schema, what.clone(), Remedy::Salvage);
     }
     for name in &found.missing {
-        checker.findings.lossy(Area::Schema, format!("{name} is not there"), Remedy::Salvage);
+        let what = format!("{name} is not there");
+        match schema::is_index(name)? {
+            true => checker.findings.repairable(Area::Schema, what, Remedy::Make(name.clone())),
+            false => checker.findings.lossy(Area::Schema, what, Remedy::Make(name.clone())),
+        }
     }
     let mut expected = BTreeSet::new();
     let text = "SELECT id, name, settings, tokenizer, fts_generation FROM collections ORDER BY id";
@@ -81,7 +86,9 @@ pub fn read(checker: &mut Checker<'_>, catalog: &mut Catalog) -> Result<()> {
             Err(error) if super::is_outside(&error) => return Err(error),
             Err(error) => {
                 let name = &catalog.collections[&id].0;
-                checker.findings.broken(Area::Collections, format!("the spaces of collection {name:?}: {error}"));
+                checker
+                    .findings
+                    .broken(Area::Collections, format!("the spaces of collection {name:?}: {}", sql::plain(&error)));
                 // What cannot be read is not what nobody wants.
                 expected
                     .extend(found.numbered.keys().chain(&found.torn).filter(|n| matches!(n, Numbered::Vectors { .. })));
@@ -89,11 +96,33 @@ pub fn read(checker: &mut Checker<'_>, catalog: &mut Catalog) -> Result<()> {
         }
     }
     for numbered in found.numbered.keys().chain(&found.torn).filter(|numbered| !expected.contains(numbered)) {
-        let name = numbered.name();
-        let what = format!("{name} belongs to no collection and no space");
-        let whole = found.numbered.contains_key(numbered);
-        let remedy = if whole { Remedy::Drop(name) } else { Remedy::Salvage };
-        checker.findings.repairable(Area::Schema, what, remedy);
+        stray(checker, catalog, &found, *numbered)?;
+    }
+    Ok(())
+}
+
+/// A table that nobody names. It goes, unless what would name it may be lost and not it.
+fn stray(checker: &mut Checker<'_>, catalog: &Catalog, found: &Deviations, numbered: Numbered) -> Result<()> {
+    let name = numbered.name();
+    let wanted = match numbered {
+        Numbered::View(collection) | Numbered::Text { collection, .. } => {
+            let text = "SELECT EXISTS (SELECT 1 FROM chunks WHERE collection_id = ?1)";
+            !catalog.collections.contains_key(&collection)
+                && sql::query_one(checker.conn, text, [collection], |row| row.get(0))?
+        }
+        Numbered::Vectors { space, .. } => {
+            let text = "SELECT NOT EXISTS (SELECT 1 FROM spaces WHERE id = ?1)";
+            sql::query_one(checker.conn, text, [space], |row| row.get::<_, bool>(0))?
+                && !matches!(vector_blocks::is_empty(checker.conn, &name), Ok(true))
+        }
+    };
+    let what = format!("{name} belongs to no collection and no space");
+    if wanted {
+        checker.findings.lossy(Area::Schema, format!("{what}, and what it holds is wanted"), Remedy::Salvage);
+    } else if found.numbered.contains_key(&numbered) {
+        checker.findings.repairable(Area::Schema, what, Remedy::Drop(name));
+    } else {
+        checker.findings.repairable(Area::Schema, what, Remedy::Salvage);
     }
     Ok(())
 }

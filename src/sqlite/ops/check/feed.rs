@@ -80,7 +80,7 @@ pub fn clock(checker: &mut Checker<'_>) -> Result<()> {
         Ok(clock) => clock,
         Err(error) if super::is_outside(&error) => return Err(error),
         Err(error) => {
-            checker.findings.repairable(Area::Feed, format!("meta: {error}"), Remedy::Clock);
+            checker.findings.repairable(Area::Feed, format!("meta: {}", sql::plain(&error)), Remedy::Clock);
             Hlc::zero([0; 16])
         }
     };
@@ -125,7 +125,8 @@ pub fn embedding_cache(checker: &mut Checker<'_>) -> Result<()> {
     let text = "SELECT value FROM meta WHERE key = 'embedding_cache_bytes'";
     let counted = sql::query_optional(conn, text, [], |row| Ok(row.get::<_, i64>(0).ok()))?.flatten();
     if counted != Some(there) {
-        let what = format!("meta counts {counted:?} bytes of cached embeddings, and there are {there}");
+        let counted = counted.map_or("no".to_owned(), |bytes| bytes.to_string());
+        let what = format!("meta counts {counted} bytes of cached embeddings, and there are {there}");
         checker.findings.repairable(Area::EmbeddingCache, what, Remedy::EmbeddingCache);
     }
     if checker.quick {

@@ -33,8 +33,8 @@ const NAMED: usize = 20;
 pub enum Remedy {
     /// Make the indexes anew.
     Reindex,
-    /// Drop a numbered table that belongs to nothing.
-    Drop(String),
+    /// Make a table or an index of the format.
+    Make(String),
     /// Make the view of a collection.
     View(i64),
     /// Build the next generation of the text index of a collection.
@@ -58,6 +58,8 @@ pub enum Remedy {
     Places(i64),
     /// Give chunks of no document one, and those of another collection that of their document.
     Orphans,
+    /// Drop a numbered table that belongs to nothing. After what may still read it.
+    Drop(String),
     /// A new file takes it; in place it cannot be done.
     Salvage,
 }
@@ -171,7 +173,7 @@ impl Checker<'_> {
             Ok(()) => Ok(()),
             Err(error) if is_outside(&error) => Err(error),
             Err(error) => {
-                self.findings.broken(area, format!("reading ended early: {error}"));
+                self.findings.broken(area, format!("reading ended early: {}", sql::plain(&error)));
                 Ok(())
             }
         }

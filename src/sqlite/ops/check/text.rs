@@ -41,7 +41,11 @@ pub fn indexes(checker: &mut Checker<'_>, catalog: &Catalog) -> Result<()> {
             if super::is_outside(&error) {
                 return Err(error);
             }
-            checker.findings.repairable(Area::Text, format!("{}: reading ended early: {error}", table.name()), remedy);
+            checker.findings.repairable(
+                Area::Text,
+                format!("{}: reading ended early: {}", table.name(), sql::plain(&error)),
+                remedy,
+            );
         }
     }
     Ok(())

@@ -15,7 +15,7 @@ pub fn space(checker: &mut Checker<'_>, space: &Space) -> Result<()> {
     let outcome = tables(checker, space);
     match outcome {
         Err(error) if !super::is_outside(&error) => {
-            let what = format!("{}: reading ended early: {error}", space.table.name());
+            let what = format!("{}: reading ended early: {}", space.table.name(), sql::plain(&error));
             checker.findings.lossy(Area::Vectors, what, Remedy::Vectors(space.table.space_id));
             Ok(())
         }
@@ -42,11 +42,14 @@ fn tables(checker: &mut Checker<'_>, space: &Space) -> Result<()> {
         );
     }
     blocks.retain(|id| vectors.binary_search(id).is_ok());
-    let mut buffer = Vec::new();
+    let (mut buffer, mut unmarked) = (Vec::new(), Vec::new());
     for id in blocks {
         (checker.keep_going)()?;
         match vector_blocks::read(conn, table, id)? {
-            Block::Whole(whole) => {
+            Block::Whole { taken: whole, others } => {
+                for (place, chunk) in others {
+                    unmarked.push((chunk, Slot { block: id, place }));
+                }
                 if !checker.quick {
                     finite(checker, space, id, &whole, &mut buffer)?;
                 }
@@ -64,11 +67,12 @@ fn tables(checker: &mut Checker<'_>, space: &Space) -> Result<()> {
         let what = format!("{name} has a vector of chunks row {chunk}, which is not in the collection");
         checker.findings.repairable(Area::Vectors, what, remedy());
     }
-    named(checker, table, &slots)
+    unmarked.sort_unstable();
+    named(checker, table, &slots, &unmarked)
 }
 
 /// `_rowids` names each of them once, and nothing else.
-fn named(checker: &mut Checker<'_>, table: VectorTable, slots: &[(i64, Slot)]) -> Result<()> {
+fn named(checker: &mut Checker<'_>, table: VectorTable, slots: &[(i64, Slot)], unmarked: &[(i64, Slot)]) -> Result<()> {
     let conn = checker.conn;
     let name = table.name();
     let remedy = || Remedy::Vectors(table.space_id);
@@ -92,6 +96,9 @@ fn named(checker: &mut Checker<'_>, table: VectorTable, slots: &[(i64, Slot)]) -
         }
         if slots.binary_search_by_key(&chunk, |(chunk, _)| *chunk).is_ok() {
             let what = format!("{name}: chunks row {chunk} is said to be where it is not");
+            checker.findings.repairable(Area::Vectors, what, remedy());
+        } else if slot.is_some_and(|slot| unmarked.binary_search(&(chunk, slot)).is_ok()) {
+            let what = format!("{name}: the vector of chunks row {chunk} is not marked as one");
             checker.findings.repairable(Area::Vectors, what, remedy());
         } else {
             let what = format!("{name} names a vector of chunks row {chunk}, and there is none");

@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hlc::Hlc;
 use crate::model::RepairReport;
 use crate::sqlite::filter_sql;
-use crate::sqlite::schema::Numbered;
+use crate::sqlite::schema::{self, Numbered};
 use crate::sqlite::sql;
 use crate::sqlite::tables::fts::{self, FtsTable};
 use crate::sqlite::tables::{changes, chunks, collections, field_values, meta};
@@ -104,6 +104,10 @@ fn apply(txn: &mut Txn<'_>, progress: &Progress, remedy: &Remedy, report: &mut R
             conn.execute_batch(&format!("DROP {kind} {name}"))?;
             rebuilt(format!("{name}, which belonged to nothing, is gone"));
         }
+        Remedy::Make(name) => {
+            schema::make(conn, name)?;
+            rebuilt(format!("{name}, which was not there"));
+        }
         Remedy::View(collection) => {
             fts::create_view(conn, *collection)?;
             rebuilt(format!("the view of collection {collection}"));
@@ -122,14 +126,7 @@ fn apply(txn: &mut Txn<'_>, progress: &Progress, remedy: &Remedy, report: &mut R
         }
         Remedy::EmbeddingCache => rebuilt(embedding_cache(conn)?),
         Remedy::Clock => {
-            let mut latest = txn.clock();
-            for table in super::check::STAMPED {
-                let text = format!("SELECT max(hlc) FROM {table} WHERE length(hlc) = 24");
-                if let Some(Some(stamp)) = sql::query_optional(conn, &text, [], |row| row.get::<_, Option<Vec<u8>>>(0))?
-                {
-                    latest = latest.max(Hlc::from_bytes(&stamp)?);
-                }
-            }
+            let latest = latest(conn)?.map_or(txn.clock(), |latest| latest.max(txn.clock()));
             txn.raise_clock(latest);
             rebuilt("the clock".to_owned());
         }
@@ -227,6 +224,18 @@ fn fields(txn: &Txn<'_>, progress: &Progress, collection_id: i64) -> Result<Stri
         }
     }
     Ok(format!("the indexes of metadata of collection {collection_id}: {} fields", indexes.len()))
+}
+
+/// The last stamp of any row.
+fn latest(conn: &Connection) -> Result<Option<Hlc>> {
+    let mut latest: Option<Hlc> = None;
+    for table in super::check::STAMPED {
+        let text = format!("SELECT max(hlc) FROM {table} WHERE length(hlc) = 24");
+        if let Some(Some(stamp)) = sql::query_optional(conn, &text, [], |row| row.get::<_, Option<Vec<u8>>>(0))? {
+            latest = latest.max(Some(Hlc::from_bytes(&stamp)?));
+        }
+    }
+    Ok(latest)
 }
 
 fn embedding_cache(conn: &Connection) -> Result<String> {

@@ -121,6 +121,10 @@ pub fn run(source: &Connection, txn: &mut Txn<'_>, progress: &Progress) -> Resul
     salvage.spaces()?;
     salvage.sequences()?;
     let mut report = salvage.report;
+    if let Some(latest) = super::latest(txn.conn)? {
+        txn.raise_clock(latest);
+        tables::meta::set_clock(txn.conn, txn.clock())?;
+    }
     let repaired = super::run(txn, progress)?;
     report.rebuilt.extend(repaired.rebuilt.into_iter().filter(|what| !what.starts_with("the text index of")));
     report.lost.extend(repaired.lost);
@@ -493,7 +497,7 @@ impl Salvage<'_> {
         })?;
         self.report.salvaged.push((format!("embeddings of space {id}"), kept.len() as u64));
         let lost: Vec<String> =
-            said.iter().filter(|chunk| !kept.contains(chunk)).map(|chunk| format!("row {chunk}")).collect();
+            said.iter().filter(|chunk| !kept.contains(chunk)).map(|chunk| vectors::uid(conn, *chunk)).collect();
         lose(&mut self.report, &format!("the embeddings in space {:?} (number {id}) of chunks", row.name), &lost);
         Ok(())
     }

@@ -1,12 +1,14 @@
 //! The vectors of a space, read block by block out of tables that may be damaged, into the next generation.
 
+use std::collections::BTreeSet;
+
 use rusqlite::Connection;
 
 use super::{STRIDE, drop_old, lose, next_generation};
 use crate::error::Result;
 use crate::model::RepairReport;
 use crate::sqlite::ops::check::{chunk_rows, is_outside};
-use crate::sqlite::schema::{self, Declared, Numbered};
+use crate::sqlite::schema::{self, Declared, Deviations, Numbered};
 use crate::sqlite::sql;
 use crate::sqlite::tables::spaces;
 use crate::sqlite::tables::vector_blocks::{self, Block, Slot};
@@ -16,6 +18,8 @@ use crate::sqlite::txn::{Progress, Txn};
 /// What a damaged table still has.
 pub struct Remains {
     table: VectorTable,
+    /// Vectors in blocks that are whole.
+    whole: usize,
     /// One place for each chunk, by block.
     slots: Vec<(Slot, i64)>,
     /// Chunks that are said to have a vector, ascending.
@@ -45,6 +49,7 @@ pub fn rebuild(txn: &Txn<'_>, progress: &Progress, space_id: i64, report: &mut R
     kept.sort_unstable();
     spaces::set_generation(conn, new)?;
     drop_old(conn, &table.name())?;
+    drop_old(conn, &remains.table.name())?;
     report.rebuilt.push(format!("the vectors of space {:?} (number {space_id}): {} of them", space.name, kept.len()));
     let lost: Vec<String> =
         remains.said.iter().filter(|chunk| kept.binary_search(chunk).is_err()).map(|chunk| uid(conn, *chunk)).collect();
@@ -52,30 +57,41 @@ pub fn rebuild(txn: &Txn<'_>, progress: &Progress, space_id: i64, report: &mut R
     Ok(())
 }
 
-fn uid(conn: &Connection, chunk: i64) -> String {
+/// What a chunk is called.
+pub fn uid(conn: &Connection, chunk: i64) -> String {
     let found = sql::query_optional(conn, "SELECT uid FROM chunks WHERE id = ?1", [chunk], |row| row.get(0));
     found.ok().flatten().unwrap_or_else(|| format!("row {chunk}"))
 }
 
-/// Looks for vectors of these chunks: of the dimension of the space's row, or of that which its table was made with,
-/// whichever finds more.
+/// Looks for vectors of these chunks in every table of the space, under the dimension of the space's row and under that
+/// which the table was made with: the remains of whichever has most.
 pub fn remains(conn: &Connection, table: VectorTable, chunks: &[i64]) -> Result<Remains> {
-    let first = look(conn, table, chunks)?;
-    let numbered = Numbered::Vectors { space: table.space_id, generation: table.generation };
-    let made = match schema::compare(conn) {
-        Ok(found) => found.numbered.get(&numbered).cloned(),
+    let found = match schema::compare(conn) {
+        Ok(found) => found,
         Err(error) if is_outside(&error) => return Err(error),
-        Err(_) => None,
+        Err(_) => Deviations::default(),
     };
-    if let Some(Declared::Vectors { dimension, .. }) = made
-        && dimension != table.dimension
-    {
-        let second = look(conn, VectorTable { dimension, ..table }, chunks)?;
-        if second.slots.len() > first.slots.len() {
-            return Ok(second);
+    let mut best = look(conn, table, chunks)?;
+    for numbered in found.numbered.keys().chain(&found.torn) {
+        let Numbered::Vectors { space, generation } = *numbered else { continue };
+        if space != table.space_id {
+            continue;
+        }
+        let made = match found.numbered.get(numbered) {
+            Some(Declared::Vectors { dimension, .. }) => *dimension,
+            _ => table.dimension,
+        };
+        for dimension in BTreeSet::from([made, table.dimension]) {
+            let other = VectorTable { generation, dimension, ..table };
+            if other != table {
+                let other = look(conn, other, chunks)?;
+                if other.whole > best.whole {
+                    best = other;
+                }
+            }
         }
     }
-    Ok(first)
+    Ok(best)
 }
 
 fn look(conn: &Connection, table: VectorTable, chunks: &[i64]) -> Result<Remains> {
@@ -84,19 +100,25 @@ fn look(conn: &Connection, table: VectorTable, chunks: &[i64]) -> Result<Remains
     named.retain(|(chunk, _)| wanted(chunk));
     named.sort_unstable();
     let mut slots: Vec<(i64, Slot)> = Vec::new();
+    let mut unsure: Vec<(i64, Slot)> = Vec::new();
     for block in readable(vector_blocks::vector_ids(conn, table))? {
+        let at = |(place, chunk): (usize, i64)| (chunk, Slot { block, place });
         match vector_blocks::read(conn, table, block) {
-            Ok(Block::Whole(whole)) => {
-                slots.extend(whole.into_iter().map(|(place, chunk)| (chunk, Slot { block, place })));
+            Ok(Block::Whole { taken, others }) => {
+                slots.extend(taken.into_iter().map(at));
+                // Not marked as taken, but two tables say that it is.
+                unsure.extend(others.into_iter().map(at).filter(|slot| named.binary_search(slot).is_ok()));
             }
             Err(error) if is_outside(&error) => return Err(error),
             // The names alone say what is there; a wrong size is seen when it is read.
             Ok(Block::Broken(_)) | Err(_) => {
-                slots.extend(named.iter().filter(|(_, slot)| slot.block == block && slot.place < vectors::BLOCK));
+                unsure.extend(named.iter().filter(|(_, slot)| slot.block == block && slot.place < vectors::BLOCK));
             }
         }
     }
     slots.retain(|(chunk, _)| wanted(chunk));
+    let whole = slots.len();
+    slots.extend(unsure);
     slots.sort_unstable();
     let mut said: Vec<i64> = slots.iter().chain(&named).map(|(chunk, _)| *chunk).collect();
     said.sort_unstable();
@@ -108,7 +130,7 @@ fn look(conn: &Connection, table: VectorTable, chunks: &[i64]) -> Result<Remains
         chosen.extend(best.map(|(chunk, slot)| (*slot, *chunk)));
     }
     chosen.sort_unstable();
-    Ok(Remains { table, slots: chosen, said })
+    Ok(Remains { table, whole, slots: chosen, said })
 }
 
 fn named(conn: &Connection, table: VectorTable) -> Result<Vec<(i64, Slot)>> {
