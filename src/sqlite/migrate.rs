@@ -111,7 +111,7 @@ fn take_missing(conn: &Connection) -> Result<()> {
 fn take(conn: &Connection, version: usize) -> Result<()> {
     let taken: usize = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     for (index, text) in MIGRATIONS.iter().enumerate().take(version).skip(taken) {
-        conn.execute_batch(text)?;
+        conn.execute_batch(text).map_err(|error| misfit(index, error.into()))?;
         sql::execute(
             conn,
             "INSERT INTO migrations (version, sha256, applied_at) VALUES (?1, ?2, ?3)",
@@ -124,6 +124,17 @@ fn take(conn: &Connection, version: usize) -> Result<()> {
     conn.pragma_update(None, "application_id", APPLICATION_ID)?;
     conn.pragma_update(None, "user_version", version)?;
     Ok(())
+}
+
+/// A migration is of the format before it: where that is what the header says, and not what the file is, it fails.
+fn misfit(taken: usize, error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Internal => Error::new(
+            ErrorKind::Corrupt,
+            format!("its header says that its format is {taken}, and it is not: {}", error.message()),
+        ),
+        _ => error,
+    }
 }
 
 /// Refuses a file whose migrations were not those of this version.

@@ -55,7 +55,7 @@ fn is_of(error: &rusqlite::Error, codes: &[std::ffi::c_int]) -> bool {
 /// Whether an error speaks of what is stored: a value of another type than its column's, or a table or a row that must
 /// be there. SQLite has no code of its own for the latter.
 fn is_stored(error: &rusqlite::Error) -> bool {
-    const SAYS: [&str; 7] = [
+    const SAYS: [&str; 9] = [
         "no such table",
         "no such column",
         "no such rowid",
@@ -63,6 +63,9 @@ fn is_stored(error: &rusqlite::Error) -> bool {
         "vtable constructor failed",
         "cannot open value of type",
         "invalid fts5 file format",
+        "unsupported file format",
+        // Without a word more: FTS5 met what it cannot read.
+        "SQL logic error",
     ];
     match error {
         rusqlite::Error::FromSqlConversionFailure(..)
@@ -70,6 +73,7 @@ fn is_stored(error: &rusqlite::Error) -> bool {
         | rusqlite::Error::InvalidColumnType(..)
         | rusqlite::Error::Utf8Error(..)
         | rusqlite::Error::BlobSizeError => true,
+        rusqlite::Error::SqliteFailure(code, None) => code.extended_code == rusqlite::ffi::SQLITE_ERROR,
         rusqlite::Error::SqliteFailure(_, Some(message)) | rusqlite::Error::SqlInputError { msg: message, .. } => {
             SAYS.iter().any(|says| message.starts_with(says))
         }

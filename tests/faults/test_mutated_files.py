@@ -47,7 +47,7 @@ def exercise(path: Path, new: Path) -> Counter:
 
     attempt("module check", ragstore.check, path)
     for read_only in (True, False):
-        store = attempt("open", ragstore.open, path, read_only=read_only, create=False, timeout=2, readers=2)
+        store = attempt("open", ragstore.open, path, read_only=read_only, create=False, timeout=2, durability="relaxed")
         if store is None:
             continue
         with contextlib.ExitStack() as stack:
@@ -74,8 +74,16 @@ def exercise(path: Path, new: Path) -> Counter:
             raise AssertionError(f"a salvaged store is not sound: {report.problems[:5]}")
         with ragstore.open(new, create=False) as store:
             for info in store.list_collections():
-                read(lambda _, call, *args, **kwargs: call(*args, **kwargs), store[info.name])
+                read(sound, store[info.name])
     return seen
+
+
+def sound(_, call, *args, **kwargs):
+    """What a salvaged store answers: it may lack a row, and is never damaged."""
+    try:
+        return call(*args, **kwargs)
+    except (ragstore.NotFoundError, ragstore.DimensionMismatchError):
+        return None
 
 
 def read(attempt, collection) -> None:

@@ -61,6 +61,10 @@ fn read(row: &Row<'_>) -> rusqlite::Result<SpaceRow> {
     if let Some(given) = dimension.filter(|given| !(1..=limits::DIMENSION).contains(given)) {
         return Err(rusqlite::Error::IntegralValueOutOfRange(2, i64::try_from(given).unwrap_or(i64::MAX)));
     }
+    let generation: i64 = row.get(5)?;
+    if generation < i64::from(dimension.is_some()) {
+        return Err(rusqlite::Error::IntegralValueOutOfRange(5, generation));
+    }
     Ok(SpaceRow {
         id: row.get(0)?,
         name: row.get(1)?,
@@ -69,7 +73,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<SpaceRow> {
             .parse()
             .map_err(|e: Error| rusqlite::Error::FromSqlConversionFailure(3, Type::Text, e.into()))?,
         model: row.get(4)?,
-        generation: row.get(5)?,
+        generation,
     })
 }
 

@@ -56,18 +56,17 @@ pub fn create(conn: &Connection, table: VectorTable) -> Result<()> {
         Metric::Cosine => "cosine",
         Metric::L2 | Metric::Ip => "l2",
     };
-    conn.execute_batch(&format!(
+    let text = format!(
         "CREATE VIRTUAL TABLE {} USING vec0(embedding float[{}] distance_metric={metric}, chunk_size={BLOCK})",
         table.name(),
         table.dimension
-    ))?;
-    Ok(())
+    );
+    conn.execute_batch(&text).map_err(|error| refused(table, error.into()))
 }
 
 /// Drops the table.
 pub fn drop_table(conn: &Connection, table: VectorTable) -> Result<()> {
-    conn.execute_batch(&format!("DROP TABLE {}", table.name()))?;
-    Ok(())
+    conn.execute_batch(&format!("DROP TABLE {}", table.name())).map_err(|error| refused(table, error.into()))
 }
 
 /// Stores the vector of a chunk that has none.
@@ -81,6 +80,7 @@ pub fn insert(conn: &Connection, table: VectorTable, chunk_id: i64, vector: &[f3
 fn refused(table: VectorTable, error: Error) -> Error {
     match error.kind() {
         ErrorKind::Internal => damaged(table, error.message()),
+        ErrorKind::Corrupt => error.context(table.name()),
         _ => error,
     }
 }

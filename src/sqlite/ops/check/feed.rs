@@ -22,6 +22,10 @@ pub const NUMBERED: [(&str, &str); 8] = [
 /// Tables with a stamp.
 pub const STAMPED: [&str; 7] = ["collections", "documents", "chunks", "relations", "state", "changes", "tombstones"];
 
+/// Tombstones of documents that are there, and were not written later.
+pub const LIVING: &str = "entity = 'document' AND EXISTS (SELECT 1 FROM documents d
+    WHERE d.collection_id = tombstones.collection_id AND d.uid = tombstones.uid AND d.hlc < tombstones.hlc)";
+
 /// The feed names what there was: numbers that were given.
 pub fn changes(checker: &mut Checker<'_>) -> Result<()> {
     let conn = checker.conn;
@@ -57,11 +61,10 @@ pub fn changes(checker: &mut Checker<'_>) -> Result<()> {
         }
     }
     drop(rows);
-    let living =
-        "SELECT t.uid FROM tombstones t JOIN documents d ON d.collection_id = t.collection_id AND d.uid = t.uid
-                  WHERE t.entity = 'document' AND t.hlc > d.hlc LIMIT 100";
-    for uid in sql::query_all(conn, living, [], |row| row.get::<_, String>(0))? {
-        checker.findings.broken(Area::Feed, format!("tombstones say that document {uid:?} was deleted, and it lives"));
+    let living = format!("SELECT uid FROM tombstones WHERE {LIVING} LIMIT 100");
+    for uid in sql::query_all(conn, &living, [], |row| row.get::<_, String>(0))? {
+        let what = format!("tombstones say that document {uid:?} was deleted, and it is there");
+        checker.findings.repairable(Area::Feed, what, Remedy::Tombstones);
     }
     Ok(())
 }

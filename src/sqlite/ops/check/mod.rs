@@ -21,20 +21,29 @@ use crate::request::Check;
 use crate::sqlite::sql;
 use crate::sqlite::txn::Progress;
 
-pub use self::feed::{NUMBERED, STAMPED, sound_vector};
+pub use self::feed::{LIVING, NUMBERED, STAMPED, sound_vector};
 pub use self::rows::Places;
 pub use self::vectors::chunk_rows;
 
 /// Problems of one area that are named; the others are counted.
 const NAMED: usize = 20;
 
-/// What repair does about a problem.
+/// What repair does about a problem, in this order: each works on what those before it leave.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Remedy {
     /// Make the indexes anew.
     Reindex,
     /// Make a table or an index of the format.
     Make(String),
+    /// Give chunks that have no document in their collection one.
+    Orphans,
+    /// Put an object in the place of metadata that is none.
+    DocumentMetadata(i64),
+    ChunkMetadata(i64),
+    /// Compute the places of a chunk in its document's text, or forget them.
+    Places(i64),
+    /// Forget that documents were deleted that are there.
+    Tombstones,
     /// Make the view of a collection.
     View(i64),
     /// Build the next generation of the text index of a collection.
@@ -47,17 +56,10 @@ pub enum Remedy {
     FieldsOfNothing,
     /// Remove cached vectors that are none, and count the others.
     EmbeddingCache,
-    /// Move the clock up to what it has stamped.
-    Clock,
     /// Move the numbers of new rows up to those that were given.
     Sequences,
-    /// Put an object in the place of metadata that is none.
-    DocumentMetadata(i64),
-    ChunkMetadata(i64),
-    /// Compute the places of a chunk in its document's text, or forget them.
-    Places(i64),
-    /// Give chunks of no document one, and those of another collection that of their document.
-    Orphans,
+    /// Move the clock up to what it has stamped.
+    Clock,
     /// Drop a numbered table that belongs to nothing. After what may still read it.
     Drop(String),
     /// A new file takes it; in place it cannot be done.

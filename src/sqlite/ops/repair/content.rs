@@ -1,6 +1,6 @@
 //! Documents and chunks that are not as they must be. What cannot be kept is said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, params};
 
@@ -19,7 +19,7 @@ fn target(conn: &Connection, collection_id: i64) -> Result<Target> {
 }
 
 /// Hashes a document anew, with the index of its metadata.
-fn touched(txn: &mut Txn<'_>, document_id: i64) -> Result<()> {
+pub fn touch(txn: &mut Txn<'_>, document_id: i64) -> Result<()> {
     let text = "SELECT collection_id FROM documents WHERE id = ?1";
     let collection: i64 = sql::query_one(txn.conn, text, [document_id], |row| row.get(0))?;
     let target = target(txn.conn, collection)?;
@@ -31,20 +31,30 @@ fn touched(txn: &mut Txn<'_>, document_id: i64) -> Result<()> {
 }
 
 /// Puts an object in the place of a document's metadata.
-pub fn document_metadata(txn: &mut Txn<'_>, id: i64, report: &mut RepairReport) -> Result<()> {
+pub fn document_metadata(
+    txn: &mut Txn<'_>,
+    id: i64,
+    report: &mut RepairReport,
+    touched: &mut BTreeSet<i64>,
+) -> Result<()> {
     documents::set_metadata(txn.conn, id, &Metadata::empty())?;
-    touched(txn, id)?;
+    touched.insert(id);
     let uid = documents::by_row(txn.conn, id)?.uid;
     lose(report, "the metadata of document", &[uid]);
     Ok(())
 }
 
 /// Puts an object in the place of a chunk's metadata.
-pub fn chunk_metadata(txn: &mut Txn<'_>, id: i64, report: &mut RepairReport) -> Result<()> {
+pub fn chunk_metadata(
+    txn: &mut Txn<'_>,
+    id: i64,
+    report: &mut RepairReport,
+    touched: &mut BTreeSet<i64>,
+) -> Result<()> {
     let stamp = txn.stamp();
     chunks::set_metadata(txn.conn, stamp, id, &Metadata::empty())?;
     let (document, uid) = of(txn.conn, id)?;
-    touched(txn, document)?;
+    touched.insert(document);
     lose(report, "the metadata of chunk", &[uid]);
     Ok(())
 }
@@ -55,7 +65,7 @@ fn of(conn: &Connection, chunk: i64) -> Result<(i64, String)> {
 }
 
 /// Computes the bytes and lines of a chunk from its characters, or forgets where it was.
-pub fn places(txn: &mut Txn<'_>, id: i64, report: &mut RepairReport) -> Result<()> {
+pub fn places(txn: &mut Txn<'_>, id: i64, report: &mut RepairReport, touched: &mut BTreeSet<i64>) -> Result<()> {
     let conn = txn.conn;
     let (document, uid) = of(conn, id)?;
     let text = documents::text(conn, document)?;
@@ -77,7 +87,7 @@ pub fn places(txn: &mut Txn<'_>, id: i64, report: &mut RepairReport) -> Result<(
          WHERE id = ?1",
         params![id, start(chars), end(chars), start(bytes), end(bytes), start(lines), end(lines)],
     )?;
-    touched(txn, document)?;
+    touched.insert(document);
     if place.is_some() {
         report.rebuilt.push(format!("the place of chunk {uid:?} in its document"));
     } else {
@@ -87,7 +97,7 @@ pub fn places(txn: &mut Txn<'_>, id: i64, report: &mut RepairReport) -> Result<(
 }
 
 /// A document for chunks that have none in their collection.
-pub fn orphans(txn: &mut Txn<'_>, report: &mut RepairReport) -> Result<()> {
+pub fn orphans(txn: &mut Txn<'_>, report: &mut RepairReport, touched: &mut BTreeSet<i64>) -> Result<()> {
     let conn = txn.conn;
     let mut homeless: BTreeMap<(i64, i64), Vec<(i64, String)>> = BTreeMap::new();
     let text =
@@ -123,10 +133,10 @@ pub fn orphans(txn: &mut Txn<'_>, report: &mut RepairReport) -> Result<()> {
                 params![chunk, id],
             )?;
         }
-        touched(txn, id)?;
+        touched.insert(id);
         let still = "SELECT EXISTS (SELECT 1 FROM documents WHERE id = ?1)";
         if sql::query_one(conn, still, [old], |row| row.get(0))? {
-            touched(txn, old)?;
+            touched.insert(old);
         }
         let names: Vec<String> = chunks.into_iter().map(|(_, uid)| uid).collect();
         lose(report, "the document of chunks, which now have an empty one", &names);

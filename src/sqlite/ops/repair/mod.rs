@@ -7,6 +7,7 @@ mod content;
 mod salvage;
 mod vectors;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use rusqlite::{Connection, params};
@@ -40,24 +41,24 @@ pub fn run(txn: &mut Txn<'_>, progress: &Progress) -> Result<RepairReport> {
     };
     let remedies = checker.run()?.remedies;
     let mut report = RepairReport::default();
-    let mut indexes_changed = false;
+    let (mut indexes_changed, mut touched) = (false, BTreeSet::new());
     for remedy in remedies {
         txn.check(progress)?;
-        txn.conn.execute_batch("SAVEPOINT remedy")?;
         let (rebuilt, lost) = (report.rebuilt.len(), report.lost.len());
-        match apply(txn, progress, &remedy, &mut report) {
-            Ok(()) => {
-                indexes_changed |= matches!(remedy, Remedy::Text(_) | Remedy::Vectors(_) | Remedy::View(_));
-                txn.conn.execute_batch("RELEASE remedy")?;
-            }
-            Err(error) if is_outside(&error) => return Err(error),
+        let conn = txn.conn;
+        if within(conn, || apply(txn, progress, &remedy, &mut report, &mut touched))? {
+            indexes_changed |= matches!(remedy, Remedy::Text(_) | Remedy::Vectors(_) | Remedy::View(_));
+        } else {
             // The check afterwards names what is left.
-            Err(_) => {
-                report.rebuilt.truncate(rebuilt);
-                report.lost.truncate(lost);
-                txn.conn.execute_batch("ROLLBACK TO remedy; RELEASE remedy")?;
-            }
+            report.rebuilt.truncate(rebuilt);
+            report.lost.truncate(lost);
         }
+    }
+    for document in touched {
+        txn.check(progress)?;
+        let conn = txn.conn;
+        // Of one that cannot be read even now the check afterwards says so.
+        within(conn, || content::touch(txn, document))?;
     }
     if indexes_changed {
         // What was derived from them by others is not theirs any more.
@@ -65,6 +66,22 @@ pub fn run(txn: &mut Txn<'_>, progress: &Progress) -> Result<RepairReport> {
     }
     progress.done.store(progress.total.load(Ordering::Relaxed), Ordering::Relaxed);
     Ok(report)
+}
+
+/// Runs one part of a repair, and takes it back where the file does not let it be done. Says whether it was.
+fn within(conn: &Connection, run: impl FnOnce() -> Result<()>) -> Result<bool> {
+    conn.execute_batch("SAVEPOINT remedy")?;
+    match run() {
+        Ok(()) => {
+            conn.execute_batch("RELEASE remedy")?;
+            Ok(true)
+        }
+        Err(error) if is_outside(&error) => Err(error),
+        Err(_) => {
+            conn.execute_batch("ROLLBACK TO remedy; RELEASE remedy")?;
+            Ok(false)
+        }
+    }
 }
 
 /// A clock to begin with, where there is none that can be read.
@@ -86,7 +103,14 @@ pub fn ensure_clock(conn: &Connection) -> Result<()> {
     }
 }
 
-fn apply(txn: &mut Txn<'_>, progress: &Progress, remedy: &Remedy, report: &mut RepairReport) -> Result<()> {
+/// Applies one remedy; documents whose content it changes are touched in the end.
+fn apply(
+    txn: &mut Txn<'_>,
+    progress: &Progress,
+    remedy: &Remedy,
+    report: &mut RepairReport,
+    touched: &mut BTreeSet<i64>,
+) -> Result<()> {
     let conn = txn.conn;
     let mut rebuilt = |what: String| report.rebuilt.push(what);
     match remedy {
@@ -131,10 +155,14 @@ fn apply(txn: &mut Txn<'_>, progress: &Progress, remedy: &Remedy, report: &mut R
             rebuilt("the clock".to_owned());
         }
         Remedy::Sequences => rebuilt(sequences(conn)?),
-        Remedy::DocumentMetadata(id) => content::document_metadata(txn, *id, report)?,
-        Remedy::ChunkMetadata(id) => content::chunk_metadata(txn, *id, report)?,
-        Remedy::Places(id) => content::places(txn, *id, report)?,
-        Remedy::Orphans => content::orphans(txn, report)?,
+        Remedy::DocumentMetadata(id) => content::document_metadata(txn, *id, report, touched)?,
+        Remedy::ChunkMetadata(id) => content::chunk_metadata(txn, *id, report, touched)?,
+        Remedy::Places(id) => content::places(txn, *id, report, touched)?,
+        Remedy::Orphans => content::orphans(txn, report, touched)?,
+        Remedy::Tombstones => {
+            let removed = sql::execute(conn, &format!("DELETE FROM tombstones WHERE {}", super::check::LIVING), [])?;
+            rebuilt(format!("{removed} tombstones of documents that are there are gone"));
+        }
         // What only a new file can be rid of.
         Remedy::Salvage => {}
     }
@@ -144,9 +172,12 @@ fn apply(txn: &mut Txn<'_>, progress: &Progress, remedy: &Remedy, report: &mut R
 /// The next generation of a text index takes the place of the one that is there.
 fn text(txn: &Txn<'_>, progress: &Progress, collection_id: i64) -> Result<String> {
     let conn = txn.conn;
-    let collection = collections::by_row(conn, collection_id)?;
-    let spec = TokenizerSpec::parse(&collection.tokenizer).map_err(|e| Error::new(ErrorKind::Corrupt, e.message()))?;
-    let old = FtsTable { collection_id, generation: collection.fts_generation };
+    // The generation may be what is damaged.
+    let columns = "SELECT name, tokenizer, max(fts_generation, 0) FROM collections WHERE id = ?1";
+    let (name, tokenizer, generation): (String, String, i64) =
+        sql::query_one(conn, columns, [collection_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let spec = TokenizerSpec::parse(&tokenizer).map_err(|e| Error::new(ErrorKind::Corrupt, e.message()))?;
+    let old = FtsTable { collection_id, generation };
     let new = FtsTable {
         generation: next_generation(conn, Numbered::Text { collection: collection_id, generation: old.generation })?,
         ..old
@@ -161,7 +192,7 @@ fn text(txn: &Txn<'_>, progress: &Progress, collection_id: i64) -> Result<String
     }
     collections::set_fts_generation(conn, collection_id, new.generation)?;
     drop_old(conn, &old.name())?;
-    Ok(format!("the text index of collection {:?}: {} chunks", collection.name, rows.len()))
+    Ok(format!("the text index of collection {name:?}: {} chunks", rows.len()))
 }
 
 /// One more than that of any table of the same collection or space.
@@ -189,14 +220,7 @@ fn next_generation(conn: &Connection, current: Numbered) -> Result<i64> {
 
 /// What cannot be dropped is left behind, and belongs to nothing.
 fn drop_old(conn: &Connection, name: &str) -> Result<()> {
-    conn.execute_batch("SAVEPOINT old")?;
-    let dropped: Result<()> = conn.execute_batch(&format!("DROP TABLE IF EXISTS {name}")).map_err(Error::from);
-    match dropped {
-        Err(error) if is_outside(&error) => return Err(error),
-        Err(_) => conn.execute_batch("ROLLBACK TO old")?,
-        Ok(()) => {}
-    }
-    Ok(conn.execute_batch("RELEASE old")?)
+    within(conn, || Ok(conn.execute_batch(&format!("DROP TABLE IF EXISTS {name}"))?)).map(drop)
 }
 
 /// Reads every field of a collection from its metadata.

@@ -125,6 +125,7 @@ pub fn run(source: &Connection, txn: &mut Txn<'_>, progress: &Progress) -> Resul
         txn.raise_clock(latest);
         tables::meta::set_clock(txn.conn, txn.clock())?;
     }
+    super::embedding_cache(txn.conn)?;
     let repaired = super::run(txn, progress)?;
     report.rebuilt.extend(repaired.rebuilt.into_iter().filter(|what| !what.starts_with("the text index of")));
     report.lost.extend(repaired.lost);
