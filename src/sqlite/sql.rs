@@ -55,8 +55,9 @@ fn is_of(error: &rusqlite::Error, codes: &[std::ffi::c_int]) -> bool {
 /// Whether an error speaks of what is stored: a value of another type than its column's, or a table or a row that must
 /// be there. SQLite has no code of its own for the latter.
 fn is_stored(error: &rusqlite::Error) -> bool {
-    const SAYS: [&str; 9] = [
+    const SAYS: [&str; 10] = [
         "no such table",
+        "no such view",
         "no such column",
         "no such rowid",
         "no such module",

@@ -22,8 +22,8 @@ def make_store(path: Path, seed: int) -> None:
         first = store.create_collection("first", dimension=DIMENSION, settings={"a": [1, 2]})
         first.create_space("other", dimension=5, metric="l2")
         documents, chunks = [], 0
-        for number in range(60):
-            text = " ".join(chance.choice(WORDS) for _ in range(chance.randint(1, 400)))
+        for number in range(24):
+            text = " ".join(chance.choice(WORDS) for _ in range(chance.randint(1, 150)))
             cuts = ragstore.split(text, 300)
             own = [Chunk(id=f"d{number}-{i}", start=c.start, end=c.end, metadata={"n": i}) for i, c in enumerate(cuts)]
             documents.append(
@@ -33,15 +33,15 @@ def make_store(path: Path, seed: int) -> None:
         first.add(documents, rows.standard_normal((chunks, DIMENSION), np.float32))
         first.create_index("year")
         first.create_index("tags")
-        ids = [f"d{number}-0" for number in range(40)]
-        first.set_embeddings(ids, rows.standard_normal((40, 5), np.float32), space="other")
-        first.delete(document_ids=[f"d{number}" for number in range(0, 60, 7)])
+        ids = [f"d{number}-0" for number in range(16)]
+        first.set_embeddings(ids, rows.standard_normal((16, 5), np.float32), space="other")
+        first.delete(document_ids=[f"d{number}" for number in range(0, 24, 7)])
         first.update_metadata({"year": 1999}, document_ids=["d1"])
         first.delete_embeddings(["d2-0"])
         second = store.create_collection(
             "second", tokenizer="trigram", metric="ip", model="m", embedder=lambda texts: [[1.0, len(t), 2] for t in texts]
         )
-        second.add_texts([" ".join(chance.sample(WORDS, 3)) for _ in range(30)])
+        second.add_texts([" ".join(chance.sample(WORDS, 3)) for _ in range(10)])
         third = store.create_collection("third")
         third.add_texts(["only text here", "x" * 20_000])
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Checker, Remedy, is_object};
 use crate::error::Result;
-use crate::model::{Area, Metric};
+use crate::model::{Area, Metric, Timestamp};
 use crate::request::DEFAULT_SPACE;
 use crate::sqlite::schema::{self, Declared, Deviations, Numbered};
 use crate::sqlite::sql;
@@ -45,7 +45,7 @@ pub fn read(checker: &mut Checker<'_>, catalog: &mut Catalog) -> Result<()> {
         }
     }
     let mut expected = BTreeSet::new();
-    let text = "SELECT id, name, settings, tokenizer, fts_generation FROM collections ORDER BY id";
+    let text = "SELECT id, name, settings, tokenizer, fts_generation, created_at FROM collections ORDER BY id";
     let mut statement = sql::prepare(checker.conn, text)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -63,6 +63,10 @@ pub fn read(checker: &mut Checker<'_>, catalog: &mut Catalog) -> Result<()> {
             checker
                 .findings
                 .broken(Area::Collections, format!("collection {name:?}: settings are no JSON object: {why}"));
+        }
+        if !row.get(5).is_ok_and(|time| Timestamp(time).is_datetime()) {
+            let what = format!("collection {name:?}: the time it was made is out of bounds");
+            checker.findings.broken(Area::Collections, what);
         }
         let spec = TokenizerSpec::parse(&tokenizer).ok();
         if spec.is_none() {

@@ -29,6 +29,8 @@ pub use self::salvage::run as salvage;
 
 /// Rows between two looks at the caller's wish and the lock.
 const STRIDE: usize = 64;
+/// The end of the year 9999.
+const LAST: Hlc = Hlc { millis: 253_402_300_799_999, counter: u16::MAX, replica: [0xff; 16] };
 
 /// Repairs in place. What a check finds afterwards is the caller's to ask.
 pub fn run(txn: &mut Txn<'_>, progress: &Progress) -> Result<RepairReport> {
@@ -150,6 +152,12 @@ fn apply(
         }
         Remedy::EmbeddingCache => rebuilt(embedding_cache(conn)?),
         Remedy::Clock => {
+            // A stamp beyond every calendar is no moment; what carries it changed no later than now.
+            let stamp = txn.stamp().hlc.to_bytes();
+            for table in super::check::STAMPED {
+                let text = format!("UPDATE {table} SET hlc = ?1 WHERE hlc > ?2");
+                sql::execute(conn, &text, params![stamp, LAST.to_bytes()])?;
+            }
             let latest = latest(conn)?.map_or(txn.clock(), |latest| latest.max(txn.clock()));
             txn.raise_clock(latest);
             rebuilt("the clock".to_owned());
@@ -254,7 +262,7 @@ fn fields(txn: &Txn<'_>, progress: &Progress, collection_id: i64) -> Result<Stri
 fn latest(conn: &Connection) -> Result<Option<Hlc>> {
     let mut latest: Option<Hlc> = None;
     for table in super::check::STAMPED {
-        let text = format!("SELECT max(hlc) FROM {table} WHERE length(hlc) = 24");
+        let text = format!("SELECT max(hlc) FROM {table} WHERE typeof(hlc) = 'blob' AND length(hlc) = 24");
         if let Some(Some(stamp)) = sql::query_optional(conn, &text, [], |row| row.get::<_, Option<Vec<u8>>>(0))? {
             latest = latest.max(Some(Hlc::from_bytes(&stamp)?));
         }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode, Row, params_from_iter};
 
 use super::{lose, vectors};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{ContentHash, Metric, RepairReport, new_id};
+use crate::model::{ContentHash, Metric, RepairReport, Timestamp, new_id};
 use crate::request::DEFAULT_SPACE;
 use crate::sqlite::ops::check::{self, chunk_rows, is_outside};
 use crate::sqlite::schema::{self, Declared, Numbered};
@@ -121,7 +121,7 @@ pub fn run(source: &Connection, txn: &mut Txn<'_>, progress: &Progress) -> Resul
     salvage.spaces()?;
     salvage.sequences()?;
     let mut report = salvage.report;
-    if let Some(latest) = super::latest(txn.conn)? {
+    if let Some(latest) = super::latest(txn.conn)?.filter(|latest| *latest < super::LAST) {
         txn.raise_clock(latest);
         tables::meta::set_clock(txn.conn, txn.clock())?;
     }
@@ -164,10 +164,12 @@ impl Salvage<'_> {
             let fits = |values: &[Value]| -> Result<bool> {
                 match sql::execute(conn, &insert, params_from_iter(values)) {
                     Ok(rows) => Ok(rows > 0),
-                    Err(error) if error.kind() == ErrorKind::Corrupt => Ok(false),
-                    Err(error) => Err(error),
+                    Err(error) if is_outside(&error) => Err(error),
+                    // A constraint does not take it, or what a constraint asks.
+                    Err(_) => Ok(false),
                 }
             };
+            bound(name, &mut values);
             // A second time with what can be made up.
             if fits(&values)? || (mend(name, &mut values) && fits(&values)?) {
                 taken += 1;
@@ -591,18 +593,64 @@ fn statement(table: &Copied) -> String {
     format!("INSERT OR IGNORE INTO {} ({}) VALUES ({})", table.name, columns.join(", "), places.join(", "))
 }
 
-/// Makes up what a row of a document or a chunk cannot be without. False where there is nothing to be done.
+/// Takes out what no write would have stored and nothing refuses. Places are those of the statement, the id being the first.
+fn bound(table: &str, values: &mut [Value]) {
+    let (required, optional): (&[usize], &[usize]) = match table {
+        "collections" => (&[5], &[]),
+        "documents" => (&[8, 9], &[10]),
+        "chunks" => (&[], &[15]),
+        _ => return,
+    };
+    let moment = |value: &Value| matches!(value, Value::Integer(time) if Timestamp(*time).is_datetime());
+    for &at in required {
+        if !moment(&values[at]) {
+            values[at] = Value::Integer(0);
+        }
+    }
+    for &at in optional {
+        if !moment(&values[at]) {
+            values[at] = Value::Null;
+        }
+    }
+    if table == "chunks" && !matches!(values[7], Value::Integer(tokens) if tokens >= 0) {
+        values[7] = Value::Null;
+    }
+}
+
+/// Makes up what a row cannot be without. False where there is nothing to be done.
 fn mend(table: &str, values: &mut [Value]) -> bool {
+    /// Behind every chunk that has an index.
+    const BEHIND: i64 = 1 << 40;
+    let id = if let Some(Value::Integer(id)) = values.first() { *id } else { 0 };
+    let text = |value: &Value| matches!(value, Value::Text(text) if !text.is_empty());
     // Places in the statement, the id being the first.
-    let (uid, uri, content, hash, hlc, metadata) = match table {
-        "documents" => (2, Some(3), None, 4, 11, 7),
-        "chunks" => (3, None, Some(5), 6, 16, 14),
+    let (uid, content, hash, hlc, metadata) = match table {
+        "collections" => {
+            values[1] = Value::Text(format!("recovered-{id}"));
+            values[3] = Value::Text("{}".to_owned());
+            if !text(&values[4]) {
+                values[4] = Value::Text(TOKENIZER.to_owned());
+            }
+            values[6] = Value::Blob(vec![0; 24]);
+            return true;
+        }
+        "documents" => {
+            values[3] = Value::Null;
+            if !text(&values[5]) {
+                values[5] = Value::Text("text/plain".to_owned());
+            }
+            if !matches!(values[6], Value::Text(_)) {
+                values[6] = Value::Null;
+            }
+            (2, None, 4, 11, 7)
+        }
+        "chunks" => {
+            values[4] = Value::Integer(BEHIND + id);
+            (3, Some(5), 6, 16, 14)
+        }
         _ => return false,
     };
     values[uid] = Value::Text(new_id());
-    if let Some(uri) = uri {
-        values[uri] = Value::Null;
-    }
     match content.map(|content| &values[content]) {
         Some(Value::Text(text)) => values[hash] = Value::Blob(ContentHash::of_text(text).0.to_vec()),
         Some(_) => {
