@@ -140,9 +140,7 @@ def check(path: str | os.PathLike[str], *, quick: bool = False, progress: Progre
         return CheckReport._of(_ragstore.check(_name("path", path), bool(quick), report))
 
 
-def repair(
-    path: str | os.PathLike[str], to: str | os.PathLike[str], *, progress: Progress = False
-) -> RepairReport:
+def repair(path: str | os.PathLike[str], to: str | os.PathLike[str], *, progress: Progress = False) -> RepairReport:
     """Make a new store of what can be read of a file that may be too damaged to be opened. See `Store.repair`.
 
     The old file is not changed.

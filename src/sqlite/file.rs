@@ -60,7 +60,7 @@ pub fn repair(path: &Path, to: &Path, watch: &mut dyn Watch) -> Result<RepairRep
                 Err(error) if looks_sound(&path)? => return Err(error),
                 _ => {}
             }
-            Ok(conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))? > 0)
+            ops::repair::has_content(conn)
         });
         match readable {
             Ok(true) => with(&path, progress, |conn| salvage(conn, to, progress)),

@@ -11,7 +11,22 @@ from ragstore import Chunk, Document
 
 PAGE = 8192
 DIMENSION = 12
-WORDS = "cat dog house tree river stone light water mountain paper bread window letter garden".split()
+WORDS = [
+    "cat",
+    "dog",
+    "house",
+    "tree",
+    "river",
+    "stone",
+    "light",
+    "water",
+    "mountain",
+    "paper",
+    "bread",
+    "window",
+    "letter",
+    "garden",
+]
 
 
 def make_store(path: Path, seed: int) -> None:
@@ -39,7 +54,11 @@ def make_store(path: Path, seed: int) -> None:
         first.update_metadata({"year": 1999}, document_ids=["d1"])
         first.delete_embeddings(["d2-0"])
         second = store.create_collection(
-            "second", tokenizer="trigram", metric="ip", model="m", embedder=lambda texts: [[1.0, len(t), 2] for t in texts]
+            "second",
+            tokenizer="trigram",
+            metric="ip",
+            model="m",
+            embedder=lambda texts: [[1.0, len(t), 2] for t in texts],
         )
         second.add_texts([" ".join(chance.sample(WORDS, 3)) for _ in range(10)])
         third = store.create_collection("third")
@@ -132,8 +151,29 @@ def truncated(chance: random.Random, base: Base, path: Path) -> None:
 def header(chance: random.Random, base: Base, path: Path) -> None:
     data = bytearray(base.bytes)
     at, length = chance.choice(
-        [(0, 16), (16, 2), (18, 1), (19, 1), (20, 1), (21, 3), (24, 4), (28, 4), (32, 4), (36, 4), (40, 4), (44, 4)]
-        + [(48, 4), (52, 4), (56, 4), (60, 4), (64, 4), (68, 4), (72, 20), (92, 4), (96, 4)]
+        [
+            (0, 16),
+            (16, 2),
+            (18, 1),
+            (19, 1),
+            (20, 1),
+            (21, 3),
+            (24, 4),
+            (28, 4),
+            (32, 4),
+            (36, 4),
+            (40, 4),
+            (44, 4),
+            (48, 4),
+            (52, 4),
+            (56, 4),
+            (60, 4),
+            (64, 4),
+            (68, 4),
+            (72, 20),
+            (92, 4),
+            (96, 4),
+        ]
     )
     data[at : at + length] = chance.choice(
         [b"\0" * length, b"\xff" * length, chance.randbytes(length), (1).to_bytes(length, "big")]
@@ -197,7 +237,11 @@ def shadows(chance: random.Random, base: Base, path: Path) -> None:
             elif how == 1:
                 tell(connection, f'UPDATE OR IGNORE {table} SET "{column}" = ? {some}', value(chance))
             elif how == 2:
-                tell(connection, f'UPDATE OR IGNORE {table} SET "{column}" = substr("{column}", 1, ?) {some}', chance.randrange(99))
+                tell(
+                    connection,
+                    f'UPDATE OR IGNORE {table} SET "{column}" = substr("{column}", 1, ?) {some}',
+                    chance.randrange(99),
+                )
             elif how == 3:
                 tell(connection, f'UPDATE OR IGNORE {table} SET "{column}" = "{column}" || "{column}" {some}')
             else:
@@ -277,7 +321,12 @@ class edited:
 
     def __enter__(self) -> sqlite3.Connection:
         self.connection = sqlite3.connect(self.path, isolation_level=None)
-        for pragma in ("ignore_check_constraints = ON", "foreign_keys = OFF", "writable_schema = ON", "synchronous = OFF"):
+        for pragma in (
+            "ignore_check_constraints = ON",
+            "foreign_keys = OFF",
+            "writable_schema = ON",
+            "synchronous = OFF",
+        ):
             self.connection.execute(f"PRAGMA {pragma}")
         return self.connection
 

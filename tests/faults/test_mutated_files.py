@@ -100,7 +100,12 @@ def read(attempt, collection) -> None:
     attempt("get", collection.get, [*ids, "d1-0", "d9-0"])
     attempt("neighbors", collection.neighbors, "d8-0")
     attempt("get_embeddings", collection.get_embeddings, ids or ["d1-0"])
-    for where in (None, {"year": {"$gt": 2003}}, {"deep.a.b": {"$lt": 40}, "tags": {"$contains": "cat"}}, {"uri": {"$like": "f%"}}):
+    for where in (
+        None,
+        {"year": {"$gt": 2003}},
+        {"deep.a.b": {"$lt": 40}, "tags": {"$contains": "cat"}},
+        {"uri": {"$like": "f%"}},
+    ):
         attempt("count", collection.count, where)
         attempt("keyword_search", collection.keyword_search, "cat garden house", 10, where=where)
         attempt("vector_search", collection.vector_search, ones, 10, where=where)
@@ -119,7 +124,9 @@ def read(attempt, collection) -> None:
 def write(attempt, store, collection) -> None:
     """Every way of writing, the worst last."""
     ones = np.ones((2, collection.info.dimension or DIMENSION), np.float32)
-    attempt("add", collection.add_texts, ["a text", "cat and dog"], ones, ids=["new1", "new2"], metadatas=[{"year": 1}, {}])
+    attempt(
+        "add", collection.add_texts, ["a text", "cat and dog"], ones, ids=["new1", "new2"], metadatas=[{"year": 1}, {}]
+    )
     attempt("add", collection.add_texts, ["without"])
     attempt("replace", collection.add, ragstore.Document("other", id="d8"), on_conflict="replace")
     attempt("set_embeddings", collection.set_embeddings, ["d9-0"], ones[:1])
@@ -172,7 +179,12 @@ class Worker:
             environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}
             command = [sys.executable, __file__]
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
             )
             assert self.process.stdout.readline() == "ready\n", self.process.stderr.read()
         self.process.stdin.write(json.dumps([str(path), str(new)]) + "\n")
@@ -253,7 +265,7 @@ def test_the_worker_sees_what_is_wrong(tmp_path, fault, monkeypatch):
         "error": "{}['missing']",
     }[fault]
     script = tmp_path / "worker.py"
-    text = Path(__file__).read_text().replace("answer = {\"seen\": exercise(path, new)}", code)
+    text = Path(__file__).read_text().replace('answer = {"seen": exercise(path, new)}', code)
     text = text.replace("SECONDS, MEMORY = 10", "SECONDS, MEMORY = 1")
     script.write_text(text)
     shutil.copy(Path(__file__).with_name("mutants.py"), tmp_path)

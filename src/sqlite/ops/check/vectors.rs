@@ -59,7 +59,7 @@ fn tables(checker: &mut Checker<'_>, space: &Space) -> Result<()> {
         }
     }
     slots.sort_unstable();
-    for pair in slots.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+    for pair in slots.windows(2).filter(|pair| pair[0].0 == pair[1].0 && chunks.binary_search(&pair[0].0).is_ok()) {
         let what = format!("{name}: chunks row {} has two vectors", pair[0].0);
         checker.findings.lossy(Area::Vectors, what, remedy());
     }

@@ -11,6 +11,7 @@ use crate::request::PreparedDocument;
 use crate::sqlite::ops::check::Places;
 use crate::sqlite::ops::shared::{self, Target};
 use crate::sqlite::sql;
+use crate::sqlite::tables::changes::Op;
 use crate::sqlite::tables::{chunks, collections, documents, field_values};
 use crate::sqlite::txn::Txn;
 
@@ -18,7 +19,8 @@ fn target(conn: &Connection, collection_id: i64) -> Result<Target> {
     Target::find(conn, &collections::by_row(conn, collection_id)?.name)
 }
 
-/// Hashes a document anew, with the index of its metadata.
+/// Hashes a document anew, with the index of its metadata. Its times stay: nobody changed it, and a peer that has what was
+/// lost must win.
 pub fn touch(txn: &mut Txn<'_>, document_id: i64) -> Result<()> {
     let text = "SELECT collection_id FROM documents WHERE id = ?1";
     let collection: i64 = sql::query_one(txn.conn, text, [document_id], |row| row.get(0))?;
@@ -26,8 +28,10 @@ pub fn touch(txn: &mut Txn<'_>, document_id: i64) -> Result<()> {
     if !target.fields.is_empty() {
         field_values::refresh(txn.conn, &target.fields, document_id)?;
     }
+    rehash(txn.conn, document_id)?;
     let stamp = txn.stamp();
-    shared::document_touched(txn, stamp, &target, document_id)
+    let uid = documents::by_row(txn.conn, document_id)?.uid;
+    shared::document_changed(txn, stamp, &target, document_id, &uid, Op::Put)
 }
 
 /// Puts an object in the place of a document's metadata.

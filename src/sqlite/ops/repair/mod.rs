@@ -25,7 +25,7 @@ use crate::sqlite::tables::{changes, chunks, collections, field_values, meta};
 use crate::sqlite::tokenizer::TokenizerSpec;
 use crate::sqlite::txn::{Progress, Txn};
 
-pub use self::salvage::run as salvage;
+pub use self::salvage::{has_content, run as salvage};
 
 /// Rows between two looks at the caller's wish and the lock.
 const STRIDE: usize = 64;

@@ -109,6 +109,9 @@ const COPIED: [Copied; 10] = [
 
 /// Fills a new store, in its open transaction, from a file that may be damaged anywhere.
 pub fn run(source: &Connection, txn: &mut Txn<'_>, progress: &Progress) -> Result<RepairReport> {
+    if !has_content(source)? {
+        return Err(Error::new(ErrorKind::Corrupt, "nothing of a store can be read; restore a backup"));
+    }
     let mut salvage = Salvage { source, conn: txn.conn, progress, report: RepairReport::default() };
     let total = source.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap_or(0u64);
     progress.total.store(total, Ordering::Relaxed);
@@ -132,6 +135,16 @@ pub fn run(source: &Connection, txn: &mut Txn<'_>, progress: &Progress) -> Resul
     rehash(txn, &mut report)?;
     tables::changes::renew_tags(txn.conn, txn.stamp())?;
     Ok(report)
+}
+
+/// Whether there is one of the tables that everything else is about.
+pub fn has_content(source: &Connection) -> Result<bool> {
+    for name in ["collections", "documents", "chunks"] {
+        if schema::is_fixed_table(source, name)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 struct Salvage<'a> {
@@ -169,9 +182,8 @@ impl Salvage<'_> {
                     Err(_) => Ok(false),
                 }
             };
-            bound(name, &mut values);
             // A second time with what can be made up.
-            if fits(&values)? || (mend(name, &mut values) && fits(&values)?) {
+            if bound(name, &mut values) && (fits(&values)? || (mend(name, &mut values) && fits(&values)?)) {
                 taken += 1;
             } else {
                 refused.push(describe(&values));
@@ -593,13 +605,24 @@ fn statement(table: &Copied) -> String {
     format!("INSERT OR IGNORE INTO {} ({}) VALUES ({})", table.name, columns.join(", "), places.join(", "))
 }
 
-/// Takes out what no write would have stored and nothing refuses. Places are those of the statement, the id being the first.
-fn bound(table: &str, values: &mut [Value]) {
+/// Takes out what no write would have stored and nothing refuses. False where nothing is left without it. Places are those of the statement, the id being the first.
+fn bound(table: &str, values: &mut [Value]) -> bool {
     let (required, optional): (&[usize], &[usize]) = match table {
         "collections" => (&[5], &[]),
         "documents" => (&[8, 9], &[10]),
         "chunks" => (&[], &[15]),
-        _ => return,
+        "relations" | "sync_peers" => {
+            let at = if table == "relations" { 6 } else { 4 };
+            if !matches!(&values[at], Value::Text(json) if check::is_object(json).is_ok()) {
+                values[at] = Value::Text("{}".to_owned());
+            }
+            return true;
+        }
+        "state" => {
+            let json = |json: &str| serde_json::from_str::<serde_json::Value>(json).is_ok();
+            return matches!(&values[4], Value::Text(value) if json(value));
+        }
+        _ => return true,
     };
     let moment = |value: &Value| matches!(value, Value::Integer(time) if Timestamp(*time).is_datetime());
     for &at in required {
@@ -615,6 +638,7 @@ fn bound(table: &str, values: &mut [Value]) {
     if table == "chunks" && !matches!(values[7], Value::Integer(tokens) if tokens >= 0) {
         values[7] = Value::Null;
     }
+    true
 }
 
 /// Makes up what a row cannot be without. False where there is nothing to be done.

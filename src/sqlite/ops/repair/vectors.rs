@@ -105,9 +105,13 @@ fn look(conn: &Connection, table: VectorTable, chunks: &[i64]) -> Result<Remains
         let at = |(place, chunk): (usize, i64)| (chunk, Slot { block, place });
         match vector_blocks::read(conn, table, block) {
             Ok(Block::Whole { taken, others }) => {
-                slots.extend(taken.into_iter().map(at));
+                slots.extend(taken.iter().copied().map(at));
                 // Not marked as taken, but two tables say that it is.
                 unsure.extend(others.into_iter().map(at).filter(|slot| named.binary_search(slot).is_ok()));
+                // Taken, and by nothing that there is: the names say by what.
+                let by_nothing = |place| taken.iter().any(|(taken, chunk)| *taken == place && !wanted(chunk));
+                let here = named.iter().filter(|(_, slot)| slot.block == block && by_nothing(slot.place));
+                unsure.extend(here);
             }
             Err(error) if is_outside(&error) => return Err(error),
             // The names alone say what is there; a wrong size is seen when it is read.
