@@ -4,7 +4,7 @@ use rusqlite::{Connection, Row};
 
 use super::{Checker, Remedy, Stride, is_object};
 use crate::error::Result;
-use crate::model::{Area, ContentHash, HashedChunk, Metadata, Span, Timestamp};
+use crate::model::{Area, ContentHash, HashedChunk, Metadata, Span, Timestamp, check_id};
 use crate::sqlite::sql;
 
 /// Characters between two marks of [`Places`].
@@ -114,7 +114,7 @@ pub fn documents(checker: &mut Checker<'_>) -> Result<()> {
             checker.findings.broken(Area::Documents, what);
             continue;
         };
-        if uid.is_empty()
+        if check_id("id", &uid).is_err()
             || [Some(created), Some(updated), expires].into_iter().flatten().any(|t| !Timestamp(t).is_datetime())
         {
             checker.findings.broken(Area::Documents, format!("documents row {id}: its id or a time is out of bounds"));
@@ -124,17 +124,20 @@ pub fn documents(checker: &mut Checker<'_>) -> Result<()> {
         }
         let metadata = match row.get::<_, String>(9).map_err(|e| e.to_string()).and_then(|m| is_object(&m).map(|()| m))
         {
-            Ok(metadata) => Metadata::from_stored(metadata),
+            Ok(metadata) => Some(Metadata::from_stored(metadata)),
             Err(why) => {
                 let what = format!("documents row {id} ({uid:?}): metadata is no JSON object: {why}");
                 checker.findings.lossy(Area::Documents, what, Remedy::DocumentMetadata(id));
-                continue;
+                None
             }
         };
-        inside(checker, id, &uid, ContentHash(hash), (text.as_deref(), &content_type, &metadata))?;
+        inside(checker, id, &uid, ContentHash(hash), (text.as_deref(), &content_type, metadata.as_ref()))?;
     }
     Ok(())
 }
+
+/// What of a chunk its document's hash covers.
+type Kept = (Option<String>, Metadata, Option<(u64, u64)>);
 
 /// The chunks of a document against its text and its hash.
 fn inside(
@@ -142,7 +145,7 @@ fn inside(
     id: i64,
     uid: &str,
     stored: ContentHash,
-    (text, content_type, metadata): (Option<&str>, &str, &Metadata),
+    (text, content_type, metadata): (Option<&str>, &str, Option<&Metadata>),
 ) -> Result<()> {
     let conn = checker.conn;
     let places = text.map(Places::new);
@@ -152,7 +155,7 @@ fn inside(
          FROM chunks WHERE document_id = ?1 ORDER BY chunk_index",
     )?;
     let mut rows = statement.query([id])?;
-    let mut all: Vec<(Option<String>, Metadata, Option<(u64, u64)>)> = Vec::new();
+    let mut all: Vec<Kept> = Vec::new();
     let mut whole = true;
     let mut stride = Stride::default();
     while let Some(row) = rows.next()? {
@@ -187,6 +190,7 @@ fn inside(
     let chunks =
         all.iter().map(|(text, metadata, chars)| HashedChunk { text: text.as_deref(), chars: *chars, metadata });
     if whole
+        && let Some(metadata) = metadata
         && let Ok(hash) = ContentHash::of(text, content_type, metadata, chunks)
         && hash != stored
     {
@@ -224,7 +228,7 @@ pub fn chunks(checker: &mut Checker<'_>) -> Result<()> {
             checker.findings.broken(Area::Chunks, what);
             continue;
         };
-        if uid.is_empty() || expires.is_some_and(|t| !Timestamp(t).is_datetime()) {
+        if check_id("id", &uid).is_err() || expires.is_some_and(|t| !Timestamp(t).is_datetime()) {
             checker.findings.broken(Area::Chunks, format!("chunks row {id}: its id or a time is out of bounds"));
         }
         if checker.quick {

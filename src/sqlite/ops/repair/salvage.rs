@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode, Row, params_from_iter};
 
 use super::{lose, vectors};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{ContentHash, Metric, RepairReport, Timestamp, new_id};
+use crate::model::{ContentHash, Metric, RepairReport, Timestamp, check_id, new_id};
 use crate::request::DEFAULT_SPACE;
 use crate::sqlite::ops::check::{self, chunk_rows, is_outside};
 use crate::sqlite::schema::{self, Declared, Numbered};
@@ -624,6 +624,10 @@ fn bound(table: &str, values: &mut [Value]) -> bool {
         }
         _ => return true,
     };
+    let uid = if table == "documents" { 2 } else { 3 };
+    if table != "collections" && !matches!(&values[uid], Value::Text(id) if check_id("id", id).is_ok()) {
+        values[uid] = Value::Text(new_id());
+    }
     let moment = |value: &Value| matches!(value, Value::Integer(time) if Timestamp(*time).is_datetime());
     for &at in required {
         if !moment(&values[at]) {

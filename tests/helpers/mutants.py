@@ -1,5 +1,6 @@
 """Damaged and crafted files, each made from a sound store by a seed."""
 
+import contextlib
 import random
 import shutil
 import sqlite3
@@ -11,22 +12,9 @@ from ragstore import Chunk, Document
 
 PAGE = 8192
 DIMENSION = 12
-WORDS = [
-    "cat",
-    "dog",
-    "house",
-    "tree",
-    "river",
-    "stone",
-    "light",
-    "water",
-    "mountain",
-    "paper",
-    "bread",
-    "window",
-    "letter",
-    "garden",
-]
+# The fields of the header: where they begin, and their bytes.
+FIELDS = [(0, 16), (16, 2), (18, 1), (19, 1), (20, 1), (21, 3), (72, 20), *((at, 4) for at in (*range(24, 72, 4), 92, 96))]
+WORDS = "cat dog house tree river stone light water mountain paper bread window letter garden".split()  # noqa: SIM905
 
 
 def make_store(path: Path, seed: int) -> None:
@@ -150,31 +138,7 @@ def truncated(chance: random.Random, base: Base, path: Path) -> None:
 
 def header(chance: random.Random, base: Base, path: Path) -> None:
     data = bytearray(base.bytes)
-    at, length = chance.choice(
-        [
-            (0, 16),
-            (16, 2),
-            (18, 1),
-            (19, 1),
-            (20, 1),
-            (21, 3),
-            (24, 4),
-            (28, 4),
-            (32, 4),
-            (36, 4),
-            (40, 4),
-            (44, 4),
-            (48, 4),
-            (52, 4),
-            (56, 4),
-            (60, 4),
-            (64, 4),
-            (68, 4),
-            (72, 20),
-            (92, 4),
-            (96, 4),
-        ]
-    )
+    at, length = chance.choice(FIELDS)
     data[at : at + length] = chance.choice(
         [b"\0" * length, b"\xff" * length, chance.randbytes(length), (1).to_bytes(length, "big")]
     )
@@ -202,7 +166,8 @@ def value(chance: random.Random):
     """What a column may be made to hold."""
     return chance.choice(
         [
-            None, 0, -1, 1, 2**31, 2**62, -(2**63), 2**63 - 1, 1e300, float("inf"), "", "x", "{", "[]", "null", b"", b"\xff" * 7,
+            None, 0, -1, 1, 2**31, 2**62, -(2**63), 2**63 - 1, 1e300, float("inf"), "", "x", "{", "[]", "null",
+            b"", b"\xff" * 7,
             b"\0" * 24, "{" + '"a":[' * 200, '{"a":' * 50 + "1" + "}" * 50, '{"n":' + "9" * 5000 + "}",
             '{"a":"\\ud800"}', '{"year":1e999}', "\0", "é" * 3000, chance.randbytes(100), "x" * 300_000,
             '{"a":1,"a":2}', '{"":{"":[[[]]]}}', "porter", "unicode61 separators '", "cosine", "l2",
@@ -213,7 +178,7 @@ def value(chance: random.Random):
 def rows(chance: random.Random, base: Base, path: Path) -> None:
     """Values that no write of the library stores, written by another SQLite."""
     path.write_bytes(base.bytes)
-    with edited(path) as connection:
+    with Edited(path) as connection:
         for _ in range(chance.choice([1, 1, 1, 4])):
             table = chance.choice([t for t in base.tables if not t.startswith("sqlite_stat")])
             columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
@@ -225,7 +190,7 @@ def rows(chance: random.Random, base: Base, path: Path) -> None:
 def shadows(chance: random.Random, base: Base, path: Path) -> None:
     """The blobs and rows of vec0's and FTS5's own tables."""
     path.write_bytes(base.bytes)
-    with edited(path) as connection:
+    with Edited(path) as connection:
         for _ in range(chance.choice([1, 2, 5])):
             table = chance.choice(base.shadows)
             columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
@@ -262,18 +227,20 @@ def flip(chance: random.Random, connection, table: str, column: str) -> None:
 def schemas(chance: random.Random, base: Base, path: Path) -> None:
     """What the schema says, rewritten."""
     path.write_bytes(base.bytes)
-    endless = "WITH RECURSIVE r(id, content) AS (SELECT 1, 'cat' UNION ALL SELECT id + 1, 'cat' FROM r) SELECT id, content FROM r"
+    endless = "WITH RECURSIVE r(i, c) AS (SELECT 1, 'cat' UNION ALL SELECT i + 1, 'cat' FROM r) SELECT i id, c content FROM r"
+    quoted = endless.replace("'", "''")
+    of = "UPDATE sqlite_schema SET"
     hostile = [
-        f"UPDATE sqlite_schema SET sql = 'CREATE VIEW fts_src_1 AS {endless.replace(chr(39), chr(39) * 2)}' WHERE name = 'fts_src_1'",
+        f"{of} sql = 'CREATE VIEW fts_src_1 AS {quoted}' WHERE name = 'fts_src_1'",
         "UPDATE sqlite_schema SET sql = replace(sql, 'float[12]', 'float[8192]') WHERE name LIKE 'vec_%'",
         "UPDATE sqlite_schema SET sql = replace(sql, 'float[12]', 'float[999999999]') WHERE name LIKE 'vec_%'",
         "UPDATE sqlite_schema SET sql = replace(sql, 'chunk_size=128', 'chunk_size=4096') WHERE name LIKE 'vec_%'",
-        "UPDATE sqlite_schema SET sql = replace(sql, 'content=', 'contentless_delete=1, content=') WHERE name LIKE 'fts_1_%'",
+        f"{of} sql = replace(sql, 'content=', 'contentless_delete=1, content=') WHERE name LIKE 'fts_1_%'",
         "UPDATE sqlite_schema SET sql = replace(sql, 'porter unicode61', 'trigram') WHERE name LIKE 'fts_1_%'",
         "UPDATE sqlite_schema SET sql = 'CREATE TABLE chunks (x' WHERE name = 'chunks'",
         "UPDATE sqlite_schema SET sql = NULL WHERE name = 'documents'",
         "UPDATE sqlite_schema SET type = 'view' WHERE name = 'state'",
-        "UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'chunks') WHERE name = 'documents'",
+        f"{of} rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'chunks') WHERE name = 'documents'",
         f"UPDATE sqlite_schema SET rootpage = {chance.randrange(1 << 31)} WHERE random() % 9 = 0",
         f"UPDATE sqlite_schema SET rootpage = {chance.randrange(len(base.bytes) // PAGE)} WHERE random() % 9 = 0",
         "DELETE FROM sqlite_schema WHERE random() % 9 = 0",
@@ -308,12 +275,12 @@ def schemas(chance: random.Random, base: Base, path: Path) -> None:
         "DELETE FROM migrations",
         "PRAGMA journal_mode = DELETE",
     ]
-    with edited(path) as connection:
+    with Edited(path) as connection:
         for statement in chance.sample(hostile, chance.choice([1, 1, 2])):
             tell(connection, statement)
 
 
-class edited:
+class Edited:
     """Another SQLite on the file, which may write everything."""
 
     def __init__(self, path: Path) -> None:
@@ -335,11 +302,9 @@ class edited:
 
 
 def tell(connection: sqlite3.Connection, statement: str, *values: object) -> None:
-    try:
+    # Some statements do not go together; what went before stays.
+    with contextlib.suppress(sqlite3.Error):
         connection.execute(statement, values).fetchall()
-    except sqlite3.Error:
-        # Some statements do not go together; what went before stays.
-        pass
 
 
 KINDS = {
