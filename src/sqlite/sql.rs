@@ -26,7 +26,8 @@ impl From<rusqlite::Error> for Error {
             Some(Code::ReadOnly) => ErrorKind::ReadOnly,
             Some(Code::OperationInterrupted) => ErrorKind::Cancelled,
             Some(Code::SystemIoFailure | Code::CannotOpen | Code::PermissionDenied) => ErrorKind::Io,
-            Some(Code::TooBig) => ErrorKind::Limit,
+            // A damaged row may claim any size.
+            Some(Code::TooBig | Code::OutOfMemory) => ErrorKind::Limit,
             _ if is_stored(&error) => ErrorKind::Corrupt,
             _ => ErrorKind::Internal,
         };
@@ -36,8 +37,12 @@ impl From<rusqlite::Error> for Error {
             message.truncate(end);
             message.push('…');
         }
-        if kind == ErrorKind::Corrupt {
-            message.push_str(HELP);
+        match error.sqlite_error_code() {
+            _ if kind == ErrorKind::Corrupt => message.push_str(HELP),
+            Some(Code::OutOfMemory) => {
+                message.push_str(": the process has too little, or the file is damaged; check() says")
+            }
+            _ => {}
         }
         Self::new(kind, message)
     }

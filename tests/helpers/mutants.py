@@ -13,7 +13,16 @@ from ragstore import Chunk, Document
 PAGE = 8192
 DIMENSION = 12
 # The fields of the header: where they begin, and their bytes.
-FIELDS = [(0, 16), (16, 2), (18, 1), (19, 1), (20, 1), (21, 3), (72, 20), *((at, 4) for at in (*range(24, 72, 4), 92, 96))]
+FIELDS = [
+    (0, 16),
+    (16, 2),
+    (18, 1),
+    (19, 1),
+    (20, 1),
+    (21, 3),
+    (72, 20),
+    *((at, 4) for at in (*range(24, 72, 4), 92, 96)),
+]
 WORDS = "cat dog house tree river stone light water mountain paper bread window letter garden".split()  # noqa: SIM905
 
 
@@ -227,7 +236,9 @@ def flip(chance: random.Random, connection, table: str, column: str) -> None:
 def schemas(chance: random.Random, base: Base, path: Path) -> None:
     """What the schema says, rewritten."""
     path.write_bytes(base.bytes)
-    endless = "WITH RECURSIVE r(i, c) AS (SELECT 1, 'cat' UNION ALL SELECT i + 1, 'cat' FROM r) SELECT i id, c content FROM r"
+    endless = (
+        "WITH RECURSIVE r(i, c) AS (SELECT 1, 'cat' UNION ALL SELECT i + 1, 'cat' FROM r) SELECT i id, c content FROM r"
+    )
     quoted = endless.replace("'", "''")
     of = "UPDATE sqlite_schema SET"
     hostile = [

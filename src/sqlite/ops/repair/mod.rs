@@ -4,6 +4,7 @@
 //! leaves the others.
 
 mod content;
+mod rows;
 mod salvage;
 mod vectors;
 
