@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, params_from_iter};
 
-use super::rows::{COPIED, Copied, TOKENIZER, bound, describe, mend, statement, values};
+use super::rows::{COPIED, Copied, SpaceRow, TOKENIZER, bound, describe, mend, statement, values};
 use super::{lose, vectors};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ContentHash, Metric, RepairReport};
