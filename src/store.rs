@@ -6,13 +6,13 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::model::{
-    AddResult, Chunk, CollectionInfo, Document, Health, Hits, Namespace, NewDocument, OnConflict, Related, Relation,
-    SpaceInfo, StateEntry, StoreStats,
+    AddResult, CheckReport, Chunk, CollectionInfo, Document, Health, Hits, Namespace, NewDocument, OnConflict, Related,
+    Relation, RepairReport, SpaceInfo, StateEntry, StoreStats,
 };
 use crate::request::{
-    Add, AddChunks, Backup, CacheEmbeddings, CachedEmbeddings, Clear, ClearEmbeddingCache, CreateCollection,
+    Add, AddChunks, Backup, CacheEmbeddings, CachedEmbeddings, Check, Clear, ClearEmbeddingCache, CreateCollection,
     CreateIndex, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DeleteState, DropIndex, Expire,
-    Export, GetDocument, ListDocuments, Neighbors, Operation, Relate, RelatedTo, Relations, ScanState, Search,
+    Export, GetDocument, ListDocuments, Neighbors, Operation, Relate, RelatedTo, Relations, Repair, ScanState, Search,
     SearchBatch, SearchStore, SetEmbeddings, SetModel, SetState, SetTokenizer, Unrelate, UpdateMetadata, Write,
     Written,
 };
@@ -187,6 +187,10 @@ pub trait Store: Send + Sync {
     fn stats(&self) -> Result<StoreStats>;
     /// How it fares. What it finds is no error.
     fn health(&self) -> Result<Health>;
+    /// Looks at everything that must hold, in one snapshot. What it finds is no error.
+    fn check(&self, request: &Check, watch: &mut dyn Watch) -> Result<CheckReport>;
+    /// Rebuilds what is derived, in place or, with what can be read of everything else, as a new store.
+    fn repair(&self, request: &Repair, watch: &mut dyn Watch) -> Result<RepairReport>;
 
     /// The spaces of a collection, `default` first.
     fn list_spaces(&self, collection: &str) -> Result<Vec<SpaceInfo>> {

@@ -10,6 +10,7 @@
 
 from . import exceptions, logs
 from ._ragstore import Hit, __version__
+from .check import CheckReport, Problem, RepairReport, check, repair
 from .collection import Collection
 from .document import Chunk, Document
 from .exceptions import (
@@ -53,6 +54,7 @@ from .types import Embedder, Filter, Metric, Mode, OnConflict, Progress, Rerank,
 
 __all__ = [
     "AddResult",
+    "CheckReport",
     "Chunk",
     "ClockSkewError",
     "ClosedError",
@@ -84,6 +86,7 @@ __all__ = [
     "NotFoundError",
     "OnConflict",
     "Pending",
+    "Problem",
     "Progress",
     "QuerySyntaxError",
     "QueryTimeoutError",
@@ -92,6 +95,7 @@ __all__ = [
     "Reason",
     "Related",
     "Relation",
+    "RepairReport",
     "Rerank",
     "SchemaTooNewError",
     "SpaceInfo",
@@ -107,12 +111,14 @@ __all__ = [
     "WalFullError",
     "WrongKeyError",
     "__version__",
+    "check",
     "exceptions",
     "export",
     "import_",
     "instrument",
     "logs",
     "open",
+    "repair",
     "split",
     "uninstrument",
 ]

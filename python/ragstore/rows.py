@@ -21,7 +21,9 @@ __all__ = [
     "ExportedDocumentRow",
     "ExportedEmbeddingsRow",
     "HitsRow",
+    "ProblemRow",
     "RelationRow",
+    "RepairRow",
     "SpaceRow",
 ]
 
@@ -72,3 +74,9 @@ ExportedDocumentRow: TypeAlias = tuple[
 
 # for each chunk of the page whether it has an embedding, and a row for each that has
 ExportedEmbeddingsRow: TypeAlias = tuple[list[bool], NDArray[np.float32]]
+
+# area, what, repairable
+ProblemRow: TypeAlias = tuple[str, str, bool]
+
+# rebuilt, salvaged, lost, problems, path
+RepairRow: TypeAlias = tuple[list[str], list[tuple[str, int]], list[str], list[ProblemRow], str | None]

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from . import _ragstore
 from ._ragstore import Options, Write
 from .arguments import count, mapping_or_none, number, optional, string, strings
+from .check import CheckReport, RepairReport
 from .collection import Collection
 from .display import reporting
 from .embedding import BATCH
@@ -427,6 +428,81 @@ class Store(AbstractContextManager["Store"]):
             A mapping of str to JSON values, with expiry, atomic `update`, `compare_and_set` and `scan` by prefix.
         """
         return State(self, namespace, local=local)
+
+    # operations
+
+    def check(self, *, quick: bool = False, progress: Progress = False) -> CheckReport:
+        """Look at everything that must hold in the file.
+
+        It reads one snapshot, beside readers and writers: SQLite's pages, trees and indexes, the text indexes word by
+        word against the texts, the tables of vectors against each other and the chunks, and every reference, hash,
+        place, counter and clock. What it finds is in the report; nothing of it is raised.
+
+        Parameters
+        ----------
+        quick : bool
+            Leave out what reads all content: hashes, words, metadata and the vectors themselves.
+        progress : bool or callable
+            True shows a bar; a callable gets (done, total).
+
+        Returns
+        -------
+        CheckReport
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Ctrl-C ends it.
+
+        Examples
+        --------
+        >>> import ragstore
+        >>> with ragstore.open() as store:
+        ...     _ = store.create_collection("pets").add_texts(["Cats purr."])
+        ...     store.check()
+        CheckReport(problems=[])
+        """
+        with reporting(progress, "check") as report:
+            return CheckReport._of(self._raw.check(bool(quick), report))
+
+    def repair(self, to: str | os.PathLike[str] | None = None, *, progress: Progress = False) -> RepairReport:
+        """Rebuild what can be derived; with `to`, read everything that can be read into a new store.
+
+        In place it is one write, and does what a check finds necessary: text indexes, vectors, indexes of metadata,
+        indexes of tables, counters, the clock, tables that belong to nothing. A vector that is none is gone afterwards,
+        and `lost` names its chunk. Damaged pages are not repaired in place: give `to`.
+
+        With `to` rows are read around the pages that are broken. Ids, rowids, times and metadata are kept. This file
+        stays as it is. A store that does not open any more is read by `ragstore.repair`.
+
+        Parameters
+        ----------
+        to : str or PathLike, optional
+            A new file, which must not be there. It appears when it is whole, checked and on the disk.
+        progress : bool or callable
+            True shows a bar; a callable gets (done, total).
+
+        Returns
+        -------
+        RepairReport
+
+        Raises
+        ------
+        ValueError
+            There is a file at `to`.
+        ReadOnlyError
+            The store is read-only, and there is no `to`.
+
+        Examples
+        --------
+        >>> import ragstore
+        >>> with ragstore.open() as store:
+        ...     store.repair().rebuilt
+        []
+        """
+        name = None if to is None else string("to", os.fspath(to))
+        with reporting(progress, "repair") as report:
+            return RepairReport._of(self._raw.repair(name, report))
 
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Queue writes on any collections and commit them as one. See `Transaction`."""

@@ -17,7 +17,7 @@ mod _ragstore {
     #[pymodule_export]
     use super::super::state::State;
     #[pymodule_export]
-    use super::super::store::{Store, open};
+    use super::super::store::{Store, check, open, repair};
     #[pymodule_export]
     use super::super::write::Write;
 

@@ -25,8 +25,8 @@ use crate::connect;
 use crate::error::{Error, Result};
 use crate::model::{self, ContentHash};
 use crate::request::{
-    Backup, CachedEmbeddings, DEFAULT_SPACE, Derived, DocumentKey, Durability, Export, GetDocument, ListDocuments,
-    Mode, Neighbors, Open, Operation, RelatedTo, Relations, Search, SearchBatch, SearchStore,
+    Backup, CachedEmbeddings, Check, DEFAULT_SPACE, Derived, DocumentKey, Durability, Export, GetDocument,
+    ListDocuments, Mode, Neighbors, Open, Operation, RelatedTo, Relations, Repair, Search, SearchBatch, SearchStore,
 };
 use crate::store;
 
@@ -196,6 +196,34 @@ impl Store {
         let health = self.detached(py, |store| store.health())?;
         let reasons: Vec<_> = health.reasons.into_iter().map(|reason| (reason.what, reason.what_to_do)).collect();
         (health.status.as_str(), reasons).into_pyobject(py)
+    }
+
+    fn check<'py>(
+        &self,
+        py: Python<'py>,
+        quick: bool,
+        progress: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        guarded(|| {
+            let mut watcher = Watcher::new(progress, 0);
+            let store = &*self.0;
+            let outcome = py.detach(|| store.check(&Check { quick }, &mut watcher));
+            rows::problems(py, &watcher.finish_read(py, outcome)?.problems)
+        })
+    }
+
+    fn repair<'py>(
+        &self,
+        py: Python<'py>,
+        to: Option<PathBuf>,
+        progress: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        guarded(|| {
+            let mut watcher = Watcher::new(progress, 0);
+            let store = &*self.0;
+            let outcome = py.detach(|| store.repair(&Repair { to }, &mut watcher));
+            rows::repair(py, &watcher.finish(py, outcome)?)
+        })
     }
 
     fn get_collection<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyTuple>> {
@@ -478,6 +506,34 @@ impl Store {
             hits(py, settle(py, interrupt.finish(outcome))?)
         })
     }
+}
+
+#[pyfunction]
+pub(super) fn check<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    quick: bool,
+    progress: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyList>> {
+    guarded(|| {
+        let mut watcher = Watcher::new(progress, 0);
+        let outcome = py.detach(|| connect::check(&path, &Check { quick }, &mut watcher));
+        rows::problems(py, &watcher.finish_read(py, outcome)?.problems)
+    })
+}
+
+#[pyfunction]
+pub(super) fn repair<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    to: PathBuf,
+    progress: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    guarded(|| {
+        let mut watcher = Watcher::new(progress, 0);
+        let outcome = py.detach(|| connect::repair(&path, &to, &mut watcher));
+        rows::repair(py, &watcher.finish_read(py, outcome)?)
+    })
 }
 
 fn query(

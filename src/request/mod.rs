@@ -5,6 +5,7 @@ mod add_chunks;
 mod backup;
 mod cache_embeddings;
 mod cached_embeddings;
+mod check;
 mod clear;
 mod clear_embedding_cache;
 mod create_collection;
@@ -27,6 +28,7 @@ mod prepare;
 mod relate;
 mod related;
 mod relations;
+mod repair;
 mod scan_state;
 mod search;
 mod search_batch;
@@ -43,6 +45,7 @@ pub use add_chunks::AddChunks;
 pub use backup::Backup;
 pub use cache_embeddings::CacheEmbeddings;
 pub use cached_embeddings::CachedEmbeddings;
+pub use check::Check;
 pub use clear::Clear;
 pub use clear_embedding_cache::ClearEmbeddingCache;
 pub use create_collection::CreateCollection;
@@ -65,6 +68,7 @@ pub use prepare::{PreparedChunk, PreparedDocument, prepare_chunks, prepare_docum
 pub use relate::Relate;
 pub use related::RelatedTo;
 pub use relations::Relations;
+pub use repair::Repair;
 pub use scan_state::ScanState;
 pub use search::{Fusion, Include, Mode, Rerank, Search, Syntax};
 pub use search_batch::SearchBatch;
@@ -76,7 +80,7 @@ pub use set_tokenizer::SetTokenizer;
 pub use unrelate::Unrelate;
 pub use update_metadata::{MetadataMode, UpdateMetadata};
 
-use crate::model::{AddResult, CollectionInfo};
+use crate::model::{AddResult, CollectionInfo, RepairReport};
 
 /// The space that every collection has.
 pub const DEFAULT_SPACE: &str = "default";
@@ -100,6 +104,8 @@ pub enum Write {
     DropIndex(DropIndex),
     Expire(Expire),
     Relate(Relate),
+    /// In place; a repair to another file is no write.
+    Repair,
     SetEmbeddings(SetEmbeddings),
     SetModel(SetModel),
     SetState(SetState),
@@ -128,6 +134,7 @@ impl Write {
             Self::DropIndex(_) => "drop_index",
             Self::Expire(_) => "expire",
             Self::Relate(_) => "relate",
+            Self::Repair => "repair",
             Self::SetEmbeddings(_) => "set_embeddings",
             Self::SetModel(_) => "set_model",
             Self::SetState(_) => "set_state",
@@ -151,6 +158,8 @@ pub enum Written {
     Count(u64),
     /// Of `CreateIndex`: whether it is new. Of `SetState`: whether what was there is what was expected.
     Made(bool),
+    /// Of `Repair`.
+    Repaired(RepairReport),
     /// Of the others.
     Done,
 }

@@ -137,7 +137,7 @@ fn take(conn: &Connection, migrations: &[Migration], back_up: &dyn Fn(usize) -> 
         })?;
     }
     for (index, migration) in migrations.iter().enumerate().skip(taken) {
-        conn.execute_batch(migration.text)?;
+        conn.execute_batch(migration.text).map_err(|error| misfit(index, error.into()))?;
         sql::execute(
             conn,
             "INSERT INTO migrations (version, sha256, applied_at) VALUES (?1, ?2, ?3)",
@@ -166,6 +166,17 @@ pub fn verify(conn: &Connection) -> Result<()> {
     match read_header(conn)? {
         Header::Current | Header::Older => compare_taken(conn),
         Header::Empty => Err(Error::new(ErrorKind::Corrupt, "there is nothing in it")),
+    }
+}
+
+/// A migration is of the format before it: where that is what the header says, and not what the file is, it fails.
+fn misfit(taken: usize, error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Internal => Error::new(
+            ErrorKind::Corrupt,
+            format!("its header says that its format is {taken}, and it is not: {}", error.message()),
+        ),
+        _ => error,
     }
 }
 

@@ -4,6 +4,7 @@ mod backup;
 mod distance;
 mod ephemeral;
 mod ffi;
+pub mod file;
 mod file_system;
 mod filter_sql;
 pub mod fork;
@@ -22,6 +23,7 @@ mod pulse;
 mod readers;
 mod row_set;
 mod row_sets;
+mod schema;
 mod sql;
 mod stats;
 mod tables;
@@ -29,6 +31,7 @@ mod tokenizer;
 mod top_k;
 mod txn;
 mod vacuum;
+mod watched;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -45,17 +48,19 @@ use self::migrate::Header;
 use self::open::Caches;
 use self::pulse::Pulse;
 use self::readers::{Readers, closed};
+use self::txn::Progress;
+use self::watched::watched;
 use self::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, Source};
 use crate::filter::Filter;
 use crate::model::{
-    Chunk, CollectionInfo, Document, Health, Hits, Namespace, NewDocument, OnConflict, Related, Relation, StateEntry,
-    StoreStats, Timestamp,
+    CheckReport, Chunk, CollectionInfo, Document, Health, Hits, Namespace, NewDocument, OnConflict, Related, Relation,
+    RepairReport, StateEntry, StoreStats, Timestamp,
 };
 use crate::request::{
-    Backup, CachedEmbeddings, Export, GetDocument, ListDocuments, Neighbors, Open, Operation, RelatedTo, Relations,
-    ScanState, Search, SearchBatch, SearchStore, Write, Written,
+    Backup, CachedEmbeddings, Check, Export, GetDocument, ListDocuments, Neighbors, Open, Operation, RelatedTo,
+    Relations, Repair, ScanState, Search, SearchBatch, SearchStore, Write, Written,
 };
 use crate::store::{Cached, Capabilities, Exporter, Interrupt, Store, Vectors, Watch};
 
@@ -180,20 +185,20 @@ impl SqliteStore {
         }
     }
 
-    fn check(&self) -> Result<()> {
+    fn usable(&self) -> Result<()> {
         self.token.check()?;
         if self.closed() { Err(closed()) } else { Ok(()) }
     }
 
     fn writer(&self) -> Result<&Writer> {
-        self.check()?;
+        self.usable()?;
         self.writer.as_ref().ok_or_else(|| {
             Error::new(ErrorKind::ReadOnly, "the store was opened with read_only=True; open it for writing")
         })
     }
 
     fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        self.check()?;
+        self.usable()?;
         self.readers.read(read)
     }
 }
@@ -247,6 +252,7 @@ impl Store for SqliteStore {
     }
 
     fn write(&self, writes: Vec<Write>, watch: &mut dyn Watch) -> Result<Vec<Written>> {
+        self.usable()?;
         let writer = self.writer()?;
         if writes.is_empty() {
             return Ok(Vec::new());
@@ -259,17 +265,17 @@ impl Store for SqliteStore {
     }
 
     fn backup(&self, request: &Backup, watch: &mut dyn Watch) -> Result<()> {
-        self.check()?;
+        self.usable()?;
         backup::run(&self.readers, &self.file, self.caches, request, watch)
     }
 
     fn stats(&self) -> Result<StoreStats> {
-        self.check()?;
+        self.usable()?;
         stats::run(&self.readers, self.writer.as_ref(), &self.file)
     }
 
     fn health(&self) -> Result<Health> {
-        self.check()?;
+        self.usable()?;
         let guard = self.guard.lock().clone();
         health::run(&self.readers, self.writer.as_ref(), guard.as_ref(), &self.file, self.path.is_some())
     }
@@ -333,25 +339,25 @@ impl Store for SqliteStore {
     fn export(&self, request: &Export, exporter: &mut dyn Exporter) -> Result<()> {
         // Dropped after the connection, also where the store is closed meanwhile.
         let _guard = self.guard.lock().clone();
-        self.check()?;
+        self.usable()?;
         let _activity = fork::enter();
         let conn = self.readers.separate()?;
         let snapshot = conn.unchecked_transaction()?;
-        ops::export::run(&snapshot, request, exporter, &|| self.check())
+        ops::export::run(&snapshot, request, exporter, &|| self.usable())
     }
 
     fn search(&self, request: &Search, interrupt: Arc<dyn Interrupt>) -> Result<Hits> {
-        self.check()?;
+        self.usable()?;
         ops::search::run(&self.readers, request, &Pulse::new(request.timeout, interrupt))
     }
 
     fn search_batch(&self, request: &SearchBatch, interrupt: Arc<dyn Interrupt>) -> Result<Vec<Hits>> {
-        self.check()?;
+        self.usable()?;
         ops::search_batch::run(&self.readers, request, &Pulse::new(None, interrupt))
     }
 
     fn search_store(&self, request: &SearchStore, interrupt: Arc<dyn Interrupt>) -> Result<Hits> {
-        self.check()?;
+        self.usable()?;
         ops::search_store::run(&self.readers, request, &Pulse::new(request.timeout, interrupt))
     }
 
@@ -374,6 +380,31 @@ impl Store for SqliteStore {
     fn count_state(&self, namespace: &Namespace) -> Result<u64> {
         self.read(|conn| ops::count_state::run(conn, namespace))
     }
+
+    fn check(&self, request: &Check, watch: &mut dyn Watch) -> Result<CheckReport> {
+        self.usable()?;
+        watched(watch, |progress| {
+            let pulse = Pulse::new(None, Arc::<Progress>::clone(progress));
+            self.readers.read_while(&pulse, |conn| ops::check::run(conn, request, progress))
+        })
+    }
+
+    fn repair(&self, request: &Repair, watch: &mut dyn Watch) -> Result<RepairReport> {
+        self.usable()?;
+        if let Some(to) = &request.to {
+            return watched(watch, |progress| {
+                let pulse = Pulse::new(None, Arc::<Progress>::clone(progress));
+                self.readers.read_while(&pulse, |conn| file::salvage(conn, to, progress))
+            });
+        }
+        let mut report = match self.write_one(Write::Repair, watch)? {
+            Written::Repaired(report) => report,
+            other => return Err(Error::internal(format!("a repair was answered by {other:?}"))),
+        };
+        report.problems = Store::check(self, &Check::default(), watch)?.problems;
+        report.path = self.path.clone();
+        Ok(report)
+    }
 }
 
 impl Drop for SqliteStore {
@@ -387,47 +418,16 @@ impl Drop for SqliteStore {
 mod tests {
     use super::*;
     use crate::contract;
+    use crate::store::Unwatched;
 
     /// Nothing may be left in an index that is not in the rows, or the other way about.
-    fn check(conn: &Connection) {
-        let rows = |text: &str| -> Vec<i64> { sql::query_all(conn, text, [], |row| row.get(0)).unwrap() };
-        let integrity: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-        assert_eq!(integrity, "ok");
-        assert!(conn.prepare("PRAGMA foreign_key_check").unwrap().query([]).unwrap().next().unwrap().is_none());
-        let mut expected = vec!["fts_src".to_owned()];
-        for collection in tables::collections::list(conn).unwrap() {
-            let id = collection.id;
-            let chunks = rows(&format!("SELECT id FROM chunks WHERE collection_id = {id} ORDER BY id"));
-            let fts = format!("fts_{id}_{}", collection.fts_generation);
-            assert_eq!(rows(&format!("SELECT id FROM {fts}_docsize ORDER BY id")), chunks);
-            expected.push(fts);
-            for space in tables::spaces::list(conn, id).unwrap() {
-                if let Some(table) = space.table() {
-                    let stored = rows(&format!("SELECT rowid FROM {}_rowids ORDER BY rowid", table.name()));
-                    assert!(stored.iter().all(|row| chunks.binary_search(row).is_ok()));
-                    expected.push(table.name());
-                }
-            }
+    fn check(store: &dyn Store) {
+        // Some tests end with a closed store.
+        if store.closed() {
+            return;
         }
-        let strays = "SELECT chunk_id FROM field_values
-                      WHERE chunk_id NOT IN (SELECT id FROM chunks) OR field_id NOT IN (SELECT id FROM fields)";
-        assert!(rows(strays).is_empty(), "values of fields were left behind");
-        let names: Vec<String> = sql::query_all(
-            conn,
-            "SELECT name FROM sqlite_schema WHERE name LIKE 'fts!_%' ESCAPE '!' OR name LIKE 'vec!_%' ESCAPE '!'",
-            [],
-            |row| row.get(0),
-        )
-        .unwrap();
-        for name in names {
-            assert!(expected.iter().any(|table| name.starts_with(table.as_str())), "{name} was left behind");
-        }
-        let clock = tables::meta::clock(conn).unwrap().to_bytes();
-        let late = "SELECT count(*) FROM changes WHERE hlc > ?1";
-        assert_eq!(conn.query_row(late, [clock], |row| row.get::<_, i64>(0)).unwrap(), 0);
-        let text = "SELECT (SELECT value FROM meta WHERE key = 'embedding_cache_bytes'), (SELECT total(length(embedding)) FROM embedding_cache)";
-        let (counted, there): (f64, f64) = conn.query_row(text, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-        assert_eq!(counted, there);
+        let report = store.check(&Check::default(), &mut Unwatched).unwrap();
+        assert!(report.ok(), "{:#?}", report.problems);
     }
 
     /// Rowids with what they stand for, and the vectors of each space by rowid.
@@ -449,7 +449,7 @@ mod tests {
         all
     }
 
-    /// FTS5 compares its index with the content; the command is a write, so it needs a connection that may.
+    /// FTS5's own comparison is a write, so it needs a connection that may: what it says is what the check says.
     fn check_text_index(path: &Path) {
         let conn = Connection::open(path).unwrap();
         for collection in tables::collections::list(&conn).unwrap() {
@@ -462,6 +462,7 @@ mod tests {
     fn an_ephemeral_store_keeps_the_contract() {
         contract::run(&|| Arc::new(SqliteStore::open(&Open::ephemeral()).unwrap()), &|store| {
             assert!(!store.capabilities().persistent);
+            check(store);
         });
     }
 
@@ -486,18 +487,19 @@ mod tests {
             let path = store.path().unwrap();
             // Anew each time: FTS5's check on a connection goes by the structure that it read there first.
             let checked = || {
+                check(store);
                 let reader = open::reader(path, std::time::Duration::ZERO, Caches::of(&Open::ephemeral())).unwrap();
-                check(&reader);
                 check_text_index(path);
                 identities(&reader)
             };
+            // Some tests end with a closed store.
+            if store.closed() {
+                check_text_index(path);
+                return;
+            }
             // Whatever a test left, operations keep it whole, and every row in its place.
             let rows = checked();
             for operation in [Operation::Optimize, Operation::Vacuum] {
-                // Some tests end with a closed store.
-                if store.closed() {
-                    break;
-                }
                 store.operate(operation, &mut crate::store::Unwatched).unwrap();
                 assert_eq!(checked(), rows);
             }
@@ -663,9 +665,9 @@ mod tests {
         });
         assert_eq!(failed, 16);
         assert_eq!(store.count("c", None).unwrap(), 1 + 16 * 19);
+        check(&store);
         let conn = open::reader(&folder.path().join("a.db"), std::time::Duration::ZERO, Caches::of(&Open::ephemeral()))
             .unwrap();
-        check(&conn);
         let commits: i64 =
             conn.query_row("SELECT count(DISTINCT commit_tag) FROM changes", [], |row| row.get(0)).unwrap();
         assert!(commits < 16 * 19, "{commits} commits");

@@ -12,6 +12,7 @@ use super::ffi;
 use super::filter_sql;
 use super::lock;
 use super::migrate::{self, Header};
+use super::schema;
 use crate::error::{Error, ErrorKind, Result};
 use crate::request::{Durability, Open};
 
@@ -147,7 +148,7 @@ pub fn writer(path: &Path, synchronous: Synchronous, caches: Caches, deadline: I
         migrate::migrate(&conn, deadline, &|format| back_up(path, format, caches))?;
         Ok(conn)
     };
-    lock::retry_locked(deadline, open).map_err(|e| at(path, &e))
+    lock::retry_locked(deadline, open).map_err(|e| unopened(path, &e))
 }
 
 /// Keeps the file beside itself as it is, before a migration rewrites it.
@@ -190,10 +191,13 @@ pub fn first_reader(path: &Path, timeout: Duration, caches: Caches, deadline: In
     let conn = reader(path, timeout, caches)?;
     let look = || -> Result<Header> {
         let (header, mode) = migrate::look(&conn)?;
+        if header != Header::Empty {
+            schema::refuse_foreign(&conn)?;
+        }
         // Another tool took the log away; the writer brings it back.
         Ok(if header == Header::Current && mode != "wal" { Header::Older } else { header })
     };
-    let header = lock::retry_locked(deadline, look).map_err(|e| at(path, &e))?;
+    let header = lock::retry_locked(deadline, look).map_err(|e| unopened(path, &e))?;
     Ok((conn, header))
 }
 
@@ -252,9 +256,28 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
     Ok(conn)
 }
 
+/// A connection to a file that may be damaged anywhere: it reads past entries of the schema that SQLite cannot.
+pub fn salvager(path: &Path, timeout: Duration) -> Result<Connection> {
+    let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    conn.busy_timeout(timeout)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, true)?;
+    Ok(conn)
+}
+
 fn set_cache(conn: &Connection, bytes: usize) -> Result<()> {
     // In KiB, negative as SQLite wants it.
     Ok(conn.pragma_update(None, "cache_size", -i64::try_from(bytes >> 10).unwrap_or(i64::MAX))?)
+}
+
+/// What a damaged file is told whose store does not open.
+fn unopened(path: &Path, error: &Error) -> Error {
+    let help = if error.kind() == ErrorKind::Corrupt && !error.message().contains("ragstore.repair") {
+        format!("{}; {}", error.message(), schema::REPAIR)
+    } else {
+        return at(path, error);
+    };
+    at(path, &Error::new(ErrorKind::Corrupt, help))
 }
 
 fn at(path: &Path, error: &Error) -> Error {

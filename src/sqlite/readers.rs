@@ -45,17 +45,29 @@ pub struct Pool {
 }
 
 /// A connection whose long statements ask a pulse, where it has one, whether to go on.
-struct Reader {
+pub struct Reader {
     conn: Connection,
     pulse: Arc<Mutex<Option<Arc<Pulse>>>>,
 }
 
 impl Reader {
-    fn new(mut conn: Connection) -> Result<Self> {
+    /// Takes a connection.
+    pub fn new(mut conn: Connection) -> Result<Self> {
         let pulse: Arc<Mutex<Option<Arc<Pulse>>>> = Arc::default();
         let asked = Arc::clone(&pulse);
         conn.progress_handler(STEPS, Some(move || asked.lock().as_ref().is_some_and(|pulse| !pulse.beats())))?;
         Ok(Self { conn, pulse })
+    }
+
+    /// Runs `read` on one snapshot, while `pulse` beats.
+    pub fn read_while<T>(&self, pulse: &Arc<Pulse>, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        *self.pulse.lock() = Some(Arc::clone(pulse));
+        let snapshot = self.conn.unchecked_transaction()?;
+        let result = read(&snapshot).map_err(|error| pulse.name(error));
+        // Nothing was written; ending the snapshot cannot lose anything.
+        drop(snapshot);
+        *self.pulse.lock() = None;
+        result
     }
 }
 

@@ -58,6 +58,16 @@ impl<'c> Txn<'c> {
         self.gone.take()
     }
 
+    /// The last moment that was given.
+    pub fn clock(&self) -> Hlc {
+        self.clock
+    }
+
+    /// Moves the clock up to a moment that was given before.
+    pub fn raise_clock(&mut self, clock: Hlc) {
+        self.clock = self.clock.max(Hlc { replica: self.clock.replica, ..clock }.tick(0));
+    }
+
     /// To be called between rows: stops a write whose caller does not want it any more, and one whose lock was lost,
     /// before it writes further into a log that another process may be writing too.
     pub fn check(&self, progress: &Progress) -> Result<()> {

@@ -98,6 +98,7 @@ impl Job {
             | Write::DropIndex(_)
             | Write::Expire(_)
             | Write::DeleteSpace(_)
+            | Write::Repair
             | Write::SetTokenizer(_)
             | Write::UpdateMetadata(_) => false,
         })
@@ -448,6 +449,9 @@ impl Worker {
     }
 
     fn transaction(&self, group: &[Job], steps: &[Vec<Step<'_>>]) -> Result<Option<Vec<Vec<Written>>>> {
+        if group.iter().any(|job| job.writes.iter().any(|write| matches!(write, Write::Repair))) {
+            ops::repair::ensure_clock(&self.conn)?;
+        }
         let mut txn = Txn::new(&self.conn, self.guard.as_deref())?;
         let mut outcomes = Vec::with_capacity(group.len());
         for (job, steps) in group.iter().zip(steps) {

@@ -26,6 +26,7 @@ mod unrelate;
 mod update_metadata;
 
 pub mod cached_embeddings;
+pub mod check;
 pub mod count;
 pub mod count_state;
 pub mod export;
@@ -39,6 +40,7 @@ pub mod list_documents;
 pub mod neighbors;
 pub mod related;
 pub mod relations;
+pub mod repair;
 pub mod scan_state;
 pub mod search;
 pub mod search_batch;
@@ -120,6 +122,7 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
                 relate::run(txn, request)?;
                 Written::Done
             }
+            Write::Repair => Written::Repaired(repair::run(txn, progress)?),
             Write::SetEmbeddings(request) => {
                 set_embeddings::run(txn, request, progress)?;
                 Written::Done

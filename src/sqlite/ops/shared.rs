@@ -110,6 +110,9 @@ pub fn insert_chunks(
                 let there = chunks::by_uid(conn, target.id(), id)?;
                 if let Some(expired) = there.as_ref().filter(|chunk| chunk.expired(txn.now)) {
                     delete_chunk(txn, stamp, target, expired)?;
+                    if expired.document_id != document_id {
+                        document_touched(txn, stamp, target, expired.document_id)?;
+                    }
                 } else if there.is_some() {
                     return Err(Error::new(
                         ErrorKind::Conflict,
@@ -250,6 +253,14 @@ pub fn document_changed(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64, u
 /// Hashes and stamps a document whose chunks, metadata or embeddings changed, and appends it to the feed.
 pub fn document_touched(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64) -> Result<()> {
     let conn = txn.conn;
+    let hash = hash_of(conn, id)?;
+    documents::touch(conn, stamp, txn.now, id, hash)?;
+    let uid = documents::by_row(conn, id)?.uid;
+    document_changed(txn, stamp, target, id, &uid, Op::Put)
+}
+
+/// The hash of a document as it is stored.
+pub fn hash_of(conn: &Connection, id: i64) -> Result<ContentHash> {
     let text = format!("SELECT {} FROM documents d WHERE d.id = ?1", documents::COLUMNS);
     let document = sql::query_one(conn, &text, [id], documents::read)?;
     let text = format!(
@@ -257,14 +268,12 @@ pub fn document_touched(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64) -
         chunks::COLUMNS
     );
     let all = sql::query_all(conn, &text, [id], chunks::read)?;
-    let hash = ContentHash::of(
+    ContentHash::of(
         document.text.as_deref(),
         &document.content_type,
         &document.metadata,
         all.iter().map(HashedChunk::from),
-    )?;
-    documents::touch(conn, stamp, txn.now, id, hash)?;
-    document_changed(txn, stamp, target, id, &document.id, Op::Put)
+    )
 }
 
 /// The rows of chunks named by id, in that order; `None` where there is no such chunk.
@@ -291,14 +300,16 @@ pub fn require_chunks(conn: &Connection, target: &Target, uids: &[String], now: 
 
 /// Names what is missing, the first few of it.
 pub fn no_such(what: &str, missing: &[&String]) -> Error {
+    Error::new(ErrorKind::DocumentNotFound, format!("there is no {what} {}; nothing was changed", few(missing)))
+}
+
+/// The first few names, and how many more there are.
+pub fn few(names: &[impl std::fmt::Debug]) -> String {
     const SHOWN: usize = 5;
-    let shown: Vec<String> = missing.iter().take(SHOWN).map(|uid| format!("{uid:?}")).collect();
-    let more = missing.len().saturating_sub(SHOWN);
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("{name:?}")).collect();
+    let more = names.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    Error::new(
-        ErrorKind::DocumentNotFound,
-        format!("there is no {what} {}{more}; nothing was changed", shown.join(", ")),
-    )
+    format!("{}{more}", shown.join(", "))
 }
 
 /// Whether a chunk of a document matches; a document without chunks is judged by its own metadata.

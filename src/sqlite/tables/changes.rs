@@ -146,3 +146,8 @@ pub fn bury_all(conn: &Connection, stamp: Stamp, collection_id: i64) -> Result<(
     )?;
     Ok(())
 }
+
+/// Gives every row of the feed the tag of this commit, so that nothing that was derived before it holds any more.
+pub fn renew_tags(conn: &Connection, stamp: Stamp) -> Result<()> {
+    sql::execute(conn, "UPDATE changes SET commit_tag = ?1", params![stamp.commit_tag]).map(drop)
+}

@@ -24,6 +24,11 @@ pub struct CollectionRow {
 const COLUMNS: &str = "id, name, description, settings, tokenizer, created_at, fts_generation";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<CollectionRow> {
+    let fts_generation: i64 = row.get(6)?;
+    // It is a part of a name in SQL.
+    if fts_generation < 1 {
+        return Err(rusqlite::Error::IntegralValueOutOfRange(6, fts_generation));
+    }
     Ok(CollectionRow {
         id: row.get(0)?,
         name: row.get(1)?,
@@ -31,7 +36,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<CollectionRow> {
         settings: row.get(3)?,
         tokenizer: row.get(4)?,
         created_at: Timestamp(row.get(5)?),
-        fts_generation: row.get(6)?,
+        fts_generation,
     })
 }
 
@@ -48,6 +53,11 @@ pub fn require(conn: &Connection, name: &str) -> Result<CollectionRow> {
             format!("there is no collection {name:?}; create_collection makes one, list_collections names them"),
         )
     })
+}
+
+/// The collection of that rowid.
+pub fn by_row(conn: &Connection, id: i64) -> Result<CollectionRow> {
+    sql::query_one(conn, &format!("SELECT {COLUMNS} FROM collections WHERE id = ?1"), params![id], read)
 }
 
 /// All of them, by name.

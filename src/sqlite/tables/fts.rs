@@ -161,6 +161,32 @@ pub fn count(conn: &Connection, table: FtsTable, expression: &str, cap: u32) -> 
     sql::query_one(conn, &text, params![expression, cap], |row| row.get(0))
 }
 
+/// How many rows the index counts, and how many tokens in all of them.
+pub fn totals(conn: &Connection, table: FtsTable) -> Result<(u64, u64)> {
+    let text = format!("SELECT block FROM {}_data WHERE id = 1", table.name());
+    let block = sql::query_optional(conn, &text, [], |row| row.get::<_, Option<Vec<u8>>>(0))?.flatten();
+    let counts = varints(&block.unwrap_or_default());
+    Ok((counts.first().copied().unwrap_or(0), counts.get(1).copied().unwrap_or(0)))
+}
+
+/// Numbers as SQLite and FTS5 write them: seven bits in each byte, the most significant first, and eight in a ninth.
+pub fn varints(bytes: &[u8]) -> Vec<u64> {
+    let (mut numbers, mut number, mut length) = (Vec::new(), 0u64, 0);
+    for &byte in bytes {
+        length += 1;
+        if length == 9 {
+            number = number << 8 | u64::from(byte);
+        } else {
+            number = number << 7 | u64::from(byte & 0x7f);
+        }
+        if length == 9 || byte < 0x80 {
+            numbers.push(number);
+            (number, length) = (0, 0);
+        }
+    }
+    numbers
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,5 +243,12 @@ mod tests {
         assert!(!merge(&conn, table, true, 8).unwrap());
         assert_eq!((count(&conn, table, "common", 1000).unwrap(), count(&conn, table, "word5", 9).unwrap()), (100, 0));
         conn.execute_batch("INSERT INTO fts_1_1 (fts_1_1, rank) VALUES ('integrity-check', 1)").unwrap();
+    }
+
+    #[test]
+    fn numbers_are_read_as_they_were_written() {
+        assert_eq!(varints(&[]), Vec::<u64>::new());
+        assert_eq!(varints(&[0, 0x7f, 0x81, 0x00, 0x82, 0x80, 0x01]), [0, 127, 128, 0x8001]);
+        assert_eq!(varints(&[0xff; 9]), [u64::MAX]);
     }
 }

@@ -1,6 +1,6 @@
 //! One value per key: who this store is, and how far its clock has come.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ToSql, params};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::hlc::Hlc;
@@ -47,6 +47,11 @@ pub fn embedding_cache_bytes(conn: &Connection) -> Result<u64> {
 pub fn add_embedding_cache_bytes(conn: &Connection, bytes: i64) -> Result<()> {
     sql::execute(conn, "UPDATE meta SET value = value + ?1 WHERE key = 'embedding_cache_bytes'", params![bytes])
         .map(drop)
+}
+
+/// Sets the value of a key.
+pub fn put(conn: &Connection, key: &str, value: &dyn ToSql) -> Result<()> {
+    sql::execute(conn, "INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)", params![key, value]).map(drop)
 }
 
 /// Random bytes of the operating system.

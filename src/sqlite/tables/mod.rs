@@ -12,4 +12,5 @@ pub mod meta;
 pub mod relations;
 pub mod spaces;
 pub mod state;
+pub mod vector_blocks;
 pub mod vectors;

@@ -17,7 +17,7 @@ use crate::sqlite::sql;
 use crate::sqlite::top_k::{Neighbor, TopK};
 
 /// Vectors of one block.
-const BLOCK: usize = 128;
+pub const BLOCK: usize = 128;
 
 /// A filtered search looks vectors up by rowid while they are fewer than one in this many; beyond, it goes through the
 /// blocks and what each has of them. By measurement: below, reading every block's rowids costs more than the lookups.
@@ -56,24 +56,33 @@ pub fn create(conn: &Connection, table: VectorTable) -> Result<()> {
         Metric::Cosine => "cosine",
         Metric::L2 | Metric::Ip => "l2",
     };
-    conn.execute_batch(&format!(
+    let text = format!(
         "CREATE VIRTUAL TABLE {} USING vec0(embedding float[{}] distance_metric={metric}, chunk_size={BLOCK})",
         table.name(),
         table.dimension
-    ))?;
-    Ok(())
+    );
+    conn.execute_batch(&text).map_err(|error| refused(table, error.into()))
 }
 
 /// Drops the table.
 pub fn drop_table(conn: &Connection, table: VectorTable) -> Result<()> {
-    conn.execute_batch(&format!("DROP TABLE {}", table.name()))?;
-    Ok(())
+    conn.execute_batch(&format!("DROP TABLE {}", table.name())).map_err(|error| refused(table, error.into()))
 }
 
 /// Stores the vector of a chunk that has none.
 pub fn insert(conn: &Connection, table: VectorTable, chunk_id: i64, vector: &[f32]) -> Result<()> {
     let text = format!("INSERT INTO {} (rowid, embedding) VALUES (?1, ?2)", table.name());
-    sql::execute(conn, &text, params![chunk_id, bytemuck::cast_slice::<f32, u8>(vector)]).map(drop)
+    let stored = sql::execute(conn, &text, params![chunk_id, bytemuck::cast_slice::<f32, u8>(vector)]);
+    stored.map(drop).map_err(|error| refused(table, error))
+}
+
+/// What vec0 refuses is checked before: its tables do not fit together. It has no code of its own for that.
+fn refused(table: VectorTable, error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Internal => damaged(table, error.message()),
+        ErrorKind::Corrupt => error.context(table.name()),
+        _ => error,
+    }
 }
 
 /// Removes the vector of a chunk and says whether it had one.
@@ -82,7 +91,8 @@ pub fn delete(conn: &Connection, table: VectorTable, chunk_id: i64) -> Result<bo
     if locate(conn, table, chunk_id)?.is_none() {
         return Ok(false);
     }
-    sql::execute(conn, &format!("DELETE FROM {} WHERE rowid = ?1", table.name()), params![chunk_id])?;
+    let text = format!("DELETE FROM {} WHERE rowid = ?1", table.name());
+    sql::execute(conn, &text, params![chunk_id]).map_err(|error| refused(table, error))?;
     Ok(true)
 }
 
