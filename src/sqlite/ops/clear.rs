@@ -26,7 +26,7 @@ pub fn run(txn: &mut Txn<'_>, request: &Clear) -> Result<()> {
     fts::drop_table(conn, old)?;
     chunks::delete_all(conn, target.id())?;
     documents::delete_all(conn, target.id())?;
-    fts::create(conn, new, &TokenizerSpec::parse(&target.collection.tokenizer)?)?;
+    fts::create(conn, new, &target.collection.spec()?)?;
     collections::set_fts_generation(conn, target.id(), new.generation)?;
     collections::touch(conn, stamp, target.id())?;
     changes::append(

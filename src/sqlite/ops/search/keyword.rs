@@ -45,7 +45,7 @@ pub fn rank(
 ) -> Result<KeywordLeg> {
     let began = pulse.elapsed();
     let table = FtsTable { collection_id: collection.id, generation: collection.fts_generation };
-    let spec = TokenizerSpec::parse(&collection.tokenizer)?;
+    let spec = collection.spec()?;
     let plan = expression::plan(conn, table, &spec, syntax, text)?;
     if plan.expression.is_empty() {
         return Ok(KeywordLeg {

@@ -87,7 +87,7 @@ fn widened(candidate: Candidate) -> Option<Hit> {
 
 /// Marks the words of a query as the tokenizer of a collection sees them.
 pub fn marker(collection: &CollectionRow, text: &str, syntax: crate::request::Syntax) -> Result<Arc<dyn Marker>> {
-    let spec = TokenizerSpec::parse(&collection.tokenizer)?;
+    let spec = collection.spec()?;
     Ok(Arc::new(QueryMarker::new(spec, syntax, text)))
 }
 
