@@ -6,7 +6,6 @@ use crate::sqlite::tables::fts::{self, FtsTable};
 use crate::sqlite::tables::spaces::{self};
 use crate::sqlite::tables::vectors::{self, VectorTable};
 use crate::sqlite::tables::{chunks, collections, documents};
-use crate::sqlite::tokenizer::TokenizerSpec;
 use crate::sqlite::txn::Txn;
 
 /// New generations of the text index and of the vectors take the place of the old ones, which are dropped whole.

@@ -15,7 +15,6 @@ use crate::sqlite::pulse::Pulse;
 use crate::sqlite::sql;
 use crate::sqlite::tables::collections::CollectionRow;
 use crate::sqlite::tables::fts::FtsTable;
-use crate::sqlite::tokenizer::TokenizerSpec;
 
 /// The k best, and what was asked for them.
 pub struct KeywordLeg {

@@ -25,7 +25,6 @@ use crate::sqlite::marker::QueryMarker;
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::readers::Readers;
 use crate::sqlite::tables::collections::{self, CollectionRow};
-use crate::sqlite::tokenizer::TokenizerSpec;
 
 /// What one snapshot says.
 struct Found {
