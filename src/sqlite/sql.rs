@@ -137,6 +137,14 @@ pub fn time(value: Option<Timestamp>) -> Option<i64> {
     value.map(|time| time.0)
 }
 
+/// A number that is written into the name of a table.
+pub fn part_of_name(row: &Row<'_>, column: usize) -> rusqlite::Result<i64> {
+    match row.get(column)? {
+        number if number < 1 => Err(rusqlite::Error::IntegralValueOutOfRange(column, number)),
+        number => Ok(number),
+    }
+}
+
 /// Two columns that hold a range, or nothing.
 pub fn range(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<(u64, u64)>> {
     let (start, end): (Option<u64>, Option<u64>) = (row.get(first)?, row.get(first + 1)?);
@@ -172,7 +180,7 @@ mod tests {
         assert_eq!(kind("SELECT a FROM t"), ErrorKind::Corrupt);
         assert_eq!(kind("SELECT 'text'"), ErrorKind::Corrupt);
         assert_eq!(kind("SELECT CAST(x'ff' AS TEXT)"), ErrorKind::Corrupt);
-        assert_eq!(kind("SELECT a FROM nothing"), ErrorKind::Corrupt);
+        assert_eq!(kind("SELECT a FROM absent"), ErrorKind::Corrupt);
         assert_eq!(kind("SELECT FROM"), ErrorKind::Internal);
         let error = Error::from(conn.blob_open(rusqlite::MAIN_DB, "t", "a", 1, true).err().unwrap());
         assert_eq!(error.kind(), ErrorKind::Corrupt);

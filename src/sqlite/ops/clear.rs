@@ -7,7 +7,6 @@ use crate::sqlite::tables::relations;
 use crate::sqlite::tables::spaces::{self};
 use crate::sqlite::tables::vectors::{self, VectorTable};
 use crate::sqlite::tables::{chunks, collections, documents};
-use crate::sqlite::tokenizer::TokenizerSpec;
 use crate::sqlite::txn::Txn;
 
 /// New generations of the text index and of the vectors take the place of the old ones, which are dropped whole.
@@ -28,7 +27,7 @@ pub fn run(txn: &mut Txn<'_>, request: &Clear) -> Result<()> {
     fts::drop_table(conn, old)?;
     chunks::delete_all(conn, target.id())?;
     documents::delete_all(conn, target.id())?;
-    fts::create(conn, new, &TokenizerSpec::parse(&target.collection.tokenizer)?)?;
+    fts::create(conn, new, &target.collection.spec()?)?;
     collections::set_fts_generation(conn, target.id(), new.generation)?;
     collections::touch(conn, stamp, target.id())?;
     changes::append(

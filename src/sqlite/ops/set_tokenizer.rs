@@ -16,7 +16,7 @@ pub fn run(txn: &mut Txn<'_>, request: &SetTokenizer, progress: &Progress) -> Re
     let conn = txn.conn;
     let target = Target::find(conn, &request.collection)?;
     let tokenizer = TokenizerSpec::parse(&request.tokenizer)?;
-    if TokenizerSpec::parse(&target.collection.tokenizer)? == tokenizer {
+    if target.collection.spec()? == tokenizer {
         return Ok(());
     }
     let stamp = txn.stamp();

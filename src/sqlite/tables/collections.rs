@@ -8,6 +8,7 @@ use super::spaces;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{CollectionInfo, Timestamp};
 use crate::sqlite::sql;
+use crate::sqlite::tokenizer::TokenizerSpec;
 
 /// A collection as its row has it.
 #[derive(Debug, Clone)]
@@ -21,22 +22,27 @@ pub struct CollectionRow {
     pub fts_generation: i64,
 }
 
+impl CollectionRow {
+    /// Its tokenizer, which was read when it was stored.
+    pub fn spec(&self) -> Result<TokenizerSpec> {
+        TokenizerSpec::parse(&self.tokenizer).map_err(|error| {
+            let what = format!("collection {:?}: {}; run repair(to=...)", self.name, error.message());
+            Error::new(ErrorKind::Corrupt, what)
+        })
+    }
+}
+
 const COLUMNS: &str = "id, name, description, settings, tokenizer, created_at, fts_generation";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<CollectionRow> {
-    let fts_generation: i64 = row.get(6)?;
-    // It is a part of a name in SQL.
-    if fts_generation < 1 {
-        return Err(rusqlite::Error::IntegralValueOutOfRange(6, fts_generation));
-    }
     Ok(CollectionRow {
-        id: row.get(0)?,
+        id: sql::part_of_name(row, 0)?,
         name: row.get(1)?,
         description: row.get(2)?,
         settings: row.get(3)?,
         tokenizer: row.get(4)?,
         created_at: Timestamp(row.get(5)?),
-        fts_generation,
+        fts_generation: sql::part_of_name(row, 6)?,
     })
 }
 

@@ -66,7 +66,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<SpaceRow> {
         return Err(rusqlite::Error::IntegralValueOutOfRange(5, generation));
     }
     Ok(SpaceRow {
-        id: row.get(0)?,
+        id: sql::part_of_name(row, 0)?,
         name: row.get(1)?,
         dimension,
         metric: metric

@@ -115,13 +115,30 @@ pub fn statement(table: &Copied) -> String {
 /// Takes out what no write would have stored and nothing refuses. False where nothing is left without it. Places are those
 /// of the statement, the id being the first.
 pub fn bound(table: &str, values: &mut [Value]) -> bool {
+    /// Beyond it there would be no numbers left for what comes.
+    const LAST: i64 = i64::MAX / 2;
+    if table != "tombstones" && matches!(values[0], Value::Integer(id) if id > LAST) {
+        values[0] = Value::Null;
+    }
+    let object = |value: &Value| matches!(value, Value::Text(json) if is_object(json).is_ok());
     let (required, optional): (&[usize], &[usize]) = match table {
-        "collections" => (&[5], &[]),
+        "collections" => {
+            if !object(&values[3]) {
+                values[3] = Value::Text("{}".to_owned());
+            }
+            (&[5], &[])
+        }
+        "changes" => {
+            if !matches!(values[7], Value::Integer(row) if (1..LAST).contains(&row)) {
+                values[7] = Value::Null;
+            }
+            return true;
+        }
         "documents" => (&[8, 9], &[10]),
         "chunks" => (&[], &[15]),
         "relations" | "sync_peers" => {
             let at = if table == "relations" { 6 } else { 4 };
-            if !matches!(&values[at], Value::Text(json) if is_object(json).is_ok()) {
+            if !object(&values[at]) {
                 values[at] = Value::Text("{}".to_owned());
             }
             return true;

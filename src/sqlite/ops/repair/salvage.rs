@@ -88,7 +88,7 @@ impl Salvage<'_> {
             return Ok(());
         }
         let insert = statement(table);
-        let (mut taken, mut refused) = (0, Vec::new());
+        let (mut taken, mut altered, mut refused) = (0, Vec::new(), Vec::new());
         let conn = self.conn;
         let mut sink = |mut values: Vec<Value>| -> Result<()> {
             let fits = |values: &[Value]| -> Result<bool> {
@@ -99,9 +99,13 @@ impl Salvage<'_> {
                     Err(_) => Ok(false),
                 }
             };
+            let before = values.clone();
             // A second time with what can be made up.
             if bound(name, &mut values) && (fits(&values)? || (mend(name, &mut values) && fits(&values)?)) {
                 taken += 1;
+                if values != before {
+                    altered.push(describe(&before));
+                }
             } else {
                 refused.push(describe(&values));
             }
@@ -112,6 +116,7 @@ impl Salvage<'_> {
             None => self.scan(table, &mut sink)?,
         };
         self.report.salvaged.push((name.to_owned(), taken));
+        lose(&mut self.report, &format!("values of rows of {name} that no store has, of"), &altered);
         lose(&mut self.report, &format!("rows of {name} that are no rows of a store"), &refused);
         if !whole {
             self.missing(table)?;
@@ -269,9 +274,16 @@ impl Salvage<'_> {
         let mut names = Vec::new();
         for id in lost {
             let name = format!("recovered-{id}");
+            // What cannot be a number of a collection gets another.
+            let own = (1..i64::MAX / 2).contains(&id).then_some(id);
             let text =
                 "INSERT INTO collections (id, name, tokenizer, created_at, hlc) VALUES (?1, ?2, ?3, 0, zeroblob(24))";
-            sql::execute(self.conn, text, rusqlite::params![id, name, TOKENIZER])?;
+            sql::execute(self.conn, text, rusqlite::params![own, name, TOKENIZER])?;
+            let new = self.conn.last_insert_rowid();
+            for table in ["documents", "chunks"].iter().filter(|_| own.is_none()) {
+                let text = format!("UPDATE {table} SET collection_id = ?2 WHERE collection_id = ?1");
+                sql::execute(self.conn, &text, [id, new])?;
+            }
             names.push(name);
         }
         lose(&mut self.report, "the name and the settings of collections, which are now called", &names);

@@ -16,7 +16,6 @@ use crate::sqlite::sql;
 use crate::sqlite::tables::collections::CollectionRow;
 use crate::sqlite::tables::expiry;
 use crate::sqlite::tables::fts::FtsTable;
-use crate::sqlite::tokenizer::TokenizerSpec;
 
 /// The k best, and what was asked for them.
 pub struct KeywordLeg {
@@ -54,7 +53,7 @@ pub fn rank(
 ) -> Result<KeywordLeg> {
     let began = pulse.elapsed();
     let table = FtsTable { collection_id: collection.id, generation: collection.fts_generation };
-    let spec = TokenizerSpec::parse(&collection.tokenizer)?;
+    let spec = collection.spec()?;
     let plan = expression::plan(conn, table, &spec, syntax, text)?;
     if plan.expression.is_empty() {
         return Ok(KeywordLeg {

@@ -25,7 +25,6 @@ use crate::sqlite::marker::QueryMarker;
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::readers::Readers;
 use crate::sqlite::tables::collections::{self, CollectionRow};
-use crate::sqlite::tokenizer::TokenizerSpec;
 
 /// What one snapshot says.
 struct Found {
@@ -93,7 +92,7 @@ fn widened(candidate: Candidate) -> Option<Hit> {
 
 /// Marks the words of a query as the tokenizer of a collection sees them.
 pub fn marker(collection: &CollectionRow, text: &str, syntax: crate::request::Syntax) -> Result<Arc<dyn Marker>> {
-    let spec = TokenizerSpec::parse(&collection.tokenizer)?;
+    let spec = collection.spec()?;
     Ok(Arc::new(QueryMarker::new(spec, syntax, text)))
 }
 
