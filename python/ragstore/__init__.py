@@ -39,8 +39,8 @@ from .exceptions import (
     WalFullError,
     WrongKeyError,
 )
-from .operations import Health, Reason, StoreStats
 from .graph import Related, Relation
+from .operations import Health, Reason, StoreStats
 from .results import AddResult, CollectionInfo, Hits, SpaceInfo
 from .split import split
 from .state import State, TransactionState
