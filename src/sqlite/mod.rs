@@ -606,6 +606,23 @@ mod tests {
     }
 
     #[test]
+    fn a_backup_is_the_moment_in_which_it_began() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&Open::file(folder.path().join("a.db"))).unwrap();
+        contract::fill(&store, 3);
+        let copy = folder.path().join("copy.db");
+        let during = |conn: &Connection| {
+            tables::changes::head(conn)?;
+            contract::add_each(&store, 1, 5);
+            backup::to(conn, &copy, store.caches)
+        };
+        store.readers.apart(during).unwrap();
+        assert_eq!(store.count("c", None).unwrap(), 7);
+        let copied = SqliteStore::open(&Open { read_only: true, ..Open::file(&copy) }).unwrap();
+        assert_eq!(copied.count("c", None).unwrap(), 3);
+    }
+
+    #[test]
     fn a_file_is_kept_beside_itself_before_it_is_rewritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
