@@ -11,6 +11,7 @@ mod events;
 mod export;
 mod hit;
 mod module;
+mod open;
 mod options;
 mod rows;
 mod state;

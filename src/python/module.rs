@@ -13,11 +13,13 @@ mod _ragstore {
     #[pymodule_export]
     use super::super::hit::Hit;
     #[pymodule_export]
+    use super::super::open::{check, open, repair};
+    #[pymodule_export]
     use super::super::options::Options;
     #[pymodule_export]
     use super::super::state::State;
     #[pymodule_export]
-    use super::super::store::{Store, check, open, repair};
+    use super::super::store::Store;
     #[pymodule_export]
     use super::super::write::Write;
 

@@ -3,10 +3,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
@@ -21,12 +19,11 @@ use super::options::Options;
 use super::rows;
 use super::watch::{Signals, Watcher};
 use super::write::{self, Write};
-use crate::connect;
 use crate::error::{Error, Result};
 use crate::model::{self, ContentHash};
 use crate::request::{
-    Backup, CachedEmbeddings, Check, DEFAULT_SPACE, Derived, DocumentKey, Durability, Export, GetDocument,
-    ListDocuments, Mode, Neighbors, Open, Operation, RelatedTo, Relations, Repair, Search, SearchBatch, SearchStore,
+    Backup, CachedEmbeddings, Check, DEFAULT_SPACE, DocumentKey, Export, GetDocument, ListDocuments, Mode, Neighbors,
+    Operation, RelatedTo, Relations, Repair, Search, SearchBatch, SearchStore,
 };
 use crate::store;
 
@@ -34,7 +31,7 @@ use crate::store;
 type RelatedRow = (String, Vec<String>, f64, usize);
 
 #[pyclass(frozen, module = "ragstore._ragstore")]
-pub(super) struct Store(Arc<dyn store::Store>);
+pub(super) struct Store(pub(super) Arc<dyn store::Store>);
 
 impl Store {
     /// The store of the core.
@@ -52,58 +49,6 @@ impl Store {
         let operation = events::operation::<F>();
         settle(py, guarded(|| Ok(py.detach(|| events::timed(operation, || body(store)))?)))
     }
-}
-
-pub(super) fn seconds(name: &str, value: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(value)
-        .map_err(|_| PyValueError::new_err(format!("{name} is {value}; it is a number of seconds, 0 or more")))
-}
-
-#[pyfunction]
-#[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)]
-pub(super) fn open(
-    py: Python<'_>,
-    path: Option<PathBuf>,
-    create: bool,
-    read_only: bool,
-    durability: &str,
-    timeout: f64,
-    readers: Option<usize>,
-    derived: &str,
-    memory_limit: Option<usize>,
-    network_filesystem: bool,
-) -> PyResult<Store> {
-    guarded(|| {
-        let mut request = path.map_or_else(Open::ephemeral, Open::file);
-        request.create = create;
-        request.read_only = read_only;
-        request.durability = match durability {
-            "full" => Durability::Full,
-            "relaxed" => Durability::Relaxed,
-            other => {
-                return Err(PyValueError::new_err(format!(
-                    "durability is {other:?}; it is one of \"full\", \"relaxed\""
-                )));
-            }
-        };
-        request.timeout = seconds("timeout", timeout)?;
-        if let Some(readers) = readers {
-            request.readers = readers;
-        }
-        request.derived = match derived {
-            "auto" => Derived::Auto,
-            "memory" => Derived::Memory,
-            "off" => Derived::Off,
-            other => {
-                return Err(PyValueError::new_err(format!(
-                    "derived is {other:?}; it is one of \"auto\", \"memory\", \"off\""
-                )));
-            }
-        };
-        request.memory_limit = memory_limit;
-        request.network_filesystem = network_filesystem;
-        settle(py, Ok(Store(py.detach(|| connect::open(&request))?)))
-    })
 }
 
 #[pymethods]
@@ -506,34 +451,6 @@ impl Store {
             hits(py, settle(py, interrupt.finish(outcome))?)
         })
     }
-}
-
-#[pyfunction]
-pub(super) fn check<'py>(
-    py: Python<'py>,
-    path: PathBuf,
-    quick: bool,
-    progress: Option<Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyList>> {
-    guarded(|| {
-        let mut watcher = Watcher::new(progress, 0);
-        let outcome = py.detach(|| connect::check(&path, &Check { quick }, &mut watcher));
-        rows::problems(py, &watcher.finish_read(py, outcome)?.problems)
-    })
-}
-
-#[pyfunction]
-pub(super) fn repair<'py>(
-    py: Python<'py>,
-    path: PathBuf,
-    to: PathBuf,
-    progress: Option<Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyTuple>> {
-    guarded(|| {
-        let mut watcher = Watcher::new(progress, 0);
-        let outcome = py.detach(|| connect::repair(&path, &to, &mut watcher));
-        rows::repair(py, &watcher.finish_read(py, outcome)?)
-    })
 }
 
 fn query(
