@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from . import _ragstore
 from .arguments import string
@@ -58,6 +58,10 @@ class CheckReport:
         """Whether everything holds."""
         return not self.problems
 
+    def to_dict(self) -> dict[str, Any]:
+        """`ok` and the problems, as JSON takes them."""
+        return {"ok": self.ok, **asdict(self)}
+
     def __bool__(self) -> bool:
         return self.ok
 
@@ -101,6 +105,10 @@ class RepairReport:
     def ok(self) -> bool:
         """Whether everything holds afterwards."""
         return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """`ok` and the rest of it, as JSON takes them."""
+        return {"ok": self.ok, **asdict(self)}
 
 
 def check(path: str | os.PathLike[str], *, quick: bool = False, progress: Progress = False) -> CheckReport:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import ragstore
 
+from ..check import Problem
 from ..transfer import export as export_store
 from ..transfer import import_ as import_store
 from .output import Output, printable, size
@@ -88,7 +89,10 @@ def info(args: argparse.Namespace, output: Output) -> bool:
         "stats": stats.to_dict(),
         "health": health.to_dict(),
     }
-    lines = [f"{args.path}: {health.status}", *(f"  {printable(str(reason))}" for reason in health.reasons)]
+    lines = [
+        f"{args.path}: {health.status}",
+        *(f"  {printable(reason.what)}: {printable(reason.what_to_do)}" for reason in health.reasons),
+    ]
     for entry in collections:
         lines.append(f"{printable(entry['name'])}: {entry['documents']:,} documents, {entry['chunks']:,} chunks")
         lines += [
@@ -102,15 +106,17 @@ def info(args: argparse.Namespace, output: Output) -> bool:
 
 
 def check(args: argparse.Namespace, output: Output) -> bool:
-    """Whether it is damaged."""
-    with _open(args) as store:
-        report = store.check(quick=args.quick, progress=_progress(args))
-    problems = [
-        f"{problem.area}: {printable(str(problem.what))}" + (" (repair can mend it)" if problem.repairable else "")
-        for problem in report.problems
-    ]
-    output.result(report.to_dict(), problems or ["no problems found"])
+    """Whether it is damaged; also of a file that does not open as a store."""
+    report = ragstore.check(args.path, quick=args.quick, progress=_progress(args))
+    output.result(report.to_dict(), _problems(report.problems) or ["no problems found"])
     return not report.ok
+
+
+def _problems(problems: list[Problem]) -> list[str]:
+    return [
+        f"{problem.area}: {printable(problem.what)}" + (" (repair can mend it)" if problem.repairable else "")
+        for problem in problems
+    ]
 
 
 def backup(args: argparse.Namespace, output: Output) -> bool:
@@ -154,17 +160,18 @@ def checkpoint(args: argparse.Namespace, output: Output) -> bool:
 
 
 def repair(args: argparse.Namespace, output: Output) -> bool:
-    """In place what is derived, or all that is readable into another file."""
+    """In place what is derived, or all that is readable into another file. Whether something is lost or still wrong."""
     if args.to is None:
         with _open(args) as store:
-            report = store.repair()
+            report = store.repair(progress=_progress(args))
     else:
         # The damaged file may not open as a store.
-        module: Any = ragstore
-        report = module.repair(args.path, args.to, **_key(args))
-    value = report.to_dict()
-    output.result(value, [f"{name}: {printable(str(found))}" for name, found in value.items()])
-    return not getattr(report, "ok", True)
+        report = ragstore.repair(args.path, args.to, progress=_progress(args))
+    lines = [f"rebuilt: {printable(what)}" for what in report.rebuilt]
+    lines += [f"salvaged: {count:,} {printable(what)}" for what, count in report.salvaged.items()]
+    lines += [f"lost: {printable(what)}" for what in report.lost]
+    output.result(report.to_dict(), [*lines, *_problems(report.problems)] or ["nothing to repair"])
+    return bool(report.lost) or not report.ok
 
 
 def export(args: argparse.Namespace, output: Output) -> bool:
