@@ -34,7 +34,7 @@ impl Folder {
         static SWEPT: Once = Once::new();
         SWEPT.call_once(|| sweep(&std::env::temp_dir()));
         let template = TEMPLATE.as_ref().map_err(Clone::clone)?;
-        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir()?;
+        let folder = open::private_folder(&std::env::temp_dir(), PREFIX)?;
         let owned = File::create(folder.path().join(OWNED))?;
         owned.lock()?;
         fs::write(folder.path().join(DATABASE), template)?;

@@ -1,11 +1,15 @@
 //! The SQLite backend: one file, one writer thread, a pool of readers.
 
+mod backup;
 mod distance;
 mod ephemeral;
 mod ffi;
+pub mod file;
+mod file_system;
 mod filter_sql;
 pub mod fork;
 mod guard;
+mod health;
 mod lock;
 mod log;
 mod marker;
@@ -13,15 +17,21 @@ mod matching;
 mod migrate;
 mod open;
 mod ops;
+mod optimize;
+mod page_cache;
 mod pulse;
 mod readers;
 mod row_set;
 mod row_sets;
+mod schema;
 mod sql;
+mod stats;
 mod tables;
 mod tokenizer;
 mod top_k;
 mod txn;
+mod vacuum;
+mod watched;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -38,24 +48,40 @@ use self::migrate::Header;
 use self::open::Caches;
 use self::pulse::Pulse;
 use self::readers::{Readers, closed};
+use self::txn::Progress;
+use self::watched::watched;
 use self::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::{Event, Source};
 use crate::filter::Filter;
-use crate::model::{Chunk, CollectionInfo, Document, Hits, NewDocument, OnConflict};
-use crate::request::{
-    CachedEmbeddings, GetDocument, ListDocuments, Neighbors, Open, Search, SearchBatch, SearchStore, Write, Written,
+use crate::model::{
+    CheckReport, Chunk, CollectionInfo, Document, Health, Hits, Namespace, NewDocument, OnConflict, Related, Relation,
+    RepairReport, StateEntry, StoreStats, Timestamp,
 };
-use crate::store::{Cached, Capabilities, Interrupt, Store, Vectors, Watch};
+use crate::request::{
+    Backup, CachedEmbeddings, Check, Export, GetDocument, ListDocuments, Neighbors, Open, Operation, RelatedTo,
+    Relations, Repair, ScanState, Search, SearchBatch, SearchStore, Write, Written,
+};
+use crate::store::{Cached, Capabilities, Exporter, Interrupt, Store, Vectors, Watch};
+
+/// What SQLite has to tell becomes events. Once, before anything else here.
+pub fn listen() {
+    ffi::tell_log();
+}
 
 /// A store in one SQLite file.
 pub struct SqliteStore {
     /// As it was asked for; `None` for an ephemeral store.
     path: Option<PathBuf>,
+    /// Where it is, also that of an ephemeral store.
+    file: PathBuf,
+    caches: Caches,
     readers: Readers,
     /// `None` when the store is read-only.
     writer: Option<Writer>,
     closed: AtomicBool,
     token: ForkToken,
+    source: Source,
     /// After the connections: its files may close only when theirs are closed.
     guard: parking_lot::Mutex<Option<Arc<Guard>>>,
     /// After everything: it removes the files.
@@ -70,6 +96,17 @@ impl SqliteStore {
     pub fn open(request: &Open) -> Result<Self> {
         fork::check_open()?;
         let _activity = fork::enter();
+        let began = Instant::now();
+        let store = Self::open_as(request, Source::new())?;
+        store.source.tell(Event::Opened {
+            read_only: store.read_only(),
+            ephemeral: store.path.is_none(),
+            took: began.elapsed(),
+        });
+        Ok(store)
+    }
+
+    fn open_as(request: &Open, source: Source) -> Result<Self> {
         let token = ForkToken::new();
         let deadline = Instant::now() + request.timeout;
         let caches = Caches::of(request);
@@ -86,12 +123,22 @@ impl SqliteStore {
                 synchronous: open::Synchronous::Off,
                 timeout: request.timeout,
                 caches,
+                source,
             };
             let readers = Readers::new(folder.database(), request.timeout, request.readers, caches, None)?;
             let writer = Writer::new(config, None, Some(conn))?;
-            return Ok(Self::assemble(None, readers, Some(writer), token, None, Some(folder)));
+            let file = folder.database();
+            return Ok(Self::assemble(
+                (None, file),
+                caches,
+                readers,
+                Some(writer),
+                (token, source),
+                (None, Some(folder)),
+            ));
         };
         let file = open::absolute(path)?;
+        file_system::check(&file, request)?;
         open::ensure_file(&file, request)?;
         // Until the guard stands, no other store of this process may close the file under SQLite's locks.
         let _opening = Guard::opening(&file)?;
@@ -104,39 +151,54 @@ impl SqliteStore {
         // SQLite has read the file, so its shared memory is there for the guard to lock.
         let guard = Guard::acquire(&file)?;
         let readers = Readers::new(file.clone(), request.timeout, request.readers, caches, reader)?;
-        let config =
-            writer::Config { path: file, synchronous: request.durability.into(), timeout: request.timeout, caches };
+        let config = writer::Config {
+            path: file.clone(),
+            synchronous: request.durability.into(),
+            timeout: request.timeout,
+            caches,
+            source,
+        };
         let writer =
             if request.read_only { None } else { Some(Writer::new(config, Some(Arc::clone(&guard)), writer)?) };
-        Ok(Self::assemble(Some(path.clone()), readers, writer, token, Some(guard), None))
+        Ok(Self::assemble((Some(path.clone()), file), caches, readers, writer, (token, source), (Some(guard), None)))
     }
 
     fn assemble(
-        path: Option<PathBuf>,
+        (path, file): (Option<PathBuf>, PathBuf),
+        caches: Caches,
         readers: Readers,
         writer: Option<Writer>,
-        token: ForkToken,
-        guard: Option<Arc<Guard>>,
-        folder: Option<Folder>,
+        (token, source): (ForkToken, Source),
+        (guard, folder): (Option<Arc<Guard>>, Option<Folder>),
     ) -> Self {
         Self {
             path,
+            file,
+            caches,
             readers,
             writer,
             closed: AtomicBool::new(false),
             token,
+            source,
             guard: guard.into(),
             folder: folder.into(),
         }
     }
 
-    fn check(&self) -> Result<()> {
+    fn usable(&self) -> Result<()> {
         self.token.check()?;
         if self.closed() { Err(closed()) } else { Ok(()) }
     }
 
+    fn writer(&self) -> Result<&Writer> {
+        self.usable()?;
+        self.writer.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::ReadOnly, "the store was opened with read_only=True; open it for writing")
+        })
+    }
+
     fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        self.check()?;
+        self.usable()?;
         self.readers.read(read)
     }
 }
@@ -177,27 +239,45 @@ impl Store for SqliteStore {
             }
             return Ok(());
         }
+        let began = Instant::now();
         self.readers.close();
         if let Some(writer) = &self.writer {
             writer.close();
         }
         drop(self.guard.lock().take());
         drop(self.folder.lock().take());
+        let _activity = fork::enter();
+        self.source.tell(Event::Closed { took: began.elapsed() });
         Ok(())
     }
 
     fn write(&self, writes: Vec<Write>, watch: &mut dyn Watch) -> Result<Vec<Written>> {
-        self.check()?;
-        let Some(writer) = &self.writer else {
-            return Err(Error::new(
-                ErrorKind::ReadOnly,
-                "the store was opened with read_only=True; open it for writing",
-            ));
-        };
+        self.usable()?;
+        let writer = self.writer()?;
         if writes.is_empty() {
             return Ok(Vec::new());
         }
         writer.write(writes, watch)
+    }
+
+    fn operate(&self, operation: Operation, watch: &mut dyn Watch) -> Result<()> {
+        self.writer()?.operate(operation, watch)
+    }
+
+    fn backup(&self, request: &Backup, watch: &mut dyn Watch) -> Result<()> {
+        self.usable()?;
+        backup::run(&self.readers, &self.file, self.caches, request, watch)
+    }
+
+    fn stats(&self) -> Result<StoreStats> {
+        self.usable()?;
+        stats::run(&self.readers, self.writer.as_ref(), &self.file)
+    }
+
+    fn health(&self) -> Result<Health> {
+        self.usable()?;
+        let guard = self.guard.lock().clone();
+        health::run(&self.readers, self.writer.as_ref(), guard.as_ref(), &self.file, self.path.is_some())
     }
 
     fn get_collection(&self, name: &str) -> Result<CollectionInfo> {
@@ -237,11 +317,11 @@ impl Store for SqliteStore {
     }
 
     fn count(&self, collection: &str, filter: Option<&Filter>) -> Result<u64> {
-        self.read(|conn| ops::count::chunks(conn, collection, filter))
+        self.read(|conn| ops::count::chunks(conn, collection, filter, Timestamp::now()))
     }
 
     fn count_documents(&self, collection: &str, filter: Option<&Filter>) -> Result<u64> {
-        self.read(|conn| ops::count::documents(conn, collection, filter))
+        self.read(|conn| ops::count::documents(conn, collection, filter, Timestamp::now()))
     }
 
     fn unchanged(&self, collection: &str, documents: &[NewDocument]) -> Result<Vec<bool>> {
@@ -256,19 +336,74 @@ impl Store for SqliteStore {
         self.read(|conn| ops::cached_embeddings::run(conn, request))
     }
 
+    fn export(&self, request: &Export, exporter: &mut dyn Exporter) -> Result<()> {
+        // Dropped after the connection, also where the store is closed meanwhile.
+        let _guard = self.guard.lock().clone();
+        self.usable()?;
+        let _activity = fork::enter();
+        let conn = self.readers.separate()?;
+        let snapshot = conn.unchecked_transaction()?;
+        ops::export::run(&snapshot, request, exporter, &|| self.usable())
+    }
+
     fn search(&self, request: &Search, interrupt: Arc<dyn Interrupt>) -> Result<Hits> {
-        self.check()?;
+        self.usable()?;
         ops::search::run(&self.readers, request, &Pulse::new(request.timeout, interrupt))
     }
 
     fn search_batch(&self, request: &SearchBatch, interrupt: Arc<dyn Interrupt>) -> Result<Vec<Hits>> {
-        self.check()?;
+        self.usable()?;
         ops::search_batch::run(&self.readers, request, &Pulse::new(None, interrupt))
     }
 
     fn search_store(&self, request: &SearchStore, interrupt: Arc<dyn Interrupt>) -> Result<Hits> {
-        self.check()?;
+        self.usable()?;
         ops::search_store::run(&self.readers, request, &Pulse::new(request.timeout, interrupt))
+    }
+
+    fn relations(&self, request: &Relations) -> Result<Vec<Relation>> {
+        self.read(|conn| ops::relations::run(conn, request))
+    }
+
+    fn related(&self, request: &RelatedTo) -> Result<Vec<Related>> {
+        self.read(|conn| ops::related::run(conn, request))
+    }
+
+    fn get_state(&self, namespace: &Namespace, key: &str) -> Result<Option<StateEntry>> {
+        self.read(|conn| ops::get_state::run(conn, namespace, key))
+    }
+
+    fn scan_state(&self, request: &ScanState) -> Result<Vec<StateEntry>> {
+        self.read(|conn| ops::scan_state::run(conn, request))
+    }
+
+    fn count_state(&self, namespace: &Namespace) -> Result<u64> {
+        self.read(|conn| ops::count_state::run(conn, namespace))
+    }
+
+    fn check(&self, request: &Check, watch: &mut dyn Watch) -> Result<CheckReport> {
+        self.usable()?;
+        watched(watch, |progress| {
+            let pulse = Pulse::new(None, Arc::<Progress>::clone(progress));
+            self.readers.read_while(&pulse, |conn| ops::check::run(conn, request, progress))
+        })
+    }
+
+    fn repair(&self, request: &Repair, watch: &mut dyn Watch) -> Result<RepairReport> {
+        self.usable()?;
+        if let Some(to) = &request.to {
+            return watched(watch, |progress| {
+                let pulse = Pulse::new(None, Arc::<Progress>::clone(progress));
+                self.readers.read_while(&pulse, |conn| file::salvage(conn, to, progress))
+            });
+        }
+        let mut report = match self.write_one(Write::Repair, watch)? {
+            Written::Repaired(report) => report,
+            other => return Err(Error::internal(format!("a repair was answered by {other:?}"))),
+        };
+        report.problems = Store::check(self, &Check::default(), watch)?.problems;
+        report.path = self.path.clone();
+        Ok(report)
     }
 }
 
@@ -283,50 +418,38 @@ impl Drop for SqliteStore {
 mod tests {
     use super::*;
     use crate::contract;
+    use crate::store::Unwatched;
 
     /// Nothing may be left in an index that is not in the rows, or the other way about.
-    fn check(conn: &Connection) {
-        let rows = |text: &str| -> Vec<i64> { sql::query_all(conn, text, [], |row| row.get(0)).unwrap() };
-        let integrity: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-        assert_eq!(integrity, "ok");
-        assert!(conn.prepare("PRAGMA foreign_key_check").unwrap().query([]).unwrap().next().unwrap().is_none());
-        let mut expected = vec!["fts_src".to_owned()];
+    fn check(store: &dyn Store) {
+        // Some tests end with a closed store.
+        if store.closed() {
+            return;
+        }
+        let report = store.check(&Check::default(), &mut Unwatched).unwrap();
+        assert!(report.ok(), "{:#?}", report.problems);
+    }
+
+    /// Rowids with what they stand for, and the vectors of each space by rowid.
+    fn identities(conn: &Connection) -> Vec<String> {
+        let rows = |text: &str| -> Vec<String> { sql::query_all(conn, text, [], |row| row.get(0)).unwrap() };
+        let mut all = rows("SELECT id || uid || document_id FROM chunks ORDER BY id");
+        all.extend(rows("SELECT id || uid FROM documents ORDER BY id"));
+        all.extend(rows("SELECT name || fts_generation FROM collections ORDER BY id"));
         for collection in tables::collections::list(conn).unwrap() {
-            let id = collection.id;
-            let chunks = rows(&format!("SELECT id FROM chunks WHERE collection_id = {id} ORDER BY id"));
-            let fts = format!("fts_{id}_{}", collection.fts_generation);
-            assert_eq!(rows(&format!("SELECT id FROM {fts}_docsize ORDER BY id")), chunks);
-            expected.push(fts);
-            for space in tables::spaces::list(conn, id).unwrap() {
-                if let Some(table) = space.table() {
-                    let stored = rows(&format!("SELECT rowid FROM {}_rowids ORDER BY rowid", table.name()));
-                    assert!(stored.iter().all(|row| chunks.binary_search(row).is_ok()));
-                    expected.push(table.name());
+            for table in tables::spaces::list(conn, collection.id).unwrap().iter().filter_map(|space| space.table()) {
+                let mut reader = tables::vectors::Reader::new(conn, table);
+                let mut vector = vec![0.0; table.dimension];
+                for row in tables::chunks::rows_of_collection(conn, collection.id).unwrap() {
+                    let there = reader.read(row, &mut vector).unwrap();
+                    all.push(format!("{} {row} {there} {vector:?}", table.name()));
                 }
             }
         }
-        let strays = "SELECT chunk_id FROM field_values
-                      WHERE chunk_id NOT IN (SELECT id FROM chunks) OR field_id NOT IN (SELECT id FROM fields)";
-        assert!(rows(strays).is_empty(), "values of fields were left behind");
-        let names: Vec<String> = sql::query_all(
-            conn,
-            "SELECT name FROM sqlite_schema WHERE name LIKE 'fts!_%' ESCAPE '!' OR name LIKE 'vec!_%' ESCAPE '!'",
-            [],
-            |row| row.get(0),
-        )
-        .unwrap();
-        for name in names {
-            assert!(expected.iter().any(|table| name.starts_with(table.as_str())), "{name} was left behind");
-        }
-        let clock = tables::meta::clock(conn).unwrap().to_bytes();
-        let late = "SELECT count(*) FROM changes WHERE hlc > ?1";
-        assert_eq!(conn.query_row(late, [clock], |row| row.get::<_, i64>(0)).unwrap(), 0);
-        let text = "SELECT (SELECT value FROM meta WHERE key = 'embedding_cache_bytes'), (SELECT total(length(embedding)) FROM embedding_cache)";
-        let (counted, there): (f64, f64) = conn.query_row(text, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-        assert_eq!(counted, there);
+        all
     }
 
-    /// FTS5 compares its index with the content; the command is a write, so it needs a connection that may.
+    /// FTS5's own comparison is a write, so it needs a connection that may: what it says is what the check says.
     fn check_text_index(path: &Path) {
         let conn = Connection::open(path).unwrap();
         for collection in tables::collections::list(&conn).unwrap() {
@@ -339,7 +462,16 @@ mod tests {
     fn an_ephemeral_store_keeps_the_contract() {
         contract::run(&|| Arc::new(SqliteStore::open(&Open::ephemeral()).unwrap()), &|store| {
             assert!(!store.capabilities().persistent);
+            check(store);
         });
+    }
+
+    #[test]
+    fn threads_of_one_file_take_turns() {
+        let folder = tempfile::tempdir().unwrap();
+        let request = Open::file(folder.path().join("s.db"));
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&request).unwrap());
+        contract::run_threads(&store);
     }
 
     #[test]
@@ -353,9 +485,27 @@ mod tests {
         };
         contract::run(&open, &|store| {
             let path = store.path().unwrap();
-            let reader = open::reader(path, std::time::Duration::ZERO, Caches::of(&Open::ephemeral())).unwrap();
-            check(&reader);
-            check_text_index(path);
+            // Anew each time: FTS5's check on a connection goes by the structure that it read there first.
+            let checked = || {
+                check(store);
+                let reader = open::reader(path, std::time::Duration::ZERO, Caches::of(&Open::ephemeral())).unwrap();
+                check_text_index(path);
+                identities(&reader)
+            };
+            // Some tests end with a closed store.
+            if store.closed() {
+                check_text_index(path);
+                return;
+            }
+            // Whatever a test left, operations keep it whole, and every row that is there in its place.
+            for info in store.list_collections().unwrap() {
+                store.expire(crate::request::Expire { collection: info.name }).unwrap();
+            }
+            let rows = checked();
+            for operation in [Operation::Optimize, Operation::Vacuum] {
+                store.operate(operation, &mut crate::store::Unwatched).unwrap();
+                assert_eq!(checked(), rows);
+            }
             count.store(true, Ordering::Relaxed);
         });
         assert!(count.into_inner());
@@ -480,6 +630,36 @@ mod tests {
     }
 
     #[test]
+    fn a_backup_is_the_moment_in_which_it_began() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&Open::file(folder.path().join("a.db"))).unwrap();
+        contract::fill(&store, 3);
+        let copy = folder.path().join("copy.db");
+        let during = |conn: &Connection| {
+            tables::changes::head(conn)?;
+            contract::add_each(&store, 1, 5);
+            backup::to(conn, &copy, store.caches)
+        };
+        store.readers.apart(during).unwrap();
+        assert_eq!(store.count("c", None).unwrap(), 7);
+        let copied = SqliteStore::open(&Open { read_only: true, ..Open::file(&copy) }).unwrap();
+        assert_eq!(copied.count("c", None).unwrap(), 3);
+    }
+
+    #[test]
+    fn a_file_is_kept_beside_itself_before_it_is_rewritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let store = SqliteStore::open(&Open::file(&path)).unwrap();
+        contract::fill(&store, 20);
+        let caches = Caches::of(&Open::ephemeral());
+        open::back_up(&path, 2, caches).unwrap();
+        store.close().unwrap();
+        let kept = SqliteStore::open(&Open::file(folder.path().join("a.db.format-2.bak"))).unwrap();
+        assert_eq!(kept.count("c", None).unwrap(), 20);
+    }
+
+    #[test]
     fn a_panic_poisons_writing_and_loses_nothing() {
         struct Broken;
         impl crate::model::Rows for Broken {
@@ -502,6 +682,11 @@ mod tests {
             assert!(error.message().contains("broken rows"), "{error}");
         }
         assert_eq!(store.count("c", None).unwrap(), 3);
+        let health = store.health().unwrap();
+        assert_eq!(health.status, crate::model::Status::Unhealthy);
+        assert!(health.reasons.iter().any(|reason| reason.what.contains("broken rows")));
+        let refused = store.operate(Operation::Optimize, &mut crate::store::Unwatched).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Internal);
         store.close().unwrap();
     }
 
@@ -521,9 +706,9 @@ mod tests {
         });
         assert_eq!(failed, 16);
         assert_eq!(store.count("c", None).unwrap(), 1 + 16 * 19);
+        check(&store);
         let conn = open::reader(&folder.path().join("a.db"), std::time::Duration::ZERO, Caches::of(&Open::ephemeral()))
             .unwrap();
-        check(&conn);
         let commits: i64 =
             conn.query_row("SELECT count(DISTINCT commit_tag) FROM changes", [], |row| row.get(0)).unwrap();
         assert!(commits < 16 * 19, "{commits} commits");

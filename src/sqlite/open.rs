@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::backup;
 use super::ffi;
 use super::filter_sql;
 use super::lock;
 use super::log;
 use super::migrate::{self, Header};
+use super::schema;
 use super::sql;
 use crate::error::{Error, ErrorKind, Result};
 use crate::request::{Durability, Open};
@@ -94,6 +96,15 @@ pub fn create_file(path: &Path) -> Result<()> {
     missing.into_iter().filter_map(Path::parent).try_for_each(sync_directory)
 }
 
+/// Makes a folder, private to its owner, that is removed with the value.
+pub fn private_folder(parent: &Path, prefix: &str) -> Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    Ok(builder.tempdir_in(parent)?)
+}
+
 /// Makes the names of its files durable.
 #[cfg(unix)]
 pub fn sync_directory(path: &Path) -> Result<()> {
@@ -114,7 +125,16 @@ pub fn writer(path: &Path, synchronous: Synchronous, caches: Caches, deadline: I
         set.map_err(|error| sql::with_system_error(&conn, error))?;
         Ok(conn)
     };
-    lock::retry_locked(deadline, open).map_err(|e| at(path, &e))
+    lock::retry_locked(deadline, open).map_err(|e| unopened(path, &e))
+}
+
+/// Keeps the file beside itself as it is, before a migration rewrites it.
+pub fn back_up(path: &Path, format: usize, caches: Caches) -> Result<()> {
+    let mut name = std::ffi::OsString::from(path);
+    name.push(format!(".format-{format}.bak"));
+    let conn = reader(path, Duration::ZERO, caches)?;
+    let snapshot = conn.unchecked_transaction()?;
+    backup::to(&snapshot, Path::new(&name), caches)
 }
 
 fn set_writer(
@@ -155,7 +175,7 @@ fn set_writer(
     conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
     conn.pragma_update(None, "secure_delete", "FAST")?;
     set_cache(conn, caches.writer)?;
-    migrate::migrate(conn, deadline)?;
+    migrate::migrate(conn, deadline, &|format| back_up(path, format, caches))?;
     // SQLite syncs the directory of a new log too, but does not say when that failed.
     if !log_is_there
         && synchronous != Synchronous::Off
@@ -177,6 +197,21 @@ pub fn reader(path: &Path, timeout: Duration, caches: Caches) -> Result<Connecti
     open().map_err(|e| at(path, &e))
 }
 
+/// A connection to a file that a copy is written to and that nobody else knows. It syncs nothing, and leaves no log when
+/// it closes.
+pub fn copy(path: &Path, caches: Caches) -> Result<Connection> {
+    let open = || -> Result<Connection> {
+        let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+        // Without it there would be an index of the log in shared memory.
+        conn.query_row("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))?;
+        conn.pragma_update(None, "synchronous", "OFF")?;
+        set_cache(&conn, caches.writer)?;
+        Ok(conn)
+    };
+    open().map_err(|e| at(path, &e))
+}
+
 /// The first connection of a store, and what it says the file is. There is none where whoever was making the store ended
 /// before the log was there and left a rollback journal: only a writer can take that back.
 pub fn first_reader(
@@ -187,7 +222,13 @@ pub fn first_reader(
 ) -> Result<(Option<Connection>, Header)> {
     let look = || -> Result<(Connection, Header)> {
         let conn = reader(path, timeout, caches)?;
-        let (header, mode) = migrate::look(&conn).map_err(|e| at(path, &sql::with_system_error(&conn, e)))?;
+        let looked = migrate::look(&conn).and_then(|(header, mode)| {
+            if header != Header::Empty {
+                schema::refuse_foreign(&conn)?;
+            }
+            Ok((header, mode))
+        });
+        let (header, mode) = looked.map_err(|e| unopened(path, &sql::with_system_error(&conn, e)))?;
         // Another tool took the log away; the writer brings it back.
         Ok((conn, if header == Header::Current && mode != "wal" { Header::Older } else { header }))
     };
@@ -258,9 +299,28 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
     Ok(conn)
 }
 
+/// A connection to a file that may be damaged anywhere: it reads past entries of the schema that SQLite cannot.
+pub fn salvager(path: &Path, timeout: Duration) -> Result<Connection> {
+    let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    conn.busy_timeout(timeout)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, true)?;
+    Ok(conn)
+}
+
 fn set_cache(conn: &Connection, bytes: usize) -> Result<()> {
     // In KiB, negative as SQLite wants it.
     Ok(conn.pragma_update(None, "cache_size", -i64::try_from(bytes >> 10).unwrap_or(i64::MAX))?)
+}
+
+/// What a damaged file is told whose store does not open.
+fn unopened(path: &Path, error: &Error) -> Error {
+    let help = if error.kind() == ErrorKind::Corrupt && !error.message().contains("ragstore.repair") {
+        format!("{}; {}", error.message(), schema::REPAIR)
+    } else {
+        return at(path, error);
+    };
+    at(path, &Error::new(ErrorKind::Corrupt, help))
 }
 
 fn at(path: &Path, error: &Error) -> Error {
