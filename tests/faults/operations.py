@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import ragstore
 
 from tests.faults import oracle, workload
+from tests.helpers.damages import damage
 
 SEED = 7
 BEFORE = 40
@@ -22,6 +24,12 @@ class Operation:
 
     run: Callable[[ragstore.Store], object]
     prepare: Callable[[Path], None]
+    # Whether what is stored is other afterwards.
+    changes: bool = True
+    # What the operation makes beside the store, or mends in it: brings it to its end where it was cut off.
+    end: Callable[[Path], None] | None = None
+    # Reads what it made, as `contents` does.
+    made: Callable[[Path], dict] | None = None
 
 
 def nothing(path: Path) -> None:
@@ -98,6 +106,50 @@ def embeddings(store: ragstore.Store) -> None:
     store["c"].set_embeddings(ids, np.full((len(ids), workload.DIMENSION), 3.0))
 
 
+def sparse(path: Path) -> None:
+    """Free pages, blocks with few vectors, and many segments of text."""
+    filled(path)
+    with ragstore.open(path) as store:
+        many(store)
+        store["c"].delete(document_ids=[f"many{number}" for number in range(1900)])
+
+
+def damaged(path: Path) -> None:
+    """What is derived is not what it is derived from."""
+    filled(path)
+    damage(
+        path,
+        "UPDATE meta SET value = 12345 WHERE key = 'embedding_cache_bytes'",
+        "DELETE FROM fts_1_1_docsize WHERE id % 3 = 0",
+    )
+
+
+def mend(path: Path) -> None:
+    with ragstore.open(path) as store:
+        store.repair()
+
+
+def target(path: Path | str) -> Path:
+    return Path(path).with_name("made")
+
+
+def backup(store: ragstore.Store) -> None:
+    store.backup(target(store.path))
+
+
+def export(store: ragstore.Store) -> None:
+    shutil.rmtree(target(store.path), ignore_errors=True)
+    ragstore.export(store, target(store.path))
+
+
+def imported(path: Path) -> dict:
+    """What an exported folder holds, as a store."""
+    new = path.with_name("imported.db")
+    with ragstore.open(new) as store:
+        ragstore.import_(store, path)
+    return contents(new)
+
+
 OPERATIONS = {
     "create": Operation(lambda store: store.create_collection("c", dimension=3), nothing),
     "recover": Operation(one, killed),
@@ -114,6 +166,12 @@ OPERATIONS = {
     "create space": Operation(lambda store: store["c"].create_space("s", dimension=3), filled),
     "clear": Operation(lambda store: store["c"].clear(), filled),
     "delete collection": Operation(lambda store: store.delete_collection("c"), filled),
+    "checkpoint": Operation(lambda store: store.checkpoint("truncate"), killed, changes=False),
+    "optimize": Operation(lambda store: store.optimize(), sparse, changes=False),
+    "vacuum": Operation(lambda store: store.vacuum(), sparse, changes=False),
+    "repair": Operation(lambda store: store.repair(), damaged, changes=False, end=mend),
+    "backup": Operation(backup, filled, changes=False, made=lambda made: contents(made)),
+    "export": Operation(export, filled, changes=False, made=imported),
 }
 
 
@@ -147,22 +205,33 @@ class Bench:
             operation.prepare(kept / "kb.db")
             self.prepared[name] = kept
             self.restore(name)
+            if operation.end:
+                with pytest.raises(AssertionError):
+                    oracle.check_file(self.path)
+                operation.end(self.path)
             before = contents(self.path)
             self.restore(name)
             with ragstore.open(self.path) as store:
                 operation.run(store)
             self.outcomes[name] = before, contents(self.path)
-            assert before != self.outcomes[name][1], f"{name} does nothing"
+            assert (before != self.outcomes[name][1]) == operation.changes, f"{name} does not do what it says"
+            if operation.made:
+                assert operation.made(target(self.path)) == before
 
     def restore(self, name: str) -> None:
         for old in self.path.parent.iterdir():
-            old.unlink()
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
         for file in self.prepared[name].iterdir():
             shutil.copy(file, self.path.parent)
 
     def judge(self, name: str, acknowledged: bool) -> None:
         """All of the operation is there or nothing of it, and all if it was acknowledged."""
         before, after = self.outcomes[name]
+        operation = OPERATIONS[name]
+        if operation.end and not acknowledged:
+            operation.end(self.path)
+        if operation.made and (acknowledged or target(self.path).exists()):
+            assert operation.made(target(self.path)) == before, f"what {name} made is not whole"
         found = contents(self.path)
         if acknowledged:
             assert found == after, f"{name} was acknowledged and is not there"

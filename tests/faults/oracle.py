@@ -1,8 +1,10 @@
-"""Judges a file that no store of this process has open: SQLite's own checks, FTS5's, and what vec0 holds."""
+"""Judges a file that no store of this process has open: SQLite's own checks, FTS5's, what vec0 holds, and the library's."""
 
 import sqlite3
 import struct
 from pathlib import Path
+
+import ragstore
 
 ROWS_OF_A_BLOCK = 128
 
@@ -14,6 +16,8 @@ def check_file(path: Path) -> None:
         found = problems(connection)
     finally:
         connection.close()
+    # After the others: they need none of the library's code.
+    found += [f"check: {problem.area}: {problem.what}" for problem in ragstore.check(path).problems]
     assert not found, found
 
 

@@ -38,6 +38,8 @@ def write(path: str, acks: str, durability: str, seed: str, count: str, long: st
             numbers = range(number, min(int(count), number + (100 if long else 4 + number % 9)))
             workload.write(store, int(seed), "a", state, numbers, lambda n: os.write(out, b"%d\n" % n))
             number = numbers.stop
+            # What is stored is the same after each of them.
+            [store.optimize, store.vacuum, store.repair, store.checkpoint][number % 4]()
 
 
 class Run:
