@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 import ragstore
+
 from tests.helpers.damages import DAMAGES, DIMENSION, damage, fill
 
 

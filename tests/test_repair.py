@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import ragstore
+
 from tests.helpers.damages import DAMAGES, DIMENSION, damage, fill
 
 # What only its owner or a new file can solve.

@@ -170,7 +170,7 @@ OPERATIONS = {
     "optimize": Operation(lambda store: store.optimize(), sparse, changes=False),
     "vacuum": Operation(lambda store: store.vacuum(), sparse, changes=False),
     "repair": Operation(lambda store: store.repair(), damaged, changes=False, end=mend),
-    "backup": Operation(backup, filled, changes=False, made=lambda made: contents(made)),
+    "backup": Operation(backup, filled, changes=False, made=contents),
     "export": Operation(export, filled, changes=False, made=imported),
 }
 

@@ -1,4 +1,4 @@
-"""Judges a file that no store of this process has open: SQLite's own checks, FTS5's, what vec0 holds, and the library's."""
+"""Judges a file that no store of this process has open: SQLite's own checks, FTS5's, vec0's rows, and `ragstore.check`."""
 
 import sqlite3
 import struct
