@@ -106,6 +106,23 @@ def embeddings(store: ragstore.Store) -> None:
     store["c"].set_embeddings(ids, np.full((len(ids), workload.DIMENSION), 3.0))
 
 
+def contents(path: Path) -> dict:
+    """Everything that was stored by name or id, with its answers checked, and the file after that."""
+    with ragstore.open(path) as store:
+        found = {}
+        for info in store.list_collections():
+            collection = store[info.name]
+            state = workload.stored(collection)
+            if info.tokenizer != "trigram":
+                workload.check_answers(collection, state)
+            found[info.name] = (info.tokenizer, state, collection.list_spaces(), collection.count({"n": 1000}))
+    oracle.check_file(path)
+    connection = sqlite3.connect(path)
+    found["indexes"] = connection.execute("SELECT path FROM fields").fetchall()
+    connection.close()
+    return found
+
+
 def sparse(path: Path) -> None:
     """Free pages, blocks with few vectors, and many segments of text."""
     filled(path)
@@ -173,23 +190,6 @@ OPERATIONS = {
     "backup": Operation(backup, filled, changes=False, made=contents),
     "export": Operation(export, filled, changes=False, made=imported),
 }
-
-
-def contents(path: Path) -> dict:
-    """Everything that was stored by name or id, with its answers checked, and the file after that."""
-    with ragstore.open(path) as store:
-        found = {}
-        for info in store.list_collections():
-            collection = store[info.name]
-            state = workload.stored(collection)
-            if info.tokenizer != "trigram":
-                workload.check_answers(collection, state)
-            found[info.name] = (info.tokenizer, state, collection.list_spaces(), collection.count({"n": 1000}))
-    oracle.check_file(path)
-    connection = sqlite3.connect(path)
-    found["indexes"] = connection.execute("SELECT path FROM fields").fetchall()
-    connection.close()
-    return found
 
 
 class Bench:

@@ -1,4 +1,4 @@
-"""Judges a file that no store of this process has open: SQLite's own checks, FTS5's, vec0's rows, and `ragstore.check`."""
+"""Judges a file that no store of this process has open: by SQLite, FTS5, the rows of vec0 and `ragstore.check`."""
 
 import sqlite3
 import struct

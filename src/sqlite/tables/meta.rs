@@ -23,7 +23,8 @@ pub fn init(conn: &Connection) -> Result<()> {
 pub fn renew_replica(conn: &Connection) -> Result<()> {
     let replica = random::<16>()?;
     sql::execute(conn, "UPDATE meta SET value = ?1 WHERE key = 'replica_id'", params![replica])?;
-    set_clock(conn, Hlc { replica, ..clock(conn)? })
+    // Later also where the new replica's bytes sort before the old one's.
+    set_clock(conn, Hlc { replica, ..clock(conn)?.tick(0) })
 }
 
 /// The clock's high-water mark. Read under the write lock only: processes share one replica.
