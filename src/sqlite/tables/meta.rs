@@ -61,3 +61,19 @@ pub fn random<const N: usize>() -> Result<[u8; N]> {
     getrandom::fill(&mut bytes).map_err(|e| Error::new(ErrorKind::Io, format!("no random bytes: {e}")))?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_replica_goes_on_after_the_one_before() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE meta (key, value); INSERT INTO meta VALUES ('replica_id', 0), ('hlc', 0)")
+            .unwrap();
+        let last = Hlc { millis: 7, counter: 3, replica: [0xff; 16] };
+        set_clock(&conn, last).unwrap();
+        renew_replica(&conn).unwrap();
+        assert!(clock(&conn).unwrap() > last);
+    }
+}
