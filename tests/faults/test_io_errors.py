@@ -130,7 +130,8 @@ def test_io_errors(tmp_path):
                     hit = "(INJECTED)" in log.read_text()
                     said = json.loads(report.read_text())
                     try:
-                        check_words(said, call, error, once="+" not in when)
+                        # strace counts for each thread, and every backup has one of its own.
+                        check_words(said, call, error, once="+" not in when and name != "backup")
                         bench.judge(name, "" in [*said["run"], *said["again"][1:]])
                     except Exception as raised:
                         raise AssertionError(f"{point}: {said}") from raised
