@@ -56,3 +56,25 @@ pub const LOG_BYTES: u64 = 256 << 20;
 pub const LOW_DISK_BYTES: u64 = 256 << 20;
 /// Changes that the feed keeps at least.
 pub const FEED_ROWS: u64 = 1_000;
+/// Bytes of records from which on a frame of a sync batch is full. One record may take more.
+pub const SYNC_FRAME_FULL: usize = 1 << 20;
+/// Bytes of the records of one frame: a chunk with its text, its metadata and its vectors.
+pub const SYNC_FRAME_BYTES: usize = 40 << 20;
+/// How many times smaller compression may make a frame. What would shrink more is stored as it is.
+pub const SYNC_COMPRESSION: usize = 64;
+/// Bytes from which on a batch of an export in parts is full.
+pub const SYNC_PART_BYTES: usize = 32 << 20;
+/// Replicas that a watermark may name.
+pub const SYNC_REPLICAS: usize = 4096;
+/// Collections of one batch, and spaces of one collection.
+pub const SYNC_COLLECTIONS: usize = 65_536;
+/// Milliseconds by which a change of a peer may be ahead of this machine's clock.
+pub const CLOCK_SKEW_MILLIS: u64 = 60_000;
+/// Moments that a replica remembers having told others.
+pub const SYNC_MARKS: usize = 1_000;
+/// Of those, how many go with a batch.
+pub const SYNC_MARKS_SENT: usize = 32;
+/// Milliseconds for which a deletion is remembered: 90 days.
+pub const TOMBSTONE_MILLIS: u64 = 90 * 24 * 3600 * 1000;
+/// Conflicts and syncs that are listed, the latest.
+pub const SYNC_HISTORY: usize = 10_000;

@@ -1,0 +1,22 @@
+//! What replicas exchange and how they merge, without a backend.
+//!
+//! A replica knows by a [`Watermark`] how much of each other's changes it has. An export is everything that is newer than
+//! a watermark, as a [`batch`] of [`record`]s; [`merge`] says what becomes of each of them.
+
+pub mod batch;
+mod key;
+pub mod merge;
+mod plan;
+pub mod record;
+mod watermark;
+
+pub use key::Key;
+pub use plan::Action;
+pub use watermark::{ReplicaId, Watermark, hex, stale};
+
+use crate::error::{Error, ErrorKind};
+
+/// What is wrong with a batch, and what to do.
+fn damaged(what: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Sync, format!("the batch is damaged: {what}; nothing was applied: export and send it again"))
+}
