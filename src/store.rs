@@ -5,17 +5,9 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::model::{
-    AddResult, CheckReport, Chunk, CollectionInfo, Document, Health, Hits, Namespace, NewDocument, OnConflict, Related,
-    Relation, RepairReport, SpaceInfo, StateEntry, StoreStats,
-};
-use crate::request::{
-    Add, AddChunks, Backup, CacheEmbeddings, CachedEmbeddings, Check, Clear, ClearEmbeddingCache, CreateCollection,
-    CreateIndex, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DeleteState, DropIndex, Expire,
-    Export, GetDocument, ListDocuments, Neighbors, Operation, Relate, RelatedTo, Relations, Repair, ScanState, Search,
-    SearchBatch, SearchStore, SetEmbeddings, SetModel, SetState, SetTokenizer, Unrelate, UpdateMetadata, Write,
-    Written,
-};
+use crate::model::{AddResult, Applied, Change, CheckReport, Chunk, CollectionInfo, Conflict, Document, Exported, Health, Hits, Namespace, NewDocument, OnConflict, Peer, Related, Relation, RepairReport, SpaceInfo, StateEntry, StoreStats, SyncLog};
+use crate::request::{Add, AddChunks, AddPeer, ApplyChanges, Backup, CacheEmbeddings, CachedEmbeddings, Changes, Check, Clear, ClearEmbeddingCache, CreateCollection, CreateIndex, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DeleteState, DropIndex, Expire, Export, ExportChanges, GetDocument, ListDocuments, LogSync, Neighbors, Operation, Relate, RelatedTo, Relations, RemovePeer, Repair, ScanState, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetState, SetTokenizer, Unrelate, UpdateMetadata, Write, Written};
+use crate::sync::{ReplicaId, Watermark};
 
 /// What a backend can do beyond the contract that all share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +98,34 @@ pub struct ExportedEmbeddings {
     pub vectors: Vectors,
 }
 
+/// Takes the batches of an export of changes in, one after the other, on the caller's own thread. What it fails with ends
+/// the export.
+pub trait Batches {
+    /// Another batch.
+    fn begin(&mut self) -> Result<()>;
+    /// More of it.
+    fn write(&mut self, bytes: &[u8]) -> Result<()>;
+    /// It is whole; `last`: so is the export.
+    fn end(&mut self, last: bool) -> Result<()>;
+}
+
+/// One batch in memory.
+impl Batches for Vec<u8> {
+    fn begin(&mut self) -> Result<()> {
+        self.clear();
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn end(&mut self, _last: bool) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// Takes in what an export reads, on the caller's own thread. What it fails with ends the export.
 ///
 /// It may call the store, but not fork: a child that is born meanwhile can open nothing.
@@ -179,6 +199,21 @@ pub trait Store: Send + Sync {
     /// The strongest first, then the nearest, then by id.
     fn related(&self, request: &RelatedTo) -> Result<Vec<Related>>;
 
+    /// The feed, in order. `Sync` for a follower that is further behind than it goes.
+    fn changes(&self, request: &Changes) -> Result<Vec<Change>>;
+    /// The number of the last change.
+    fn last_change(&self) -> Result<i64>;
+    /// How much of each replica is here, and who this store is.
+    fn watermark(&self) -> Result<(ReplicaId, Watermark)>;
+    /// Writes what is newer than a watermark, all of one snapshot. Nobody waits for it.
+    fn export_changes(&self, request: &ExportChanges, batches: &mut dyn Batches) -> Result<Exported>;
+    /// The other stores that were named, by name.
+    fn peers(&self) -> Result<Vec<Peer>>;
+    /// The latest syncs, the last first.
+    fn sync_log(&self, limit: usize) -> Result<Vec<SyncLog>>;
+    /// What lost to changes that were made without knowing of it, the last first.
+    fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>>;
+
     /// Works on the file itself. `Locked` where readers or another process stayed in the way for longer than the timeout.
     fn operate(&self, operation: Operation, watch: &mut dyn Watch) -> Result<()>;
     /// Writes a copy of one moment to another file, which is replaced when the copy is whole and verified.
@@ -207,6 +242,34 @@ pub trait Store: Send + Sync {
             Written::Ids(ids) => Ok(ids),
             other => Err(mismatch(&other)),
         }
+    }
+    /// Merges a batch, or nothing of it.
+    fn apply_changes(&self, request: ApplyChanges, watch: &mut dyn Watch) -> Result<Applied> {
+        // What a passphrase takes is not the writer's to wait for; and what is no batch does not come to it.
+        request.open()?;
+        match self.write_one(Write::ApplyChanges(request), watch)? {
+            Written::Applied(applied) => Ok(applied),
+            other => Err(mismatch(&other)),
+        }
+    }
+    /// `Conflict` where there is a peer of that name.
+    fn add_peer(&self, request: AddPeer) -> Result<()> {
+        self.write_one(Write::AddPeer(request), &mut Unwatched).map(drop)
+    }
+    /// `NotFound` where there is none.
+    fn remove_peer(&self, request: RemovePeer) -> Result<()> {
+        self.write_one(Write::RemovePeer(request), &mut Unwatched).map(drop)
+    }
+    /// Restamps what a clock that ran ahead stamped and nobody has, and says how many changes.
+    fn reclock(&self) -> Result<u64> {
+        self.write_count(Write::Reclock)
+    }
+    /// Makes the store another replica, of a file that was copied.
+    fn renew_replica(&self) -> Result<()> {
+        self.write_one(Write::RenewReplica, &mut Unwatched).map(drop)
+    }
+    fn log_sync(&self, request: LogSync) -> Result<()> {
+        self.write_one(Write::LogSync(request), &mut Unwatched).map(drop)
     }
     fn create_collection(&self, request: CreateCollection) -> Result<CollectionInfo> {
         match self.write_one(Write::CreateCollection(request), &mut Unwatched)? {

@@ -63,19 +63,11 @@ impl ContentHash {
         metadata: &Metadata,
         chunks: impl ExactSizeIterator<Item = HashedChunk<'a>>,
     ) -> Result<Self> {
-        let mut hasher = blake3::Hasher::new();
-        feed_text(&mut hasher, text);
-        feed_text(&mut hasher, Some(content_type));
-        feed_metadata(&mut hasher, metadata)?;
-        hasher.update(&(chunks.len() as u64).to_le_bytes());
+        let mut hasher = ContentHasher::new(text, content_type, metadata, chunks.len() as u64)?;
         for chunk in chunks {
-            feed_text(&mut hasher, chunk.text);
-            let (start, end) = chunk.chars.unwrap_or((u64::MAX, u64::MAX));
-            hasher.update(&start.to_le_bytes());
-            hasher.update(&end.to_le_bytes());
-            feed_metadata(&mut hasher, chunk.metadata)?;
+            hasher.chunk(&chunk)?;
         }
-        Ok(Self(*hasher.finalize().as_bytes()))
+        Ok(hasher.finish())
     }
 
     /// The hash of one text alone.
@@ -103,6 +95,41 @@ impl ContentHash {
             *byte = u8::from_str_radix(digits, 16).map_err(|_| malformed())?;
         }
         Ok(Self(bytes))
+    }
+}
+
+/// The hash of a document whose chunks come one by one.
+pub struct ContentHasher(blake3::Hasher);
+
+impl ContentHasher {
+    /// Begins with a document of so many chunks.
+    ///
+    /// # Errors
+    /// As [`ContentHash::of`].
+    pub fn new(text: Option<&str>, content_type: &str, metadata: &Metadata, chunks: u64) -> Result<Self> {
+        let mut hasher = blake3::Hasher::new();
+        feed_text(&mut hasher, text);
+        feed_text(&mut hasher, Some(content_type));
+        feed_metadata(&mut hasher, metadata)?;
+        hasher.update(&chunks.to_le_bytes());
+        Ok(Self(hasher))
+    }
+
+    /// The next chunk.
+    ///
+    /// # Errors
+    /// As [`ContentHash::of`].
+    pub fn chunk(&mut self, chunk: &HashedChunk<'_>) -> Result<()> {
+        feed_text(&mut self.0, chunk.text);
+        let (start, end) = chunk.chars.unwrap_or((u64::MAX, u64::MAX));
+        self.0.update(&start.to_le_bytes());
+        self.0.update(&end.to_le_bytes());
+        feed_metadata(&mut self.0, chunk.metadata)
+    }
+
+    /// All chunks were given.
+    pub fn finish(self) -> ContentHash {
+        ContentHash(*self.0.finalize().as_bytes())
     }
 }
 

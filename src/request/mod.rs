@@ -2,9 +2,12 @@
 
 mod add;
 mod add_chunks;
+mod add_peer;
+mod apply_changes;
 mod backup;
 mod cache_embeddings;
 mod cached_embeddings;
+mod changes;
 mod check;
 mod clear;
 mod clear_embedding_cache;
@@ -19,15 +22,19 @@ mod delete_state;
 mod drop_index;
 mod expire;
 mod export;
+mod export_changes;
 mod get_document;
 mod list_documents;
+mod log_sync;
 mod neighbors;
+mod note_export;
 mod open;
 mod operation;
 mod prepare;
 mod relate;
 mod related;
 mod relations;
+mod remove_peer;
 mod repair;
 mod scan_state;
 mod search;
@@ -42,9 +49,12 @@ mod update_metadata;
 
 pub use add::Add;
 pub use add_chunks::AddChunks;
+pub use add_peer::AddPeer;
+pub use apply_changes::{ApplyChanges, BatchSource};
 pub use backup::Backup;
 pub use cache_embeddings::CacheEmbeddings;
 pub use cached_embeddings::CachedEmbeddings;
+pub use changes::Changes;
 pub use check::Check;
 pub use clear::Clear;
 pub use clear_embedding_cache::ClearEmbeddingCache;
@@ -59,15 +69,19 @@ pub use delete_state::DeleteState;
 pub use drop_index::DropIndex;
 pub use expire::Expire;
 pub use export::Export;
+pub use export_changes::ExportChanges;
 pub use get_document::{DocumentKey, GetDocument};
 pub use list_documents::ListDocuments;
+pub use log_sync::LogSync;
 pub use neighbors::Neighbors;
+pub use note_export::NoteExport;
 pub use open::{Derived, Durability, Open};
 pub use operation::{Checkpoint, Operation};
 pub use prepare::{PreparedChunk, PreparedDocument, prepare_chunks, prepare_document};
 pub use relate::Relate;
 pub use related::RelatedTo;
 pub use relations::Relations;
+pub use remove_peer::RemovePeer;
 pub use repair::Repair;
 pub use scan_state::ScanState;
 pub use search::{Fusion, Include, Mode, Rerank, Search, Syntax};
@@ -80,7 +94,7 @@ pub use set_tokenizer::SetTokenizer;
 pub use unrelate::Unrelate;
 pub use update_metadata::{MetadataMode, UpdateMetadata};
 
-use crate::model::{AddResult, CollectionInfo, RepairReport};
+use crate::model::{AddResult, Applied, CollectionInfo, RepairReport};
 
 /// The space that every collection has.
 pub const DEFAULT_SPACE: &str = "default";
@@ -90,6 +104,8 @@ pub const DEFAULT_SPACE: &str = "default";
 pub enum Write {
     Add(Add),
     AddChunks(AddChunks),
+    AddPeer(AddPeer),
+    ApplyChanges(ApplyChanges),
     CacheEmbeddings(CacheEmbeddings),
     Clear(Clear),
     ClearEmbeddingCache(ClearEmbeddingCache),
@@ -103,7 +119,14 @@ pub enum Write {
     DeleteState(DeleteState),
     DropIndex(DropIndex),
     Expire(Expire),
+    LogSync(LogSync),
+    NoteExport(NoteExport),
+    /// Restamps what a clock that ran ahead stamped and nobody else has.
+    Reclock,
     Relate(Relate),
+    RemovePeer(RemovePeer),
+    /// Makes the store another replica, of a file that was copied.
+    RenewReplica,
     /// In place; a repair to another file is no write.
     Repair,
     SetEmbeddings(SetEmbeddings),
@@ -120,6 +143,8 @@ impl Write {
         match self {
             Self::Add(_) => "add",
             Self::AddChunks(_) => "add_chunks",
+            Self::AddPeer(_) => "add_peer",
+            Self::ApplyChanges(_) => "apply_changes",
             Self::CacheEmbeddings(_) => "cache_embeddings",
             Self::Clear(_) => "clear",
             Self::ClearEmbeddingCache(_) => "clear_embedding_cache",
@@ -133,7 +158,12 @@ impl Write {
             Self::DeleteState(_) => "delete_state",
             Self::DropIndex(_) => "drop_index",
             Self::Expire(_) => "expire",
+            Self::LogSync(_) => "log_sync",
+            Self::NoteExport(_) => "note_export",
+            Self::Reclock => "reclock",
             Self::Relate(_) => "relate",
+            Self::RemovePeer(_) => "remove_peer",
+            Self::RenewReplica => "renew_replica",
             Self::Repair => "repair",
             Self::SetEmbeddings(_) => "set_embeddings",
             Self::SetModel(_) => "set_model",
@@ -152,9 +182,12 @@ pub enum Written {
     Added(AddResult),
     /// Of `AddChunks`: the ids of the chunks.
     Ids(Vec<String>),
+    /// Of `ApplyChanges`.
+    Applied(Applied),
     /// Of `CreateCollection`.
     Collection(CollectionInfo),
-    /// Of `ClearEmbeddingCache`, `Delete`, `DeleteEmbeddings`, `DeleteState`, `Expire`, `Unrelate` and `UpdateMetadata`: how many it found.
+    /// Of `ClearEmbeddingCache`, `Delete`, `DeleteEmbeddings`, `DeleteState`, `Expire`, `Reclock`,
+    /// `Unrelate` and `UpdateMetadata`: how many it found.
     Count(u64),
     /// Of `CreateIndex`: whether it is new. Of `SetState`: whether what was there is what was expected.
     Made(bool),

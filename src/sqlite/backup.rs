@@ -18,7 +18,7 @@ use super::log;
 use super::migrate;
 use super::open::{self, Caches};
 use super::readers::Readers;
-use super::tables::{changes, meta};
+use super::tables::{changes, replicas};
 use super::txn::Progress;
 use crate::error::{Error, ErrorKind, Result};
 use crate::request::Backup;
@@ -124,7 +124,7 @@ fn finish(folder: Folder, target: &Path, caches: Caches, progress: &Arc<Progress
     {
         let mut conn = open::copy(&copy, caches)?;
         let txn = conn.transaction()?;
-        meta::renew_replica(&txn)?;
+        replicas::renew_copy(&txn)?;
         txn.commit()?;
         let asked = Arc::clone(progress);
         conn.progress_handler(OPS, Some(move || asked.cancelled.load(Ordering::Relaxed)))?;

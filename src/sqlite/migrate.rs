@@ -26,9 +26,10 @@ struct Migration {
 
 /// Every step of the format, oldest first; a file's version is how many it has taken. Never edited once landed: each
 /// file keeps the hash of the text it took.
-const MIGRATIONS: [Migration; 2] = [
+const MIGRATIONS: [Migration; 3] = [
     Migration { text: include_str!("../../sql/sqlite/migrations/0001_format_1.sql"), rewrites: false },
     Migration { text: include_str!("../../sql/sqlite/migrations/0002_embedding_cache.sql"), rewrites: false },
+    Migration { text: include_str!("../../sql/sqlite/migrations/0003_sync.sql"), rewrites: false },
 ];
 
 /// Of each migration, once: every opening compares them.
@@ -295,6 +296,7 @@ mod tests {
             [
                 include_str!("../../sql/sqlite/migrations/0001_format_1.sha256").trim(),
                 include_str!("../../sql/sqlite/migrations/0002_embedding_cache.sha256").trim(),
+                include_str!("../../sql/sqlite/migrations/0003_sync.sha256").trim(),
             ]
         );
     }
@@ -305,7 +307,7 @@ mod tests {
         make_older(&conn, 1);
         conn.execute_batch("UPDATE meta SET value = x'01' WHERE key = 'store_id'").unwrap();
         let rewrites = Migration { text: "UPDATE meta SET value = x'02' WHERE key = 'store_id'", rewrites: true };
-        let migrations = [MIGRATIONS[0], MIGRATIONS[1], rewrites];
+        let migrations = [MIGRATIONS[0], MIGRATIONS[1], MIGRATIONS[2], rewrites];
         let value = || -> Vec<u8> {
             conn.query_row("SELECT value FROM meta WHERE key = 'store_id'", [], |row| row.get(0)).unwrap()
         };

@@ -54,15 +54,10 @@ use self::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, Source};
 use crate::filter::Filter;
-use crate::model::{
-    CheckReport, Chunk, CollectionInfo, Document, Health, Hits, Namespace, NewDocument, OnConflict, Related, Relation,
-    RepairReport, StateEntry, StoreStats, Timestamp,
-};
-use crate::request::{
-    Backup, CachedEmbeddings, Check, Export, GetDocument, ListDocuments, Neighbors, Open, Operation, RelatedTo,
-    Relations, Repair, ScanState, Search, SearchBatch, SearchStore, Write, Written,
-};
-use crate::store::{Cached, Capabilities, Exporter, Interrupt, Store, Vectors, Watch};
+use crate::model::{Change, CheckReport, Chunk, CollectionInfo, Conflict, Document, Exported, Health, Hits, Namespace, NewDocument, OnConflict, Peer, Related, Relation, RepairReport, StateEntry, StoreStats, SyncLog, Timestamp};
+use crate::request::{Backup, CachedEmbeddings, Changes, Check, Export, ExportChanges, GetDocument, ListDocuments, Neighbors, Open, Operation, RelatedTo, Relations, Repair, ScanState, Search, SearchBatch, SearchStore, Write, Written};
+use crate::store::{Batches, Cached, Capabilities, Exporter, Interrupt, Store, Unwatched, Vectors, Watch};
+use crate::sync::{ReplicaId, Watermark};
 
 /// What SQLite has to tell becomes events. Once, before anything else here.
 pub fn listen() {
@@ -379,6 +374,44 @@ impl Store for SqliteStore {
 
     fn count_state(&self, namespace: &Namespace) -> Result<u64> {
         self.read(|conn| ops::count_state::run(conn, namespace))
+    }
+
+    fn changes(&self, request: &Changes) -> Result<Vec<Change>> {
+        self.read(|conn| ops::changes::run(conn, request))
+    }
+
+    fn last_change(&self) -> Result<i64> {
+        self.read(tables::changes::last)
+    }
+
+    fn watermark(&self) -> Result<(ReplicaId, Watermark)> {
+        self.read(|conn| ops::watermark::run(conn))
+    }
+
+    fn export_changes(&self, request: &ExportChanges, batches: &mut dyn Batches) -> Result<Exported> {
+        // Dropped after the connection, also where the store is closed meanwhile.
+        let _guard = self.guard.lock().clone();
+        self.usable()?;
+        let note = self.read(|conn| ops::export_changes::recognise(conn, &request.since))?;
+        if !self.read(|conn| ops::note_export::is_noted(conn, &note))? {
+            self.write_one(Write::NoteExport(note), &mut Unwatched)?;
+        }
+        let _activity = fork::enter();
+        let conn = self.readers.separate()?;
+        let snapshot = conn.unchecked_transaction()?;
+        ops::export_changes::run(&snapshot, request, batches, &|| self.usable())
+    }
+
+    fn peers(&self) -> Result<Vec<Peer>> {
+        self.read(tables::sync_peers::list)
+    }
+
+    fn sync_log(&self, limit: usize) -> Result<Vec<SyncLog>> {
+        self.read(|conn| tables::sync_peers::history(conn, limit))
+    }
+
+    fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>> {
+        self.read(|conn| tables::sync_peers::conflicts(conn, limit))
     }
 
     fn check(&self, request: &Check, watch: &mut dyn Watch) -> Result<CheckReport> {

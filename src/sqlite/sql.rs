@@ -1,10 +1,12 @@
 //! SQL helpers: errors, statements and values. User strings are bound, never written into SQL; the only formatted
 //! names are those of numbered tables.
 
+use rusqlite::types::Type;
 use rusqlite::{CachedStatement, Connection, Params, Row};
 
 use super::ffi;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hlc::Hlc;
 use crate::model::Timestamp;
 
 /// What helps against a damaged file.
@@ -195,6 +197,12 @@ pub fn part_of_name(row: &Row<'_>, column: usize) -> rusqlite::Result<i64> {
         number if number < 1 => Err(rusqlite::Error::IntegralValueOutOfRange(column, number)),
         number => Ok(number),
     }
+}
+
+/// A column that holds a stamp.
+pub fn hlc(row: &Row<'_>, column: usize) -> rusqlite::Result<Hlc> {
+    let bytes = row.get_ref(column)?.as_blob()?;
+    Hlc::from_bytes(bytes).map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Blob, error.into()))
 }
 
 /// Two columns that hold a range, or nothing.

@@ -51,6 +51,11 @@ impl<'c> Txn<'c> {
         Stamp { commit_tag: self.commit_tag, hlc: self.clock }
     }
 
+    /// That of a change that another replica made.
+    pub fn stamp_of(&self, hlc: Hlc) -> Stamp {
+        Stamp { commit_tag: self.commit_tag, hlc }
+    }
+
     /// Notes that a chunk or a document was deleted.
     pub fn deleted(&self, collection_id: i64, uid: &str) {
         self.gone.borrow_mut().push((collection_id, uid.to_owned()));
@@ -64,6 +69,12 @@ impl<'c> Txn<'c> {
     /// The last moment that was given.
     pub fn clock(&self) -> Hlc {
         self.clock
+    }
+
+    /// Sets the clock, also back: no stamp of this replica is later.
+    pub fn set_clock(&mut self, clock: Hlc) {
+        self.clock = clock;
+        self.ticked = true;
     }
 
     /// Moves the clock up to a moment that was given before.

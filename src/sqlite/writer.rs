@@ -84,12 +84,17 @@ impl Job {
             Write::DeleteEmbeddings(delete) => delete.chunk_ids.len() <= DOCUMENTS,
             Write::SetState(set) => set.entries.len() <= DOCUMENTS,
             Write::DeleteState(delete) => delete.keys.as_ref().is_some_and(|keys| keys.len() <= DOCUMENTS),
-            Write::CreateCollection(_)
+            Write::AddPeer(_)
+            | Write::CreateCollection(_)
             | Write::CreateSpace(_)
+            | Write::LogSync(_)
+            | Write::NoteExport(_)
             | Write::Relate(_)
+            | Write::RemovePeer(_)
             | Write::SetModel(_)
             | Write::Unrelate(_) => true,
-            Write::Clear(_)
+            Write::ApplyChanges(_)
+            | Write::Clear(_)
             | Write::ClearEmbeddingCache(_)
             | Write::Delete(_)
             | Write::CreateIndex(_)
@@ -97,6 +102,8 @@ impl Job {
             | Write::DropIndex(_)
             | Write::Expire(_)
             | Write::DeleteSpace(_)
+            | Write::Reclock
+            | Write::RenewReplica
             | Write::Repair
             | Write::SetTokenizer(_)
             | Write::UpdateMetadata(_) => false,

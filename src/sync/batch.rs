@@ -128,20 +128,20 @@ fn random() -> Result<[u8; 16]> {
 }
 
 /// Writes a batch.
-pub struct BatchWriter<'w> {
-    out: &'w mut dyn Write,
+pub struct BatchWriter<W> {
+    out: W,
     seal: Seal,
     records: Encoder,
     count: u64,
     written: usize,
 }
 
-impl<'w> BatchWriter<'w> {
+impl<W: Write> BatchWriter<W> {
     /// Writes the preamble. `salt` is drawn where it is not given.
     ///
     /// # Errors
     /// Of the writer.
-    pub fn new(out: &'w mut dyn Write, key: Option<&Key>, salt: Option<[u8; 16]>) -> Result<Self> {
+    pub fn new(mut out: W, key: Option<&Key>, salt: Option<[u8; 16]>) -> Result<Self> {
         let mut preamble = MAGIC.to_vec();
         preamble.push(if key.is_some() { ENCRYPTED } else { 0 });
         let seal = match key {
@@ -226,13 +226,18 @@ impl<'w> BatchWriter<'w> {
     /// Writes what is left and the last frame. `last`: no other batch of the same export comes after it.
     ///
     /// # Errors
-    /// Of the writer.
-    pub fn finish(mut self, last: bool) -> Result<()> {
-        self.flush()?;
+    /// Of the writer, which is given back.
+    pub fn finish(mut self, last: bool) -> (W, Result<()>) {
         let mut end = self.count.to_le_bytes().to_vec();
         end.push(u8::from(last));
         let length = end.len();
-        self.frame(LAST, &end, length)
+        let result = self.flush().and_then(|()| self.frame(LAST, &end, length));
+        (self.out, result)
+    }
+
+    /// Where it is written to.
+    pub fn output(&mut self) -> &mut W {
+        &mut self.out
     }
 }
 
@@ -372,7 +377,7 @@ mod tests {
             let record = StateRecord { stamp, namespace: "n", key: "k", value, expires_at: None, updated_at: 1 };
             writer.record(&Record::State(record)).unwrap();
         }
-        writer.finish(true).unwrap();
+        writer.finish(true).1.unwrap();
         bytes
     }
 

@@ -49,6 +49,8 @@ pub struct Header {
 pub struct CollectionRecord<'a> {
     pub name: &'a str,
     pub stamp: Hlc,
+    /// Nothing in it is from before that moment.
+    pub floor: Option<Hlc>,
     pub description: Option<&'a str>,
     pub settings: &'a str,
     pub tokenizer: &'a str,
@@ -60,6 +62,7 @@ pub struct CollectionRecord<'a> {
 pub struct SpaceRecord<'a> {
     pub name: &'a str,
     pub stamp: Hlc,
+    pub floor: Option<Hlc>,
     pub dimension: Option<u64>,
     pub metric: &'a str,
     pub model: Option<&'a str>,
@@ -217,6 +220,7 @@ impl Record<'_> {
                 out.0.push(2);
                 out.text(record.name);
                 out.stamp(record.stamp);
+                out.optional(record.floor, Encoder::stamp);
                 out.optional(record.description, Encoder::text);
                 out.text(record.settings);
                 out.text(record.tokenizer);
@@ -225,6 +229,7 @@ impl Record<'_> {
                 for space in &record.spaces {
                     out.text(space.name);
                     out.stamp(space.stamp);
+                    out.optional(space.floor, Encoder::stamp);
                     out.optional(space.dimension, Encoder::number);
                     out.text(space.metric);
                     out.optional(space.model, Encoder::text);
@@ -435,7 +440,7 @@ impl<'a> Decoder<'a> {
     }
 
     fn collection(&mut self) -> Result<CollectionRecord<'a>> {
-        let (name, stamp) = (self.text()?, self.stamp()?);
+        let (name, stamp, floor) = (self.text()?, self.stamp()?, self.optional(Self::stamp)?);
         let description = self.optional(Self::text)?;
         let (settings, tokenizer, created_at) = (self.text()?, self.text()?, self.signed()?);
         let count = self.count(limits::SYNC_COLLECTIONS, "spaces")?;
@@ -444,13 +449,14 @@ impl<'a> Decoder<'a> {
             spaces.push(SpaceRecord {
                 name: self.text()?,
                 stamp: self.stamp()?,
+                floor: self.optional(Self::stamp)?,
                 dimension: self.optional(Self::number)?,
                 metric: self.text()?,
                 model: self.optional(Self::text)?,
                 created_at: self.signed()?,
             });
         }
-        Ok(CollectionRecord { name, stamp, description, settings, tokenizer, created_at, spaces })
+        Ok(CollectionRecord { name, stamp, floor, description, settings, tokenizer, created_at, spaces })
     }
 
     fn chunk(&mut self) -> Result<ChunkRecord<'a>> {
@@ -559,6 +565,7 @@ mod tests {
             Record::Collection(CollectionRecord {
                 name: "c",
                 stamp: at(1),
+                floor: Some(at(0)),
                 description: None,
                 settings: "{}",
                 tokenizer: "trigram",
@@ -566,6 +573,7 @@ mod tests {
                 spaces: vec![SpaceRecord {
                     name: "default",
                     stamp: at(2),
+                    floor: None,
                     dimension: Some(3),
                     metric: "l2",
                     model: Some("m"),

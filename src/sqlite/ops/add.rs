@@ -9,6 +9,7 @@ use crate::request::{Add, PreparedDocument};
 use crate::sqlite::tables::changes::{self, Entity, Op};
 use crate::sqlite::tables::chunks::{self, ChunkRow};
 use crate::sqlite::tables::documents::{self, DocumentRow};
+use crate::sqlite::tables::tombstones;
 use crate::sqlite::tables::vectors::Reader;
 use crate::sqlite::txn::{Progress, Txn};
 
@@ -22,16 +23,18 @@ pub fn run(
     progress: &Progress,
 ) -> Result<AddResult> {
     let mut target = Target::find(txn.conn, &request.collection)?;
+    let stamp = txn.stamp();
     let chunks: usize = prepared.iter().map(|document| document.chunks.len()).sum();
     let mut incoming = match &request.embeddings {
-        Some(embeddings) => Some(Incoming::new(txn.conn, &mut target, &request.space, embeddings, chunks)?),
+        Some(embeddings) => Some(Incoming::new(txn.conn, stamp, &mut target, &request.space, embeddings, chunks)?),
         None if request.space == crate::request::DEFAULT_SPACE => None,
         None => {
             crate::sqlite::tables::spaces::require(txn.conn, target.id(), &request.space)?;
             None
         }
     };
-    let mut add = Adder { stamp: txn.stamp(), txn, target: &target, result: AddResult::default() };
+    let ended_uris = tombstones::any_uri(txn.conn)?;
+    let mut add = Adder { stamp, txn, target: &target, ended_uris, result: AddResult::default() };
     progress.done.store(0, Ordering::Relaxed);
     progress.total.store(prepared.len() as u64, Ordering::Relaxed);
     let mut row = 0;
@@ -51,6 +54,8 @@ struct Adder<'a, 'c> {
     txn: &'a Txn<'c>,
     stamp: changes::Stamp,
     target: &'a Target,
+    /// Some uri may be remembered as of no document.
+    ended_uris: bool,
     result: AddResult,
 }
 
@@ -67,8 +72,9 @@ impl Adder<'_, '_> {
             let uid = new.id.map_or_else(new_id, str::to_owned);
             let id = documents::insert(conn, self.stamp, self.txn.now, self.target.id(), &uid, new)?;
             if new.id.is_some() {
-                changes::unbury(conn, self.target.id(), Entity::Document, &uid)?;
+                self.unbury(&uid)?;
             }
+            self.begin_uri(new.uri)?;
             self.result.added += 1;
             return self.chunks(id, uid, new, incoming, row);
         };
@@ -104,8 +110,12 @@ impl Adder<'_, '_> {
                     self.txn.deleted(self.target.id(), &old.uid);
                     changes::bury(conn, self.stamp, self.target.id(), Entity::Document, &old.uid)?;
                     shared::document_changed(self.txn, self.stamp, self.target, old.id, &old.uid, Op::Delete)?;
-                    changes::unbury(conn, self.target.id(), Entity::Document, &uid)?;
+                    self.unbury(&uid)?;
                 }
+                if let Some(ended) = old.uri.as_deref().filter(|uri| new.uri != Some(uri)) {
+                    tombstones::end_uri(conn, self.stamp.hlc, self.target.id(), ended)?;
+                }
+                self.begin_uri(new.uri)?;
                 documents::replace(conn, self.stamp, self.txn.now, old.id, &uid, new)?;
                 self.result.replaced += 1;
                 self.chunks(old.id, uid, new, incoming, row)
@@ -113,12 +123,25 @@ impl Adder<'_, '_> {
         }
     }
 
+    fn unbury(&self, uid: &str) -> Result<()> {
+        changes::unbury(self.txn.conn, self.target.id(), Entity::Document, uid)?;
+        tombstones::forget_alias(self.txn.conn, self.target.id(), uid)
+    }
+
+    fn begin_uri(&self, uri: Option<&str>) -> Result<()> {
+        match uri.filter(|_| self.ended_uris) {
+            Some(uri) => tombstones::begin_uri(self.txn.conn, self.target.id(), uri),
+            None => Ok(()),
+        }
+    }
+
     /// The stored document that a new one meets. One that has expired is not there, and goes now.
-    fn living(&self, new: &PreparedDocument<'_>) -> Result<Option<DocumentRow>> {
+    fn living(&mut self, new: &PreparedDocument<'_>) -> Result<Option<DocumentRow>> {
         loop {
             match existing(self.txn.conn, self.target, new, self.txn.now)? {
                 Some(old) if old.expired(self.txn.now) => {
                     shared::delete_document(self.txn, self.stamp, self.target, old.id, &old.uid)?;
+                    self.ended_uris = true;
                 }
                 found => return Ok(found),
             }

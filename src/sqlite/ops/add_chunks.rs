@@ -13,15 +13,15 @@ pub fn run(txn: &mut Txn<'_>, request: &AddChunks, progress: &Progress) -> Resul
         .ok_or_else(|| shared::no_such("document", &[&request.document_id]))?;
     let text = documents::text(txn.conn, document.id)?;
     let new = prepare_chunks(&request.chunks, text.as_deref())?;
+    let stamp = txn.stamp();
     let mut incoming = match &request.embeddings {
-        Some(embeddings) => Some(Incoming::new(txn.conn, &mut target, DEFAULT_SPACE, embeddings, new.len())?),
+        Some(embeddings) => Some(Incoming::new(txn.conn, stamp, &mut target, DEFAULT_SPACE, embeddings, new.len())?),
         None => None,
     };
     txn.check(progress)?;
     if new.is_empty() {
         return Ok(Vec::new());
     }
-    let stamp = txn.stamp();
     let metadata = documents::metadata(txn.conn, document.id)?;
     let index = chunks::next_index(txn.conn, document.id)?;
     let incoming = incoming.as_mut().map(|incoming| (incoming, 0));

@@ -49,9 +49,9 @@ pub fn run(txn: &mut Txn<'_>, request: &CreateCollection) -> Result<CollectionIn
             metric: request.metric,
             model: request.model.as_deref(),
             created_at: txn.now,
+            stamp,
         },
     )?;
-    changes::unbury(conn, 0, Entity::Collection, &request.name)?;
     changes::append(
         conn,
         stamp,

@@ -29,6 +29,7 @@ pub fn run(txn: &mut Txn<'_>, request: &CreateSpace) -> Result<()> {
             metric: request.metric,
             model: request.model.as_deref(),
             created_at: txn.now,
+            stamp,
         },
     )?;
     collections::touch(conn, stamp, target.id())?;

@@ -2,7 +2,7 @@ use super::shared::Target;
 use crate::error::{Error, ErrorKind, Result};
 use crate::request::{DEFAULT_SPACE, DeleteSpace};
 use crate::sqlite::tables::changes::{self, Change, Entity, Op};
-use crate::sqlite::tables::{collections, spaces};
+use crate::sqlite::tables::{collections, spaces, tombstones};
 use crate::sqlite::txn::Txn;
 
 pub fn run(txn: &mut Txn<'_>, request: &DeleteSpace) -> Result<()> {
@@ -17,6 +17,7 @@ pub fn run(txn: &mut Txn<'_>, request: &DeleteSpace) -> Result<()> {
     let space = spaces::require(conn, target.id(), &request.name)?;
     let stamp = txn.stamp();
     spaces::delete(conn, &space)?;
+    tombstones::end_space(conn, stamp.hlc, target.id(), &request.name)?;
     collections::touch(conn, stamp, target.id())?;
     changes::append(
         conn,

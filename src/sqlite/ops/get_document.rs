@@ -6,7 +6,7 @@ use crate::model::{Document, Timestamp, check_id, check_name};
 use crate::request::{DocumentKey, GetDocument};
 use crate::sqlite::sql;
 use crate::sqlite::tables::expiry::document_alive;
-use crate::sqlite::tables::{collections, documents};
+use crate::sqlite::tables::{collections, documents, tombstones};
 
 pub fn run(conn: &Connection, request: &GetDocument) -> Result<Option<Document>> {
     let collection = collections::require(conn, &request.collection)?;
@@ -26,5 +26,12 @@ pub fn run(conn: &Connection, request: &GetDocument) -> Result<Option<Document>>
         documents::COLUMNS,
         document_alive(3)
     );
-    sql::query_optional(conn, &text, params![collection.id, value, Timestamp::now().0], documents::read)
+    let now = Timestamp::now().0;
+    let found = sql::query_optional(conn, &text, params![collection.id, value, now], documents::read)?;
+    let (None, DocumentKey::Id(id)) = (&found, &request.key) else { return Ok(found) };
+    // An id that merged into the document of its uri leads there.
+    match tombstones::alias(conn, collection.id, id)? {
+        Some(uri) => run(conn, &GetDocument { key: DocumentKey::Uri(uri), ..request.clone() }),
+        None => Ok(None),
+    }
 }

@@ -2,6 +2,8 @@
 
 mod add;
 mod add_chunks;
+mod add_peer;
+mod apply_changes;
 mod cache_embeddings;
 mod clear;
 mod clear_embedding_cache;
@@ -14,7 +16,11 @@ mod delete_embeddings;
 mod delete_space;
 mod delete_state;
 mod drop_index;
+mod log_sync;
+mod reclock;
 mod relate;
+mod remove_peer;
+mod renew_replica;
 mod set_embeddings;
 mod set_model;
 mod set_state;
@@ -25,11 +31,13 @@ mod unrelate;
 mod update_metadata;
 
 pub mod cached_embeddings;
+pub mod changes;
 pub mod check;
 pub mod count;
 pub mod count_state;
 pub mod expire;
 pub mod export;
+pub mod export_changes;
 pub mod get;
 pub mod get_chunks;
 pub mod get_collection;
@@ -38,6 +46,7 @@ pub mod get_embeddings;
 pub mod get_state;
 pub mod list_documents;
 pub mod neighbors;
+pub mod note_export;
 pub mod related;
 pub mod relations;
 pub mod repair;
@@ -46,6 +55,7 @@ pub mod search;
 pub mod search_batch;
 pub mod search_store;
 pub mod unchanged;
+pub mod watermark;
 
 use super::txn::{Progress, Txn};
 use crate::error::Result;
@@ -87,6 +97,11 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
             Write::Add(_) | Write::AddChunks(_) => {
                 return Err(crate::error::Error::internal("an add was not prepared"));
             }
+            Write::AddPeer(request) => {
+                add_peer::run(txn, request)?;
+                Written::Done
+            }
+            Write::ApplyChanges(request) => Written::Applied(apply_changes::run(txn, request, progress)?),
             Write::CacheEmbeddings(request) => {
                 cache_embeddings::run(txn, request, progress)?;
                 Written::Done
@@ -118,8 +133,25 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
                 Written::Done
             }
             Write::Expire(request) => Written::Count(expire::run(txn, request, progress)?),
+            Write::LogSync(request) => {
+                log_sync::run(txn, request)?;
+                Written::Done
+            }
+            Write::NoteExport(request) => {
+                note_export::run(txn, request)?;
+                Written::Done
+            }
+            Write::Reclock => Written::Count(reclock::run(txn)?),
             Write::Relate(request) => {
                 relate::run(txn, request)?;
+                Written::Done
+            }
+            Write::RemovePeer(request) => {
+                remove_peer::run(txn, request)?;
+                Written::Done
+            }
+            Write::RenewReplica => {
+                renew_replica::run(txn)?;
                 Written::Done
             }
             Write::Repair => Written::Repaired(repair::run(txn, progress)?),

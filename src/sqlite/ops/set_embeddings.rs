@@ -20,9 +20,9 @@ pub fn run(txn: &mut Txn<'_>, request: &SetEmbeddings, progress: &Progress) -> R
             format!("chunk_ids names {:?} twice; give each chunk one embedding", twice.uid),
         ));
     }
-    let mut incoming = Incoming::new(conn, &mut target, &request.space, &request.embeddings, chunks.len())?;
-    let table = incoming.table;
     let stamp = txn.stamp();
+    let mut incoming = Incoming::new(conn, stamp, &mut target, &request.space, &request.embeddings, chunks.len())?;
+    let table = incoming.table;
     progress.done.store(0, Ordering::Relaxed);
     progress.total.store(chunks.len() as u64, Ordering::Relaxed);
     let mut touched = BTreeSet::new();

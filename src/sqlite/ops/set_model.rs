@@ -20,6 +20,7 @@ pub fn run(txn: &mut Txn<'_>, request: &SetModel) -> Result<()> {
     }
     let stamp = txn.stamp();
     spaces::set_model(conn, space.id, &request.model)?;
+    spaces::touch(conn, stamp, space.id)?;
     collections::touch(conn, stamp, target.id())?;
     changes::append(
         conn,

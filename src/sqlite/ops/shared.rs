@@ -19,6 +19,7 @@ use crate::sqlite::tables::field_values;
 use crate::sqlite::tables::fts::{self, FtsTable};
 use crate::sqlite::tables::relations;
 use crate::sqlite::tables::spaces::{self, SpaceRow};
+use crate::sqlite::tables::tombstones;
 use crate::sqlite::tables::vectors::{self, Reader, VectorTable};
 use crate::sqlite::txn::Txn;
 
@@ -55,7 +56,13 @@ impl Target {
     }
 
     /// The table of a space that is to take vectors of this dimension; the first ones make it.
-    pub fn table_for(&mut self, conn: &Connection, space: &str, embeddings: &Embeddings) -> Result<VectorTable> {
+    pub fn table_for(
+        &mut self,
+        conn: &Connection,
+        stamp: Stamp,
+        space: &str,
+        embeddings: &Embeddings,
+    ) -> Result<VectorTable> {
         let wanted = self.spaces.iter_mut().find(|candidate| candidate.name == space);
         let Some(space) = wanted else {
             return Err(match spaces::require(conn, self.collection.id, space) {
@@ -66,7 +73,7 @@ impl Target {
         space.check_dimension(embeddings.dimension())?;
         match space.table() {
             Some(table) => Ok(table),
-            None => spaces::set_dimension(conn, space, embeddings.dimension()),
+            None => spaces::set_dimension(conn, stamp, space, embeddings.dimension()),
         }
     }
 }
@@ -81,12 +88,13 @@ impl<'e> Incoming<'e> {
     /// Checks the embeddings against their space and their number.
     pub fn new(
         conn: &Connection,
+        stamp: Stamp,
         target: &mut Target,
         space: &str,
         embeddings: &'e Embeddings,
         chunks: usize,
     ) -> Result<Self> {
-        let table = target.table_for(conn, space, embeddings)?;
+        let table = target.table_for(conn, stamp, space, embeddings)?;
         Ok(Self { table, staging: Staging::new(embeddings, table.metric, chunks)? })
     }
 }
@@ -162,18 +170,27 @@ pub fn delete_chunk(txn: &Txn<'_>, stamp: Stamp, target: &Target, chunk: &ChunkR
 
 /// Removes a document with its chunks and leaves a tombstone.
 pub fn delete_document(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64, uid: &str) -> Result<()> {
+    if let Some(uri) = documents::by_row(txn.conn, id)?.uri {
+        tombstones::end_uri(txn.conn, stamp.hlc, target.id(), &uri)?;
+    }
+    changes::bury(txn.conn, stamp, target.id(), Entity::Document, uid)?;
+    remove_document(txn, stamp, target, id, uid)
+}
+
+/// The same, and leaves no trace of its names.
+pub fn remove_document(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64, uid: &str) -> Result<()> {
     for chunk in chunks::of_document(txn.conn, id)? {
         delete_chunk(txn, stamp, target, &chunk)?;
     }
     documents::delete(txn.conn, id)?;
     txn.deleted(target.id(), uid);
-    changes::bury(txn.conn, stamp, target.id(), Entity::Document, uid)?;
     document_changed(txn, stamp, target, id, uid, Op::Delete)
 }
 
 /// Deletes the relations of what a write deleted, and did not make anew.
 pub fn cut_relations(txn: &mut Txn<'_>) -> Result<()> {
     let gone = txn.take_deleted();
+    settle(txn, &gone)?;
     if gone.is_empty() || !relations::any(txn.conn)? {
         return Ok(());
     }
@@ -232,6 +249,55 @@ pub fn renumber_chunk(
         },
     )?;
     Ok(ChunkRow { id: row, ..chunk.clone() })
+}
+
+/// Removes a collection with all it holds. What is remembered of its names goes with it.
+pub fn drop_collection(txn: &Txn<'_>, stamp: Stamp, target: &Target) -> Result<()> {
+    let conn = txn.conn;
+    fts::drop_table(conn, target.fts())?;
+    fts::drop_view(conn, target.id())?;
+    for space in &target.spaces {
+        spaces::delete(conn, space)?;
+    }
+    chunks::delete_all(conn, target.id())?;
+    documents::delete_all(conn, target.id())?;
+    for table in ["fields", "relations", "waiting_relations"] {
+        sql::execute(conn, &format!("DELETE FROM {table} WHERE collection_id = ?1"), [target.id()])?;
+    }
+    tombstones::forget_collection(conn, target.id())?;
+    collections::delete(conn, target.id())?;
+    let name = target.collection.name.as_str();
+    collection_changed(txn, stamp, target, name, Op::Delete)
+}
+
+/// Appends a collection to the feed.
+pub fn collection_changed(txn: &Txn<'_>, stamp: Stamp, target: &Target, name: &str, op: Op) -> Result<()> {
+    changes::append(
+        txn.conn,
+        stamp,
+        Change {
+            collection_id: Some(target.id()),
+            space_id: None,
+            entity: Entity::Collection,
+            uid: Some(name),
+            row_id: Some(target.id()),
+            op,
+        },
+    )
+}
+
+/// Gives names back to chunks that wait for them, where chunks of these names went, and relations to ids that are there
+/// again.
+pub fn settle(txn: &Txn<'_>, gone: &[(i64, String)]) -> Result<()> {
+    if chunks::any_claims(txn.conn)? {
+        for (collection_id, uid) in gone {
+            chunks::settle_name(txn.conn, *collection_id, uid)?;
+        }
+    }
+    if relations::any_waiting(txn.conn)? {
+        relations::restore(txn.conn)?;
+    }
+    Ok(())
 }
 
 /// Appends a document to the feed.

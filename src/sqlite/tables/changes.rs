@@ -6,8 +6,10 @@
 
 use rusqlite::{Connection, params};
 
+use super::tombstones;
 use crate::error::Result;
 use crate::hlc::Hlc;
+use crate::model;
 use crate::sqlite::sql;
 
 /// What a change is about.
@@ -30,7 +32,8 @@ pub enum Op {
 }
 
 impl Entity {
-    fn as_str(self) -> &'static str {
+    /// Its name in the file.
+    pub fn as_str(self) -> &'static str {
         match self {
             Entity::Collection => "collection",
             Entity::Document => "document",
@@ -109,6 +112,30 @@ pub fn forget_before(conn: &Connection, seq: i64) -> Result<usize> {
     sql::execute(conn, "DELETE FROM changes WHERE seq < ?1", params![seq])
 }
 
+/// The changes of whole entities after one of the feed, in order, at most so many.
+pub fn after(conn: &Connection, since: i64, limit: usize) -> Result<Vec<model::Change>> {
+    let text = "SELECT s.seq, s.entity, s.op, coalesce(c.name, CASE s.entity WHEN 'collection' THEN s.uid END), s.uid, s.hlc
+                FROM changes s LEFT JOIN collections c ON c.id = s.collection_id
+                WHERE s.seq > ?1 AND s.entity IN ('collection', 'document', 'relation', 'state')
+                ORDER BY s.seq LIMIT ?2";
+    sql::query_all(conn, text, params![since, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+        Ok(model::Change {
+            seq: row.get(0)?,
+            entity: row.get(1)?,
+            op: row.get(2)?,
+            collection: row.get(3)?,
+            id: row.get(4)?,
+            stamp: sql::hlc(row, 5)?,
+        })
+    })
+}
+
+/// The number of the last change that was ever made.
+pub fn last(conn: &Connection) -> Result<i64> {
+    let text = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'changes'), 0)";
+    sql::query_one(conn, text, [], |row| row.get(0))
+}
+
 /// Remembers that a document was deleted, or what belongs to no collection (`collection_id` 0).
 pub fn bury(conn: &Connection, stamp: Stamp, collection_id: i64, entity: Entity, uid: &str) -> Result<()> {
     sql::execute(
@@ -144,7 +171,7 @@ pub fn bury_all(conn: &Connection, stamp: Stamp, collection_id: i64) -> Result<(
          SELECT ?3, ?2, collection_id, 'document', uid, id, 'delete' FROM documents WHERE collection_id = ?1",
         params![collection_id, hlc, stamp.commit_tag],
     )?;
-    Ok(())
+    tombstones::end_uris(conn, stamp.hlc, collection_id)
 }
 
 /// Gives every row of the feed the tag of this commit, so that nothing that was derived before it holds any more.

@@ -4,7 +4,8 @@ use rusqlite::{Connection, Row, params};
 
 use super::changes::Stamp;
 use crate::error::Result;
-use crate::model::{Chunk, Metadata, Span, Timestamp};
+use crate::limits;
+use crate::model::{Chunk, ContentHash, Metadata, Span, Timestamp};
 use crate::request::PreparedChunk;
 use crate::sqlite::sql;
 
@@ -127,6 +128,7 @@ pub fn renumber(conn: &Connection, stamp: Stamp, id: i64) -> Result<i64> {
     sql::execute(conn, "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'chunks'", params![next])?;
     sql::execute(conn, "UPDATE chunks SET id = ?2, hlc = ?3 WHERE id = ?1", params![id, next, stamp.hlc.to_bytes()])?;
     sql::execute(conn, "UPDATE field_values SET chunk_id = ?2 WHERE chunk_id = ?1", params![id, next])?;
+    sql::execute(conn, "UPDATE chunk_claims SET chunk_id = ?2 WHERE chunk_id = ?1", params![id, next])?;
     Ok(next)
 }
 
@@ -155,6 +157,7 @@ pub fn content(conn: &Connection, id: i64) -> Result<Option<String>> {
 /// Removes a chunk with its field values. Its FTS5 row and its vectors must be gone.
 pub fn delete(conn: &Connection, id: i64) -> Result<()> {
     sql::execute(conn, "DELETE FROM field_values WHERE chunk_id = ?1", params![id])?;
+    sql::execute(conn, "DELETE FROM chunk_claims WHERE chunk_id = ?1", params![id])?;
     sql::execute(conn, "DELETE FROM chunks WHERE id = ?1", params![id]).map(drop)
 }
 
@@ -176,7 +179,50 @@ pub fn delete_all(conn: &Connection, collection_id: i64) -> Result<()> {
         "DELETE FROM field_values WHERE field_id IN (SELECT id FROM fields WHERE collection_id = ?1)",
         params![collection_id],
     )?;
+    sql::execute(conn, "DELETE FROM chunk_claims WHERE collection_id = ?1", params![collection_id])?;
     sql::execute(conn, "DELETE FROM chunks WHERE collection_id = ?1", params![collection_id]).map(drop)
+}
+
+/// Whether any chunk waits for the id that it came with.
+pub fn any_claims(conn: &Connection) -> Result<bool> {
+    sql::query_one(conn, "SELECT EXISTS (SELECT 1 FROM chunk_claims)", [], |row| row.get(0))
+}
+
+/// The id of a chunk while a chunk of another document has the one that it came with: no two documents make the same.
+pub fn stand_in(uid: &str, document: &str) -> String {
+    let hash = ContentHash::of_text(document).to_string();
+    let mut end = uid.len().min(limits::ID_BYTES - 17);
+    while !uid.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}~{}", &uid[..end], &hash[..16])
+}
+
+/// Notes the id that a chunk came with.
+pub fn claim(conn: &Connection, id: i64, collection_id: i64, uid: &str) -> Result<()> {
+    let text = "INSERT OR REPLACE INTO chunk_claims (chunk_id, collection_id, uid) VALUES (?1, ?2, ?3)";
+    sql::execute(conn, text, params![id, collection_id, uid]).map(drop)
+}
+
+/// Of the documents with a chunk that came with an id, the one with the least id has it: so every replica gives it to the
+/// same, whatever came first.
+pub fn settle_name(conn: &Connection, collection_id: i64, uid: &str) -> Result<()> {
+    let text = "SELECT d.uid, c.id, c.uid = ?2 FROM chunks c JOIN documents d ON d.id = c.document_id
+                WHERE c.collection_id = ?1 AND c.uid = ?2
+                UNION ALL
+                SELECT d.uid, c.id, c.uid = ?2 FROM chunk_claims k JOIN chunks c ON c.id = k.chunk_id
+                JOIN documents d ON d.id = c.document_id WHERE k.collection_id = ?1 AND k.uid = ?2
+                ORDER BY 1";
+    let wanting: Vec<(String, i64, bool)> =
+        sql::query_all(conn, text, params![collection_id, uid], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let Some((_, first, false)) = wanting.first() else { return Ok(()) };
+    let rename = "UPDATE chunks SET uid = ?2 WHERE id = ?1";
+    if let Some((document, id, _)) = wanting.iter().find(|(_, _, has)| *has) {
+        sql::execute(conn, rename, params![id, stand_in(uid, document)])?;
+        claim(conn, *id, collection_id, uid)?;
+    }
+    sql::execute(conn, rename, params![first, uid])?;
+    sql::execute(conn, "DELETE FROM chunk_claims WHERE chunk_id = ?1", params![first]).map(drop)
 }
 
 /// Columns of a whole chunk, for [`read`]; the tables are called `c` and `d`.

@@ -97,6 +97,24 @@ pub fn touch(conn: &Connection, stamp: Stamp, id: i64) -> Result<()> {
     sql::execute(conn, "UPDATE collections SET hlc = ?2 WHERE id = ?1", params![id, stamp.hlc.to_bytes()]).map(drop)
 }
 
+/// Takes the properties that another replica gave a collection.
+pub fn receive(
+    conn: &Connection,
+    stamp: Stamp,
+    id: i64,
+    description: Option<&str>,
+    settings: &Map<String, Value>,
+    created_at: Timestamp,
+) -> Result<()> {
+    let settings = serde_json::to_string(settings).map_err(|e| Error::internal(format!("settings: {e}")))?;
+    sql::execute(
+        conn,
+        "UPDATE collections SET description = ?2, settings = ?3, created_at = ?4, hlc = ?5 WHERE id = ?1",
+        params![id, description, settings, created_at.0, stamp.hlc.to_bytes()],
+    )
+    .map(drop)
+}
+
 /// Records which FTS5 table is the living one.
 pub fn set_fts_generation(conn: &Connection, id: i64, generation: i64) -> Result<()> {
     sql::execute(conn, "UPDATE collections SET fts_generation = ?2 WHERE id = ?1", params![id, generation]).map(drop)

@@ -154,6 +154,51 @@ pub fn replace(
     .map(drop)
 }
 
+/// A document that came of another replica.
+pub struct Received<'a> {
+    pub collection_id: i64,
+    pub uid: &'a str,
+    pub uri: Option<&'a str>,
+    pub content_hash: ContentHash,
+    pub content_type: &'a str,
+    pub text: Option<&'a str>,
+    pub metadata: &'a Metadata,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Puts one, in the place of a row where there is one, and returns its rowid.
+pub fn receive(conn: &Connection, stamp: Stamp, row: Option<i64>, new: &Received<'_>) -> Result<i64> {
+    sql::query_one(
+        conn,
+        "INSERT INTO documents (id, collection_id, uid, source_uri, content_hash, content_type, raw_content, metadata,
+                                created_at, updated_at, expires_at, hlc)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+         ON CONFLICT (id) DO UPDATE
+         SET uid = excluded.uid, source_uri = excluded.source_uri, content_hash = excluded.content_hash,
+             content_type = excluded.content_type, raw_content = excluded.raw_content, metadata = excluded.metadata,
+             created_at = excluded.created_at, updated_at = excluded.updated_at, expires_at = excluded.expires_at,
+             hlc = excluded.hlc
+         RETURNING id",
+        params![
+            row,
+            new.collection_id,
+            new.uid,
+            new.uri,
+            new.content_hash.0,
+            new.content_type,
+            new.text,
+            new.metadata.as_json(),
+            new.created_at.0,
+            new.updated_at.0,
+            sql::time(new.expires_at),
+            stamp.hlc.to_bytes(),
+        ],
+        |row| row.get(0),
+    )
+}
+
 /// Sets the metadata of a document.
 pub fn set_metadata(conn: &Connection, id: i64, metadata: &Metadata) -> Result<()> {
     sql::execute(conn, "UPDATE documents SET metadata = ?2 WHERE id = ?1", params![id, metadata.as_json()]).map(drop)

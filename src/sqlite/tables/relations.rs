@@ -3,10 +3,12 @@
 use rusqlite::{Connection, Row, params};
 
 use super::changes::{self, Change, Entity, Op, Stamp};
+use super::tombstones;
 use crate::error::Result;
 use crate::graph::Step;
 use crate::model::{Direction, Metadata, Relation, Timestamp};
 use crate::sqlite::sql;
+use crate::sync::merge::Known;
 
 /// Columns of [`read`].
 const COLUMNS: &str = "source, target, type, strength, metadata, created_at";
@@ -69,8 +71,118 @@ pub fn delete_of(conn: &Connection, stamp: Stamp, collection_id: i64, id: &str) 
     bury(conn, stamp, collection_id, sql::query_all(conn, text, params![collection_id, id], gone)?)
 }
 
+/// What is known of a relation of that name, and whether it waits for an end.
+pub fn known(conn: &Connection, collection_id: i64, relation: &Relation) -> Result<Option<Known>> {
+    let Relation { source, target, kind, .. } = relation;
+    for table in ["relations", "waiting_relations"] {
+        let text =
+            format!("SELECT hlc FROM {table} WHERE collection_id = ?1 AND source = ?2 AND type = ?3 AND target = ?4");
+        let found = sql::query_optional(conn, &text, params![collection_id, source, kind, target], |r| sql::hlc(r, 0))?;
+        if let Some(stamp) = found {
+            return Ok(Some(Known { stamp, living: true }));
+        }
+    }
+    let gone = tombstones::get(conn, collection_id, Entity::Relation, &uid(source, kind, target))?;
+    Ok(gone.map(|stamp| Known { stamp, living: false }))
+}
+
+/// Puts a relation that another replica made: it is there once both of its ends are.
+pub fn receive(conn: &Connection, stamp: Stamp, collection_id: i64, relation: &Relation) -> Result<()> {
+    let Relation { source, target, kind, strength, metadata, created_at } = relation;
+    remove(conn, collection_id, source, kind, target)?;
+    if there(conn, collection_id, source)? && there(conn, collection_id, target)? {
+        return put(conn, stamp, collection_id, relation);
+    }
+    sql::execute(
+        conn,
+        "INSERT INTO waiting_relations (collection_id, source, target, type, strength, metadata, created_at, hlc)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![collection_id, source, target, kind, strength, metadata.as_json(), created_at.0, stamp.hlc.to_bytes()],
+    )?;
+    changes::unbury(conn, collection_id, Entity::Relation, &uid(source, kind, target))
+}
+
+/// Buries a relation that another replica deleted.
+pub fn receive_end(conn: &Connection, stamp: Stamp, collection_id: i64, relation: &Relation) -> Result<()> {
+    let Relation { source, target, kind, .. } = relation;
+    let uid = uid(source, kind, target);
+    if let Some(row_id) = remove(conn, collection_id, source, kind, target)? {
+        append(conn, stamp, collection_id, &uid, row_id, Op::Delete)?;
+    }
+    changes::bury(conn, stamp, collection_id, Entity::Relation, &uid)
+}
+
+fn remove(conn: &Connection, collection_id: i64, source: &str, kind: &str, target: &str) -> Result<Option<i64>> {
+    let name = params![collection_id, source, kind, target];
+    let waiting = "DELETE FROM waiting_relations WHERE collection_id = ?1 AND source = ?2 AND type = ?3 AND target = ?4";
+    sql::execute(conn, waiting, name)?;
+    let text = "DELETE FROM relations WHERE collection_id = ?1 AND source = ?2 AND type = ?3 AND target = ?4 RETURNING id";
+    sql::query_optional(conn, text, name, |row| row.get(0))
+}
+
+/// Whether there is a chunk or a document of that id, expired or not.
+fn there(conn: &Connection, collection_id: i64, id: &str) -> Result<bool> {
+    let text = "SELECT EXISTS (SELECT 1 FROM chunks WHERE collection_id = ?1 AND uid = ?2)
+                    OR EXISTS (SELECT 1 FROM documents WHERE collection_id = ?1 AND uid = ?2)";
+    sql::query_one(conn, text, params![collection_id, id], |row| row.get(0))
+}
+
+/// Whether any relation waits for an end.
+pub fn any_waiting(conn: &Connection) -> Result<bool> {
+    sql::query_one(conn, "SELECT EXISTS (SELECT 1 FROM waiting_relations)", [], |row| row.get(0))
+}
+
+/// The columns that both tables have.
+const SHARED: &str = "collection_id, source, target, type, strength, metadata, created_at, hlc";
+
+/// Relations whose ends are both there wait no more.
+pub fn restore(conn: &Connection) -> Result<()> {
+    let end = |column: &str| {
+        format!(
+            "(EXISTS (SELECT 1 FROM chunks e WHERE e.collection_id = w.collection_id AND e.uid = w.{column})
+              OR EXISTS (SELECT 1 FROM documents e WHERE e.collection_id = w.collection_id AND e.uid = w.{column}))"
+        )
+    };
+    let name = "collection_id, source, type, target";
+    let text = format!(
+        "INSERT INTO relations ({SHARED}) SELECT {SHARED} FROM waiting_relations w WHERE {} AND {}
+         RETURNING collection_id, source, type, target",
+        end("source"),
+        end("target")
+    );
+    let restored = sql::query_all(conn, &text, [], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?, row.get::<_, String>(3)?))
+    })?;
+    for (collection_id, source, kind, target) in restored {
+        let text = format!("DELETE FROM waiting_relations WHERE ({name}) = (?1, ?2, ?3, ?4)");
+        sql::execute(conn, &text, params![collection_id, source, kind, target])?;
+    }
+    Ok(())
+}
+
+/// The relations of an id that went wait for it to come back.
+pub fn suspend(conn: &Connection, collection_id: i64, id: &str) -> Result<()> {
+    if there(conn, collection_id, id)? {
+        return Ok(());
+    }
+    for column in ["source", "target"] {
+        let text = format!(
+            "INSERT INTO waiting_relations ({SHARED}) SELECT {SHARED} FROM relations
+             WHERE collection_id = ?1 AND {column} = ?2"
+        );
+        sql::execute(conn, &text, params![collection_id, id])?;
+        let text = format!("DELETE FROM relations WHERE collection_id = ?1 AND {column} = ?2");
+        sql::execute(conn, &text, params![collection_id, id])?;
+    }
+    Ok(())
+}
+
 /// Deletes all of a collection.
 pub fn delete_all(conn: &Connection, stamp: Stamp, collection_id: i64) -> Result<u64> {
+    let text = "DELETE FROM waiting_relations WHERE collection_id = ?1 RETURNING 0, source, type, target";
+    for (_, uid) in sql::query_all(conn, text, [collection_id], gone)? {
+        changes::bury(conn, stamp, collection_id, Entity::Relation, &uid)?;
+    }
     let text = "DELETE FROM relations WHERE collection_id = ?1 RETURNING id, source, type, target";
     bury(conn, stamp, collection_id, sql::query_all(conn, text, [collection_id], gone)?)
 }
@@ -152,6 +264,6 @@ fn append(conn: &Connection, stamp: Stamp, collection_id: i64, uid: &str, row_id
 }
 
 /// The name of a relation in the feed and among the tombstones: no two of a collection have the same.
-fn uid(source: &str, kind: &str, target: &str) -> String {
+pub fn uid(source: &str, kind: &str, target: &str) -> String {
     serde_json::json!([source, kind, target]).to_string()
 }

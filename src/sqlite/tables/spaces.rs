@@ -3,6 +3,7 @@
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
 
+use super::changes::Stamp;
 use super::vectors::{self, VectorTable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
@@ -109,14 +110,22 @@ pub struct NewSpace<'a> {
     pub metric: Metric,
     pub model: Option<&'a str>,
     pub created_at: Timestamp,
+    pub stamp: Stamp,
 }
 
 /// Adds a space.
 pub fn insert(conn: &Connection, new: &NewSpace<'_>) -> Result<SpaceRow> {
     sql::execute(
         conn,
-        "INSERT INTO spaces (collection_id, name, metric, model, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![new.collection_id, new.name, new.metric.as_str(), new.model, new.created_at.0],
+        "INSERT INTO spaces (collection_id, name, metric, model, created_at, hlc) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![
+            new.collection_id,
+            new.name,
+            new.metric.as_str(),
+            new.model,
+            new.created_at.0,
+            new.stamp.hlc.to_bytes()
+        ],
     )?;
     let mut space = SpaceRow {
         id: conn.last_insert_rowid(),
@@ -127,16 +136,17 @@ pub fn insert(conn: &Connection, new: &NewSpace<'_>) -> Result<SpaceRow> {
         generation: 0,
     };
     if let Some(dimension) = new.dimension {
-        set_dimension(conn, &mut space, dimension)?;
+        set_dimension(conn, new.stamp, &mut space, dimension)?;
     }
     Ok(space)
 }
 
 /// Fixes the dimension of a space that has none and makes its first vec0 table.
-pub fn set_dimension(conn: &Connection, space: &mut SpaceRow, dimension: usize) -> Result<VectorTable> {
+pub fn set_dimension(conn: &Connection, stamp: Stamp, space: &mut SpaceRow, dimension: usize) -> Result<VectorTable> {
     let table = VectorTable { space_id: space.id, generation: 1, dimension, metric: space.metric };
     vectors::create(conn, table)?;
     set_generation(conn, table)?;
+    touch(conn, stamp, space.id)?;
     space.dimension = Some(dimension);
     space.generation = 1;
     Ok(table)
@@ -150,6 +160,12 @@ pub fn set_generation(conn: &Connection, table: VectorTable) -> Result<()> {
         params![table.space_id, table.dimension, table.generation],
     )
     .map(drop)
+}
+
+/// Stamps a space that changed, unless it has a later stamp.
+pub fn touch(conn: &Connection, stamp: Stamp, id: i64) -> Result<()> {
+    let text = "UPDATE spaces SET hlc = max(hlc, ?2) WHERE id = ?1";
+    sql::execute(conn, text, params![id, stamp.hlc.to_bytes()]).map(drop)
 }
 
 /// Names the model of a space that has none.

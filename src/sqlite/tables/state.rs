@@ -3,9 +3,11 @@
 use rusqlite::{Connection, Row, params};
 
 use super::changes::{self, Change, Entity, Op, Stamp};
+use super::tombstones;
 use crate::error::Result;
 use crate::model::{Expected, Namespace, StateEntry, StateValue, Timestamp};
 use crate::sqlite::sql;
+use crate::sync::merge::Known;
 
 /// Columns of [`entry`].
 const COLUMNS: &str = "key, value, expires_at, updated_at";
@@ -121,7 +123,24 @@ fn append(conn: &Connection, stamp: Stamp, uid: &str, row_id: i64, op: Op) -> Re
     changes::append(conn, stamp, change)
 }
 
+/// What is known of a value that is not local.
+pub fn known(conn: &Connection, namespace: &Namespace, key: &str) -> Result<Option<Known>> {
+    let text = "SELECT hlc FROM state WHERE namespace = ?1 AND local = 0 AND key = ?2";
+    let found = sql::query_optional(conn, text, params![namespace.name, key], |row| sql::hlc(row, 0))?;
+    if let Some(stamp) = found {
+        return Ok(Some(Known { stamp, living: true }));
+    }
+    let gone = tombstones::get(conn, 0, Entity::State, &uid(namespace, key))?;
+    Ok(gone.map(|stamp| Known { stamp, living: false }))
+}
+
+/// Buries a value that another replica deleted.
+pub fn receive_end(conn: &Connection, stamp: Stamp, namespace: &Namespace, key: &str) -> Result<()> {
+    delete(conn, stamp, namespace, key)?;
+    changes::bury(conn, stamp, 0, Entity::State, &uid(namespace, key))
+}
+
 /// The name of a value in the feed and among the tombstones: no two have the same.
-fn uid(namespace: &Namespace, key: &str) -> String {
+pub fn uid(namespace: &Namespace, key: &str) -> String {
     serde_json::json!([namespace.name, key]).to_string()
 }

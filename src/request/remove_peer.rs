@@ -1,0 +1,5 @@
+/// Forgets a peer. What it sent stays.
+#[derive(Debug, Clone)]
+pub struct RemovePeer {
+    pub name: String,
+}

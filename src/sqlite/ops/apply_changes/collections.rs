@@ -1,0 +1,374 @@
+//! Collections, their spaces, and what was deleted with them.
+
+use rusqlite::params;
+use serde_json::{Map, Value};
+
+use super::{Apply, damaged, time};
+use crate::error::{Error, ErrorKind, Result};
+use crate::hlc::Hlc;
+use crate::limits;
+use crate::model::{Metric, Timestamp, check_name};
+use crate::request::DEFAULT_SPACE;
+use crate::sqlite::ops::set_tokenizer;
+use crate::sqlite::ops::shared::{self, Target};
+use crate::sqlite::sql;
+use crate::sqlite::tables::changes::{self, Entity, Op};
+use crate::sqlite::tables::collections::{self, NewCollection};
+use crate::sqlite::tables::fts::{self, FtsTable};
+use crate::sqlite::tables::spaces::{self, NewSpace, SpaceRow};
+use crate::sqlite::tables::{chunks, documents, tombstones};
+use crate::sqlite::tokenizer::TokenizerSpec;
+use crate::sync::Action;
+use crate::sync::merge::{self, Known};
+use crate::sync::record::{CollectionRecord, SpaceRecord};
+
+/// A collection of the batch, and what it is here.
+pub(super) struct Entry {
+    pub name: String,
+    stamp: Hlc,
+    /// Of the source and of this store, whichever is later.
+    pub floor: Option<Hlc>,
+    description: Option<String>,
+    settings: Map<String, Value>,
+    tokenizer: TokenizerSpec,
+    created_at: Timestamp,
+    pub spaces: Vec<Space>,
+    /// `None`: it was deleted here, or there, and nothing later is in it.
+    pub target: Option<Target>,
+}
+
+/// A space of the batch.
+pub(super) struct Space {
+    pub name: String,
+    stamp: Hlc,
+    pub floor: Option<Hlc>,
+    pub dimension: Option<usize>,
+    metric: Metric,
+    model: Option<String>,
+    created_at: Timestamp,
+}
+
+impl Space {
+    fn read(record: &SpaceRecord<'_>) -> Result<Self> {
+        check_name("space name", record.name)?;
+        record.model.map_or(Ok(()), |model| check_name("model", model))?;
+        let dimension = match record.dimension.map(usize::try_from) {
+            None => None,
+            Some(Ok(dimension)) if (1..=limits::DIMENSION).contains(&dimension) => Some(dimension),
+            Some(_) => return Err(damaged("a space of a dimension that none has")),
+        };
+        Ok(Self {
+            name: record.name.to_owned(),
+            stamp: record.stamp,
+            floor: record.floor,
+            dimension,
+            metric: record.metric.parse()?,
+            model: record.model.map(str::to_owned),
+            created_at: time(record.created_at)?,
+        })
+    }
+
+    /// Refuses a space that is another by the same name.
+    fn check(&self, collection: &str, here: &SpaceRow) -> Result<()> {
+        let differs = |what: &str, there: &dyn std::fmt::Display, own: &dyn std::fmt::Display| {
+            Err(Error::new(
+                ErrorKind::Sync,
+                format!(
+                    "space {:?} of collection {collection:?} has {what} {own} here and {there} at the source; nothing was \
+                     applied: delete one of the two, or use another name",
+                    self.name
+                ),
+            ))
+        };
+        if self.metric != here.metric {
+            return differs("metric", &self.metric, &here.metric);
+        }
+        match (self.dimension, here.dimension) {
+            (Some(there), Some(own)) if there != own => return differs("dimension", &there, &own),
+            _ => {}
+        }
+        match (&self.model, &here.model) {
+            (Some(there), Some(own)) if there != own => differs("model", there, own),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Apply<'_, '_> {
+    pub(super) fn entry(&self, place: u64) -> Result<&Entry> {
+        let entry = usize::try_from(place).ok().and_then(|place| self.entries.get(place));
+        entry.ok_or_else(|| damaged("a collection that it does not name"))
+    }
+
+    pub(super) fn collection(&mut self, record: &CollectionRecord<'_>) -> Result<()> {
+        check_name("collection name", record.name)?;
+        let settings = serde_json::from_str(record.settings)
+            .map_err(|_| damaged(format_args!("settings of collection {:?} that are no JSON object", record.name)))?;
+        if record.settings.len() > limits::METADATA_BYTES || self.entries.len() >= limits::SYNC_COLLECTIONS {
+            return Err(damaged("too many collections, or settings that are too large"));
+        }
+        if self.entries.iter().any(|entry| entry.name == record.name) {
+            return Err(damaged(format_args!("collection {:?} twice", record.name)));
+        }
+        let spaces: Vec<Space> = record.spaces.iter().map(Space::read).collect::<Result<_>>()?;
+        if spaces.first().is_none_or(|space| space.name != DEFAULT_SPACE) {
+            return Err(damaged(format_args!("collection {:?} without its default space", record.name)));
+        }
+        let news = self.is_news(record.stamp)?;
+        self.done.received += u64::from(news);
+        if let Some(floor) = record.floor {
+            self.collection_floor(record.name, floor)?;
+        }
+        for space in &spaces {
+            self.moment(space.stamp)?;
+            space.floor.map_or(Ok(()), |floor| self.moment(floor))?;
+        }
+        let conn = self.txn.conn;
+        let floor = tombstones::collection(conn, record.name)?;
+        let there = collections::find(conn, record.name)?.is_some();
+        let entry = Entry {
+            name: record.name.to_owned(),
+            stamp: record.stamp,
+            floor,
+            description: record.description.map(str::to_owned),
+            settings,
+            tokenizer: TokenizerSpec::parse(record.tokenizer)?,
+            created_at: time(record.created_at)?,
+            spaces,
+            target: there.then(|| Target::find(conn, record.name)).transpose()?,
+        };
+        self.entries.push(entry);
+        let place = self.entries.len() - 1;
+        if there {
+            self.merge_collection(place)
+        } else if floor.is_none_or(|floor| record.stamp > floor) {
+            self.done.applied += u64::from(news);
+            self.make_collection(place)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Makes a collection of the batch that is not here.
+    pub(super) fn make_collection(&mut self, place: usize) -> Result<()> {
+        let (txn, conn) = (self.txn, self.txn.conn);
+        let Some(entry) = self.entries.get_mut(place) else { return Err(damaged("a collection that it does not name")) };
+        let stamp = txn.stamp_of(entry.stamp);
+        let id = collections::insert(
+            conn,
+            stamp,
+            &NewCollection {
+                name: &entry.name,
+                description: entry.description.as_deref(),
+                settings: &entry.settings,
+                tokenizer: &entry.tokenizer.as_text(),
+                created_at: entry.created_at,
+            },
+        )?;
+        fts::create_view(conn, id)?;
+        fts::create(conn, FtsTable { collection_id: id, generation: 1 }, &entry.tokenizer)?;
+        for (at, space) in entry.spaces.iter().enumerate() {
+            if at == 0 || space.floor.is_none_or(|floor| space.stamp > floor) {
+                insert_space(txn, id, space)?;
+            }
+            if let Some(floor) = space.floor {
+                tombstones::end_space(conn, floor, id, &space.name)?;
+            }
+        }
+        let target = Target::find(conn, &entry.name)?;
+        shared::collection_changed(txn, stamp, &target, &entry.name, Op::Put)?;
+        entry.target = Some(target);
+        Ok(())
+    }
+
+    fn merge_collection(&mut self, place: usize) -> Result<()> {
+        let (txn, conn) = (self.txn, self.txn.conn);
+        let Some(entry) = self.entries.get(place) else { return Ok(()) };
+        let Some(target) = &entry.target else { return Ok(()) };
+        let id = target.id();
+        let own = sql::query_one(conn, "SELECT hlc FROM collections WHERE id = ?1", [id], |row| sql::hlc(row, 0))?;
+        let (name, stamp, mut changed) = (entry.name.clone(), entry.stamp, false);
+        let known = Known { stamp: own, living: true };
+        let action = merge::register(stamp, None, Some(known));
+        if let Action::Put { .. } = action {
+            if target.collection.spec()? != entry.tokenizer {
+                set_tokenizer::reindex(txn, target, &entry.tokenizer, self.progress)?;
+            }
+            let (description, created_at) = (entry.description.as_deref(), entry.created_at);
+            collections::receive(conn, txn.stamp_of(stamp), id, description, &entry.settings, created_at)?;
+            changed = true;
+        }
+        let differ = target.collection.description != entry.description || target.collection.spec()? != entry.tokenizer;
+        if differ && matches!(action, Action::Put { .. } | Action::Older) {
+            self.conflict(Some(&name), "collection", &name, own, stamp)?;
+        }
+        let floors: Vec<(String, Hlc)> = self.entries[place]
+            .spaces
+            .iter()
+            .filter_map(|space| Some((space.name.clone(), space.floor?)))
+            .collect();
+        for (space, floor) in floors {
+            self.end_space(place, &space, floor)?;
+        }
+        for space in &self.entries[place].spaces {
+            let floor = tombstones::space(conn, id, &space.name)?;
+            match spaces::find(conn, id, &space.name)? {
+                None if floor.is_none_or(|floor| space.stamp > floor) => {
+                    insert_space(txn, id, space)?;
+                    changed = true;
+                }
+                None => {}
+                Some(mut here) => {
+                    space.check(&name, &here)?;
+                    let stamp = txn.stamp_of(space.stamp);
+                    if let (None, Some(dimension)) = (here.dimension, space.dimension) {
+                        spaces::set_dimension(conn, stamp, &mut here, dimension)?;
+                        changed = true;
+                    }
+                    if let (None, Some(model)) = (&here.model, &space.model) {
+                        spaces::set_model(conn, here.id, model)?;
+                        changed = true;
+                    }
+                    spaces::touch(conn, stamp, here.id)?;
+                }
+            }
+        }
+        let target = Target::find(conn, &name)?;
+        if changed {
+            self.done.applied += u64::from(!self.known.covers(stamp));
+            shared::collection_changed(txn, txn.stamp_of(stamp), &target, &name, Op::Put)?;
+        }
+        self.entries[place].target = Some(target);
+        Ok(())
+    }
+
+    /// A space that a later document has vectors of comes back with it.
+    pub(super) fn make_space(&mut self, place: usize, space: usize) -> Result<()> {
+        let conn = self.txn.conn;
+        let entry = &self.entries[place];
+        if let (Some(target), Some(space)) = (&entry.target, entry.spaces.get(space)) {
+            insert_space(self.txn, target.id(), space)?;
+        }
+        let target = Target::find(conn, &entry.name)?;
+        self.entries[place].target = Some(target);
+        Ok(())
+    }
+
+    /// Everything in a collection from before a moment goes; and the collection, if nothing later is in it.
+    pub(super) fn collection_floor(&mut self, name: &str, floor: Hlc) -> Result<()> {
+        check_name("collection name", name)?;
+        let news = self.is_news(floor)?;
+        let (txn, conn) = (self.txn, self.txn.conn);
+        self.done.received += u64::from(news);
+        let before = tombstones::collection(conn, name)?;
+        if !news || before.is_some_and(|before| before >= floor) {
+            return Ok(());
+        }
+        let stamp = txn.stamp_of(floor);
+        changes::bury(conn, stamp, 0, Entity::Collection, name)?;
+        self.done.applied += 1;
+        for entry in self.entries.iter_mut().filter(|entry| entry.name == name) {
+            entry.floor = Some(floor);
+        }
+        if collections::find(conn, name)?.is_none() {
+            return Ok(());
+        }
+        let target = Target::find(conn, name)?;
+        let id = target.id();
+        let text = "SELECT hlc FROM collections WHERE id = ?1";
+        let own = sql::query_one(conn, text, [id], |row| sql::hlc(row, 0))?;
+        let text = "SELECT EXISTS (SELECT 1 FROM documents WHERE collection_id = ?1 AND hlc > ?2)";
+        let later: bool = sql::query_one(conn, text, params![id, floor.to_bytes()], |row| row.get(0))?;
+        let text = "SELECT max(hlc) FROM documents WHERE collection_id = ?1";
+        let last: Option<Vec<u8>> = sql::query_one(conn, text, [id], |row| row.get(0))?;
+        let last = last.map(|bytes| Hlc::from_bytes(&bytes)).transpose()?.map_or(own, |last| last.max(own));
+        // Whatever of it the one who deleted it had not seen.
+        self.conflict(Some(name), "collection", name, last, floor)?;
+        if own <= floor && !later {
+            shared::drop_collection(txn, stamp, &target)?;
+            for entry in self.entries.iter_mut().filter(|entry| entry.name == name) {
+                entry.target = None;
+            }
+            return Ok(());
+        }
+        let text = "SELECT id FROM documents WHERE collection_id = ?1 AND hlc <= ?2";
+        let rows: Vec<i64> = sql::query_all(conn, text, params![id, floor.to_bytes()], |row| row.get(0))?;
+        for row in rows {
+            txn.check(self.progress)?;
+            let document = documents::by_row(conn, row)?;
+            shared::remove_document(txn, stamp, &target, row, &document.uid)?;
+        }
+        for table in ["relations", "waiting_relations"] {
+            let text = format!("DELETE FROM {table} WHERE collection_id = ?1 AND hlc <= ?2");
+            sql::execute(conn, &text, params![id, floor.to_bytes()])?;
+        }
+        tombstones::forget_upto(conn, id, floor)
+    }
+
+    pub(super) fn space_floor(&mut self, place: u64, name: &str, floor: Hlc) -> Result<()> {
+        check_name("space name", name)?;
+        let news = self.is_news(floor)?;
+        self.done.received += u64::from(news);
+        self.entry(place)?;
+        let place = place as usize;
+        if news && self.entries[place].target.is_some() {
+            self.end_space(place, name, floor)?;
+            let target = Target::find(self.txn.conn, &self.entries[place].name)?;
+            self.entries[place].target = Some(target);
+        }
+        Ok(())
+    }
+
+    /// Vectors of documents from before a moment go; and the space, if none is left and it is not later itself.
+    fn end_space(&mut self, place: usize, name: &str, floor: Hlc) -> Result<()> {
+        let (txn, conn) = (self.txn, self.txn.conn);
+        let Some(target) = &self.entries[place].target else { return Ok(()) };
+        if tombstones::space(conn, target.id(), name)?.is_some_and(|before| before >= floor) {
+            return Ok(());
+        }
+        if name == DEFAULT_SPACE {
+            return Err(damaged("the end of a default space"));
+        }
+        tombstones::end_space(conn, floor, target.id(), name)?;
+        self.done.applied += 1;
+        let Some(space) = spaces::find(conn, target.id(), name)? else { return Ok(()) };
+        let text = "SELECT hlc FROM spaces WHERE id = ?1";
+        let own = sql::query_one(conn, text, [space.id], |row| sql::hlc(row, 0))?;
+        let Some(table) = space.table() else {
+            return if own <= floor { spaces::delete(conn, &space) } else { Ok(()) };
+        };
+        let rowids = |condition: &str| {
+            let text = format!(
+                "SELECT c.id FROM documents d JOIN chunks c ON c.document_id = d.id JOIN {}_rowids v ON v.rowid = c.id
+                 WHERE d.collection_id = ?1 AND d.hlc {condition} ?2",
+                table.name()
+            );
+            sql::query_all(conn, &text, params![target.id(), floor.to_bytes()], |row| row.get::<_, i64>(0))
+        };
+        if own <= floor && rowids(">")?.is_empty() {
+            return spaces::delete(conn, &space);
+        }
+        for row in rowids("<=")? {
+            txn.check(self.progress)?;
+            let chunk = chunks::by_row(conn, row)?;
+            shared::renumber_chunk(txn, txn.stamp_of(floor), target, &chunk, table)?;
+        }
+        Ok(())
+    }
+}
+
+fn insert_space(txn: &crate::sqlite::txn::Txn<'_>, collection_id: i64, space: &Space) -> Result<()> {
+    spaces::insert(
+        txn.conn,
+        &NewSpace {
+            collection_id,
+            name: &space.name,
+            dimension: space.dimension,
+            metric: space.metric,
+            model: space.model.as_deref(),
+            created_at: space.created_at,
+            stamp: txn.stamp_of(space.stamp),
+        },
+    )
+    .map(drop)
+}

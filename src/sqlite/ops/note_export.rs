@@ -1,0 +1,20 @@
+use rusqlite::Connection;
+
+use crate::error::Result;
+use crate::request::NoteExport;
+use crate::sqlite::tables::{meta, replicas};
+use crate::sqlite::txn::Txn;
+
+/// Whether there is nothing to note: what others are told they were told before.
+pub fn is_noted(conn: &Connection, request: &NoteExport) -> Result<bool> {
+    let noted = replicas::marks(conn, 1)?.pop() == Some(meta::clock(conn)?);
+    let known = replicas::acknowledged(conn)?;
+    Ok(noted && request.acknowledged.is_none_or(|stamp| known.is_some_and(|known| known >= stamp)))
+}
+
+pub fn run(txn: &mut Txn<'_>, request: &NoteExport) -> Result<()> {
+    if let Some(stamp) = request.acknowledged {
+        replicas::acknowledge(txn.conn, stamp)?;
+    }
+    replicas::add_mark(txn.conn, txn.clock())
+}

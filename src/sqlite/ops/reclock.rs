@@ -1,0 +1,32 @@
+use crate::error::Result;
+use crate::hlc::Hlc;
+use crate::limits;
+use crate::sqlite::tables::{changes, meta, replicas};
+use crate::sqlite::txn::Txn;
+
+/// Gives what this replica stamped further ahead than a peer would take, and none is known to have, moments from now on,
+/// in the same order. Says of how many changes.
+pub fn run(txn: &mut Txn<'_>) -> Result<u64> {
+    let conn = txn.conn;
+    let (clock, own) = (meta::clock(conn)?, replicas::own(conn)?);
+    let limit = Hlc { millis: txn.now.millis() + limits::CLOCK_SKEW_MILLIS, counter: u16::MAX, replica: own };
+    let first = replicas::acknowledged(conn)?.map_or(limit, |known| known.max(limit));
+    if clock <= first {
+        return Ok(0);
+    }
+    let old = replicas::stamps_after(conn, first)?;
+    // After everything that keeps its moment.
+    let kept = replicas::latest_but(conn, first)?.unwrap_or(Hlc::zero(own));
+    let mut next = Hlc { replica: own, ..kept.max(Hlc::zero(own)) };
+    let mut pairs = Vec::with_capacity(old.len());
+    for stamp in old {
+        next = next.tick(txn.now.millis());
+        pairs.push((stamp, next));
+    }
+    txn.set_clock(next.tick(txn.now.millis()));
+    let restamped = replicas::restamp(conn, &pairs)?;
+    // Nobody was told of the moments that are no more.
+    replicas::forget_marks_after(conn, txn.clock())?;
+    changes::renew_tags(conn, txn.stamp())?;
+    Ok(restamped)
+}

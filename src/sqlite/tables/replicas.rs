@@ -1,0 +1,263 @@
+//! What this store knows of replicas: how much of each it has, and what it told others of itself.
+
+use rusqlite::{Connection, params};
+
+use super::meta;
+use crate::error::Result;
+use crate::hlc::Hlc;
+use crate::limits;
+use crate::sqlite::sql;
+use crate::sync::{ReplicaId, Watermark};
+
+/// Every table whose rows say who stamped them.
+const STAMPED: [&str; 11] = [
+    "collections",
+    "spaces",
+    "documents",
+    "chunks",
+    "relations",
+    "waiting_relations",
+    "state",
+    "tombstones",
+    "uri_tombstones",
+    "space_tombstones",
+    "changes",
+];
+
+/// Who this store is.
+pub fn own(conn: &Connection) -> Result<ReplicaId> {
+    sql::query_one(conn, "SELECT value FROM meta WHERE key = 'replica_id'", [], |row| row.get(0))
+}
+
+/// How much of each replica is here; of this one everything.
+pub fn watermark(conn: &Connection) -> Result<Watermark> {
+    let mut mark: Watermark =
+        sql::query_all(conn, "SELECT hlc FROM replicas", [], |row| sql::hlc(row, 0))?.into_iter().collect();
+    let own = own(conn)?;
+    mark.raise(Hlc { replica: own, ..meta::clock(conn)? });
+    Ok(mark)
+}
+
+/// Everything of these replicas is here up to these moments.
+pub fn raise(conn: &Connection, mark: &Watermark) -> Result<()> {
+    let own = own(conn)?;
+    for stamp in mark.iter().filter(|stamp| stamp.replica != own) {
+        sql::execute(
+            conn,
+            "INSERT INTO replicas (replica_id, hlc) VALUES (?1, ?2)
+             ON CONFLICT DO UPDATE SET hlc = max(hlc, excluded.hlc)",
+            params![stamp.replica, stamp.to_bytes()],
+        )?;
+    }
+    Ok(())
+}
+
+/// The latest moments up to which others were told that they have everything of this store, oldest first.
+pub fn marks(conn: &Connection, most: usize) -> Result<Vec<Hlc>> {
+    let text = "SELECT hlc FROM sync_marks ORDER BY hlc DESC LIMIT ?1";
+    let mut marks = sql::query_all(conn, text, [most as i64], |row| sql::hlc(row, 0))?;
+    marks.reverse();
+    Ok(marks)
+}
+
+/// Remembers another.
+pub fn add_mark(conn: &Connection, mark: Hlc) -> Result<()> {
+    sql::execute(conn, "INSERT OR IGNORE INTO sync_marks (hlc) VALUES (?1)", params![mark.to_bytes()])?;
+    let text = "DELETE FROM sync_marks WHERE hlc < (SELECT hlc FROM sync_marks ORDER BY hlc DESC LIMIT 1 OFFSET ?1)";
+    sql::execute(conn, text, [limits::SYNC_MARKS as i64 - 1]).map(drop)
+}
+
+/// Forgets those after a moment.
+pub fn forget_marks_after(conn: &Connection, moment: Hlc) -> Result<()> {
+    sql::execute(conn, "DELETE FROM sync_marks WHERE hlc > ?1", params![moment.to_bytes()]).map(drop)
+}
+
+/// Whether this store told others of that moment. Of long ago it does not know any more.
+pub fn is_mark(conn: &Connection, moment: Hlc) -> Result<bool> {
+    let clock = meta::clock(conn)?;
+    let there = "SELECT EXISTS (SELECT 1 FROM sync_marks WHERE hlc = ?1)";
+    if moment == clock || sql::query_one(conn, there, params![moment.to_bytes()], |row| row.get(0))? {
+        return Ok(true);
+    }
+    let text = "SELECT count(*), min(hlc) FROM sync_marks";
+    let (count, first): (usize, Option<Vec<u8>>) = sql::query_one(conn, text, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(count >= limits::SYNC_MARKS && first.is_some_and(|first| moment.to_bytes().as_slice() < first.as_slice()))
+}
+
+/// A moment that is kept in `meta`.
+fn moment(conn: &Connection, key: &str) -> Result<Option<Hlc>> {
+    sql::query_optional(conn, "SELECT value FROM meta WHERE key = ?1", [key], |row| sql::hlc(row, 0))
+}
+
+/// Up to when others are known to have what this replica wrote.
+pub fn acknowledged(conn: &Connection) -> Result<Option<Hlc>> {
+    moment(conn, "sync_acknowledged")
+}
+
+/// Takes note of it.
+pub fn acknowledge(conn: &Connection, stamp: Hlc) -> Result<()> {
+    if acknowledged(conn)?.is_some_and(|before| before >= stamp) {
+        return Ok(());
+    }
+    meta::put(conn, "sync_acknowledged", &stamp.to_bytes())
+}
+
+/// Up to when deletions are forgotten.
+pub fn horizon(conn: &Connection) -> Result<Option<Hlc>> {
+    moment(conn, "sync_horizon")
+}
+
+/// Moves it on.
+pub fn raise_horizon(conn: &Connection, stamp: Hlc) -> Result<()> {
+    if horizon(conn)?.is_some_and(|before| before >= stamp) {
+        return Ok(());
+    }
+    meta::put(conn, "sync_horizon", &stamp.to_bytes())
+}
+
+/// The export of a replica of which not all batches are here, and how many are.
+pub fn parts(conn: &Connection, source: ReplicaId) -> Result<Option<([u8; 16], u64)>> {
+    let text = "SELECT export, parts FROM sync_parts WHERE source = ?1";
+    sql::query_optional(conn, text, params![source], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+/// So many batches of an export are here; `None`: all.
+pub fn set_parts(conn: &Connection, source: ReplicaId, export: [u8; 16], parts: Option<u64>) -> Result<()> {
+    match parts {
+        Some(parts) => sql::execute(
+            conn,
+            "INSERT OR REPLACE INTO sync_parts (source, export, parts) VALUES (?1, ?2, ?3)",
+            params![source, export, parts],
+        ),
+        None => sql::execute(conn, "DELETE FROM sync_parts WHERE source = ?1", params![source]),
+    }
+    .map(drop)
+}
+
+/// The store becomes another replica. What it wrote is the new one's, at the same moments; what another file with the old
+/// id wrote is asked for anew.
+pub fn renew(conn: &Connection) -> Result<u64> {
+    let old = own(conn)?;
+    meta::renew_replica(conn)?;
+    let new = own(conn)?;
+    let written = reattribute(conn, old, new)?;
+    sql::execute(conn, "DELETE FROM replicas WHERE replica_id = ?1", params![old])?;
+    conn.execute_batch("DELETE FROM sync_marks; DELETE FROM sync_parts; DELETE FROM meta WHERE key = 'sync_acknowledged'")?;
+    Ok(written)
+}
+
+/// Everything that one replica wrote becomes another's, at the same moments.
+pub fn reattribute(conn: &Connection, old: ReplicaId, new: ReplicaId) -> Result<u64> {
+    let mut rows = 0;
+    for table in STAMPED {
+        let text = format!("UPDATE {table} SET hlc = CAST(substr(hlc, 1, 8) || ?2 AS BLOB) WHERE substr(hlc, 9) = ?1");
+        rows += sql::execute(conn, &text, params![old, new])? as u64;
+    }
+    Ok(rows)
+}
+
+/// A copy goes on as another replica: of the one that it was copied from it has all that others were told of.
+pub fn renew_copy(conn: &Connection) -> Result<()> {
+    let last = marks(conn, 1)?.pop();
+    meta::renew_replica(conn)?;
+    if let Some(last) = last {
+        raise(conn, &[last].into_iter().collect())?;
+    }
+    conn.execute_batch("DELETE FROM sync_marks; DELETE FROM sync_parts; DELETE FROM meta WHERE key = 'sync_acknowledged'")?;
+    Ok(())
+}
+
+/// The moments after `first` that this replica stamped, in order.
+pub fn stamps_after(conn: &Connection, first: Hlc) -> Result<Vec<Hlc>> {
+    let all: Vec<String> = STAMPED
+        .iter()
+        .map(|table| format!("SELECT hlc FROM {table} WHERE hlc > ?1 AND substr(hlc, 9) = ?2"))
+        .collect();
+    let text = format!("{} ORDER BY hlc", all.join(" UNION "));
+    sql::query_all(conn, &text, params![first.to_bytes(), first.replica], |row| sql::hlc(row, 0))
+}
+
+/// The latest moment there is that is not among those.
+pub fn latest_but(conn: &Connection, first: Hlc) -> Result<Option<Hlc>> {
+    let mut latest = None;
+    for table in STAMPED {
+        let text = format!("SELECT max(hlc) FROM {table} WHERE hlc <= ?1 OR substr(hlc, 9) <> ?2");
+        let found: Option<Vec<u8>> = sql::query_one(conn, &text, params![first.to_bytes(), first.replica], |r| r.get(0))?;
+        latest = latest.max(found.map(|bytes| Hlc::from_bytes(&bytes)).transpose()?);
+    }
+    Ok(latest)
+}
+
+/// Gives what was stamped with the first of each pair the second; says of how many changes.
+pub fn restamp(conn: &Connection, pairs: &[(Hlc, Hlc)]) -> Result<u64> {
+    conn.execute_batch("CREATE TEMP TABLE restamped (old BLOB PRIMARY KEY, new BLOB NOT NULL) STRICT, WITHOUT ROWID")?;
+    let result = restamp_by(conn, pairs);
+    conn.execute_batch("DROP TABLE temp.restamped")?;
+    result
+}
+
+fn restamp_by(conn: &Connection, pairs: &[(Hlc, Hlc)]) -> Result<u64> {
+    for (old, new) in pairs {
+        let text = "INSERT INTO temp.restamped (old, new) VALUES (?1, ?2)";
+        conn.execute(text, params![old.to_bytes(), new.to_bytes()])?;
+    }
+    let mut changes = 0;
+    for table in STAMPED {
+        let text = format!(
+            "UPDATE {table} SET hlc = (SELECT new FROM temp.restamped WHERE old = hlc)
+             WHERE hlc IN (SELECT old FROM temp.restamped)"
+        );
+        let rows = conn.execute(&text, [])? as u64;
+        // A document counts once; its chunks, the end of its uri and the feed go with it.
+        if !matches!(table, "chunks" | "changes" | "uri_tombstones") {
+            changes += rows;
+        }
+    }
+    Ok(changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conn() -> Connection {
+        let conn = Connection::open_in_memory().unwrap();
+        let soon = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        crate::sqlite::migrate::migrate(&conn, soon, &|_| Ok(())).unwrap();
+        conn
+    }
+
+    #[test]
+    fn marks_are_known_as_long_as_they_are_kept() {
+        let conn = conn();
+        let at = |millis| Hlc { millis, counter: 0, replica: own(&conn).unwrap() };
+        for millis in 1..=limits::SYNC_MARKS as u64 + 5 {
+            add_mark(&conn, at(millis * 2)).unwrap();
+        }
+        meta::set_clock(&conn, at(10_000)).unwrap();
+        let count: usize = conn.query_row("SELECT count(*) FROM sync_marks", [], |row| row.get(0)).unwrap();
+        assert_eq!(count, limits::SYNC_MARKS);
+        assert!(is_mark(&conn, at(10_000)).unwrap() && is_mark(&conn, at(100)).unwrap());
+        assert!(is_mark(&conn, at(5)).unwrap(), "from before those that are kept");
+        assert!(!is_mark(&conn, at(101)).unwrap() && !is_mark(&conn, at(20_000)).unwrap());
+        assert_eq!(marks(&conn, 2).unwrap(), [at(2008), at(2010)]);
+    }
+
+    #[test]
+    fn what_a_replica_wrote_becomes_anothers_at_the_same_moments() {
+        let conn = conn();
+        let old = own(&conn).unwrap();
+        let (mine, other) = (Hlc { millis: 5, counter: 2, replica: old }, Hlc { millis: 6, counter: 0, replica: [1; 16] });
+        for (uri, hlc) in [("mine", mine), ("other", other)] {
+            super::super::tombstones::end_uri(&conn, hlc, 1, uri).unwrap();
+        }
+        raise(&conn, &[other, mine].into_iter().collect()).unwrap();
+        assert_eq!(renew(&conn).unwrap(), 1);
+        let new = own(&conn).unwrap();
+        let known = |uri| super::super::tombstones::uri(&conn, 1, uri).unwrap().unwrap().known.stamp;
+        assert_eq!((known("mine"), known("other")), (Hlc { replica: new, ..mine }, other));
+        let mark = watermark(&conn).unwrap();
+        assert!(new != old && mark.get(old).is_none() && mark.covers(other));
+        assert!(meta::clock(&conn).unwrap() > known("mine"));
+    }
+}

@@ -1,0 +1,188 @@
+//! The latest moments of names that are of nothing any more, and the ids that became aliases.
+//!
+//! A document that is not there has a tombstone by its id and one by its uri. A collection's tombstone stays when a
+//! collection of that name is made again: nothing in it from before that moment comes back. The same goes for spaces.
+
+use rusqlite::{Connection, params};
+
+use super::changes::Entity;
+use crate::error::Result;
+use crate::hlc::Hlc;
+use crate::sqlite::sql;
+use crate::sync::merge::Known;
+
+/// What is known of a document's id or uri.
+#[derive(Debug, Clone)]
+pub struct DocumentName {
+    pub known: Known,
+    /// Of the living document: rowid, id, uri and content hash.
+    pub row: Option<(i64, String, Option<String>, [u8; 32])>,
+}
+
+impl DocumentName {
+    fn gone(stamp: Hlc) -> Self {
+        Self { known: Known { stamp, living: false }, row: None }
+    }
+}
+
+fn living(conn: &Connection, column: &str, collection_id: i64, value: &str) -> Result<Option<DocumentName>> {
+    let text =
+        format!("SELECT hlc, id, uid, source_uri, content_hash FROM documents WHERE collection_id = ?1 AND {column} = ?2");
+    sql::query_optional(conn, &text, params![collection_id, value], |row| {
+        let known = Known { stamp: sql::hlc(row, 0)?, living: true };
+        Ok(DocumentName { known, row: Some((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)) })
+    })
+}
+
+/// By id.
+pub fn document(conn: &Connection, collection_id: i64, uid: &str) -> Result<Option<DocumentName>> {
+    if let Some(found) = living(conn, "uid", collection_id, uid)? {
+        return Ok(Some(found));
+    }
+    Ok(get(conn, collection_id, Entity::Document, uid)?.map(DocumentName::gone))
+}
+
+/// By uri.
+pub fn uri(conn: &Connection, collection_id: i64, uri: &str) -> Result<Option<DocumentName>> {
+    if let Some(found) = living(conn, "source_uri", collection_id, uri)? {
+        return Ok(Some(found));
+    }
+    let text = "SELECT hlc FROM uri_tombstones WHERE collection_id = ?1 AND uri = ?2";
+    Ok(sql::query_optional(conn, text, params![collection_id, uri], |row| sql::hlc(row, 0))?.map(DocumentName::gone))
+}
+
+/// When something of that name was last deleted.
+pub fn get(conn: &Connection, collection_id: i64, entity: Entity, uid: &str) -> Result<Option<Hlc>> {
+    let text = "SELECT hlc FROM tombstones WHERE collection_id = ?1 AND entity = ?2 AND uid = ?3";
+    sql::query_optional(conn, text, params![collection_id, entity.as_str(), uid], |row| sql::hlc(row, 0))
+}
+
+/// When a collection of that name was last deleted.
+pub fn collection(conn: &Connection, name: &str) -> Result<Option<Hlc>> {
+    get(conn, 0, Entity::Collection, name)
+}
+
+/// When a space of that name was last deleted.
+pub fn space(conn: &Connection, collection_id: i64, name: &str) -> Result<Option<Hlc>> {
+    let text = "SELECT hlc FROM space_tombstones WHERE collection_id = ?1 AND name = ?2";
+    sql::query_optional(conn, text, params![collection_id, name], |row| sql::hlc(row, 0))
+}
+
+/// Remembers that a uri is of no document since then, unless it is known from later.
+pub fn end_uri(conn: &Connection, hlc: Hlc, collection_id: i64, uri: &str) -> Result<()> {
+    sql::execute(
+        conn,
+        "INSERT INTO uri_tombstones (collection_id, uri, hlc) VALUES (?1, ?2, ?3)
+         ON CONFLICT DO UPDATE SET hlc = max(hlc, excluded.hlc)",
+        params![collection_id, uri, hlc.to_bytes()],
+    )
+    .map(drop)
+}
+
+/// Remembers that a space was deleted.
+pub fn end_space(conn: &Connection, hlc: Hlc, collection_id: i64, name: &str) -> Result<()> {
+    sql::execute(
+        conn,
+        "INSERT INTO space_tombstones (collection_id, name, hlc) VALUES (?1, ?2, ?3)
+         ON CONFLICT DO UPDATE SET hlc = max(hlc, excluded.hlc)",
+        params![collection_id, name, hlc.to_bytes()],
+    )
+    .map(drop)
+}
+
+/// Whether any uri is remembered as of no document: most stores have none, and then no add needs to look.
+pub fn any_uri(conn: &Connection) -> Result<bool> {
+    sql::query_one(conn, "SELECT EXISTS (SELECT 1 FROM uri_tombstones)", [], |row| row.get(0))
+}
+
+/// A uri is of a document again.
+pub fn begin_uri(conn: &Connection, collection_id: i64, uri: &str) -> Result<()> {
+    let text = "DELETE FROM uri_tombstones WHERE collection_id = ?1 AND uri = ?2";
+    sql::execute(conn, text, params![collection_id, uri]).map(drop)
+}
+
+/// The same for every document of a collection, before they go.
+pub fn end_uris(conn: &Connection, hlc: Hlc, collection_id: i64) -> Result<()> {
+    sql::execute(
+        conn,
+        "INSERT OR REPLACE INTO uri_tombstones (collection_id, uri, hlc)
+         SELECT collection_id, source_uri, ?2 FROM documents WHERE collection_id = ?1 AND source_uri IS NOT NULL",
+        params![collection_id, hlc.to_bytes()],
+    )
+    .map(drop)
+}
+
+/// An id leads to the document of a uri from now on.
+pub fn set_alias(conn: &Connection, collection_id: i64, uid: &str, uri: &str) -> Result<()> {
+    let text = "INSERT OR REPLACE INTO aliases (collection_id, uid, uri) VALUES (?1, ?2, ?3)";
+    sql::execute(conn, text, params![collection_id, uid, uri]).map(drop)
+}
+
+/// An id is no alias any more.
+pub fn forget_alias(conn: &Connection, collection_id: i64, uid: &str) -> Result<()> {
+    let text = "DELETE FROM aliases WHERE collection_id = ?1 AND uid = ?2";
+    sql::execute(conn, text, params![collection_id, uid]).map(drop)
+}
+
+/// The uri whose document an id leads to.
+pub fn alias(conn: &Connection, collection_id: i64, uid: &str) -> Result<Option<String>> {
+    let text = "SELECT uri FROM aliases WHERE collection_id = ?1 AND uid = ?2";
+    sql::query_optional(conn, text, params![collection_id, uid], |row| row.get(0))
+}
+
+/// Forgets what is of a collection that is gone, which its own tombstone covers.
+pub fn forget_collection(conn: &Connection, collection_id: i64) -> Result<()> {
+    for table in ["tombstones", "uri_tombstones", "space_tombstones", "aliases"] {
+        sql::execute(conn, &format!("DELETE FROM {table} WHERE collection_id = ?1"), [collection_id])?;
+    }
+    Ok(())
+}
+
+/// Forgets what a collection's own tombstone covers.
+pub fn forget_upto(conn: &Connection, collection_id: i64, floor: Hlc) -> Result<()> {
+    sql::execute(
+        conn,
+        "DELETE FROM aliases WHERE collection_id = ?1 AND uid IN (
+             SELECT uid FROM tombstones WHERE collection_id = ?1 AND entity = 'document' AND hlc <= ?2)",
+        params![collection_id, floor.to_bytes()],
+    )?;
+    for table in ["tombstones", "uri_tombstones", "space_tombstones"] {
+        let text = format!("DELETE FROM {table} WHERE collection_id = ?1 AND hlc <= ?2");
+        sql::execute(conn, &text, params![collection_id, floor.to_bytes()])?;
+    }
+    Ok(())
+}
+
+/// Forgets at most so many deletions from before a moment: how many, and the latest of them.
+pub fn forget_before(conn: &Connection, moment: Hlc, most: u64) -> Result<(u64, Option<Hlc>)> {
+    let before = moment.to_bytes();
+    let limit = i64::try_from(most).unwrap_or(i64::MAX);
+    let (mut forgotten, mut latest) = (0, None);
+    for (table, key) in [
+        ("tombstones", "collection_id, entity, uid"),
+        ("uri_tombstones", "collection_id, uri"),
+        ("space_tombstones", "collection_id, name"),
+    ] {
+        // The tombstone of a collection that is there is what keeps older rows of it from coming back.
+        let text = format!(
+            "DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE hlc < ?1 LIMIT ?2) RETURNING hlc"
+        );
+        let gone = sql::query_all(conn, &text, params![before, limit], |row| sql::hlc(row, 0))?;
+        forgotten += gone.len() as u64;
+        latest = latest.max(gone.into_iter().max());
+    }
+    if forgotten > 0 {
+        let text = "DELETE FROM aliases WHERE NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.entity = 'document'
+                    AND t.collection_id = aliases.collection_id AND t.uid = aliases.uid)";
+        sql::execute(conn, text, [])?;
+    }
+    Ok((forgotten, latest))
+}
+
+/// How many deletions from before a moment are remembered.
+pub fn count_before(conn: &Connection, moment: Hlc) -> Result<u64> {
+    let text = "SELECT (SELECT count(*) FROM tombstones WHERE hlc < ?1)
+                     + (SELECT count(*) FROM uri_tombstones WHERE hlc < ?1)
+                     + (SELECT count(*) FROM space_tombstones WHERE hlc < ?1)";
+    sql::query_one(conn, text, params![moment.to_bytes()], |row| row.get(0))
+}
