@@ -10,6 +10,7 @@ pub mod connect;
 mod contract;
 pub mod error;
 pub mod events;
+pub mod exchange;
 pub mod filter;
 pub mod fusion;
 mod graph;

@@ -5,8 +5,18 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::model::{AddResult, Applied, Change, CheckReport, Chunk, CollectionInfo, Conflict, Document, Exported, Health, Hits, Namespace, NewDocument, OnConflict, Peer, Related, Relation, RepairReport, SpaceInfo, StateEntry, StoreStats, SyncLog};
-use crate::request::{Add, AddChunks, AddPeer, ApplyChanges, Backup, CacheEmbeddings, CachedEmbeddings, Changes, Check, Clear, ClearEmbeddingCache, CreateCollection, CreateIndex, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DeleteState, DropIndex, Expire, Export, ExportChanges, GetDocument, ListDocuments, LogSync, Neighbors, Operation, Relate, RelatedTo, Relations, RemovePeer, Repair, ScanState, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetState, SetTokenizer, Unrelate, UpdateMetadata, Write, Written};
+use crate::model::{
+    AddResult, Applied, Change, CheckReport, Chunk, CollectionInfo, Conflict, Document, Exported, Health, Hits,
+    Namespace, NewDocument, OnConflict, Peer, Related, Relation, RepairReport, SpaceInfo, StateEntry, StoreStats,
+    SyncLog,
+};
+use crate::request::{
+    Add, AddChunks, AddPeer, ApplyChanges, Backup, CacheEmbeddings, CachedEmbeddings, Changes, Check, Clear,
+    ClearEmbeddingCache, CreateCollection, CreateIndex, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings,
+    DeleteSpace, DeleteState, DropIndex, Expire, Export, ExportChanges, GetDocument, ListDocuments, LogSync, Neighbors,
+    Operation, Relate, RelatedTo, Relations, RemovePeer, Repair, ScanState, Search, SearchBatch, SearchStore,
+    SetEmbeddings, SetModel, SetState, SetTokenizer, Unrelate, UpdateMetadata, Write, Written,
+};
 use crate::sync::{ReplicaId, Watermark};
 
 /// What a backend can do beyond the contract that all share.

@@ -9,7 +9,7 @@ SOURCES = {path.relative_to(ROOT / "src"): path.read_text() for path in sorted((
 LAYERS = [
     {"error", "limits", "hlc", "model", "events"},
     {"filter", "request", "fusion", "graph", "mmr", "split", "highlight", "sync"},
-    {"store", "contract"},
+    {"store", "contract", "exchange"},
     {"sqlite", "postgres"},
     {"connect"},
     {"python"},

@@ -46,6 +46,7 @@ from .results import AddResult, CollectionInfo, Hits, SpaceInfo
 from .split import split
 from .state import State, TransactionState
 from .store import Store, open  # noqa: A004
+from .sync import Change, Conflict, Peer, SyncLogEntry, SyncReport
 from .tracing import instrument, uninstrument
 from .tracing import instrument_if_asked as _instrument_if_asked
 from .transaction import Pending, Transaction, TransactionCollection
@@ -54,6 +55,7 @@ from .types import Embedder, Filter, Metric, Mode, OnConflict, Progress, Rerank,
 
 __all__ = [
     "AddResult",
+    "Change",
     "CheckReport",
     "Chunk",
     "ClockSkewError",
@@ -62,6 +64,7 @@ __all__ = [
     "CollectionExistsError",
     "CollectionInfo",
     "CollectionNotFoundError",
+    "Conflict",
     "ConflictError",
     "CorruptError",
     "DimensionMismatchError",
@@ -85,6 +88,7 @@ __all__ = [
     "NetworkFilesystemError",
     "NotFoundError",
     "OnConflict",
+    "Peer",
     "Pending",
     "Problem",
     "Progress",
@@ -104,6 +108,8 @@ __all__ = [
     "StoreFullError",
     "StoreStats",
     "SyncError",
+    "SyncLogEntry",
+    "SyncReport",
     "Syntax",
     "Transaction",
     "TransactionCollection",

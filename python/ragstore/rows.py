@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AddRow",
+    "ChangeRow",
     "ChunkRow",
     "CollectionRow",
+    "ConflictRow",
     "DocumentRow",
     "ExportedChunkRow",
     "ExportedDocumentRow",
@@ -25,6 +27,7 @@ __all__ = [
     "RelationRow",
     "RepairRow",
     "SpaceRow",
+    "SyncRow",
 ]
 
 # id, text, metadata, document_id, uri, index, start, end, byte_start, byte_end, line_start, line_end, token_count,
@@ -80,3 +83,28 @@ ProblemRow: TypeAlias = tuple[str, str, bool]
 
 # rebuilt, salvaged, lost, problems, path
 RepairRow: TypeAlias = tuple[list[str], list[tuple[str, int]], list[str], list[ProblemRow], str | None]
+
+# seq, entity, op, collection, id, milliseconds since the epoch, replica
+ChangeRow: TypeAlias = tuple[
+    int,
+    Literal["collection", "document", "relation", "state"],
+    Literal["put", "delete", "clear"],
+    str | None,
+    str | None,
+    int,
+    str,
+]
+
+# peer, sent, received, applied, conflicts
+SyncRow: TypeAlias = tuple[str, int, int, int, int]
+
+# found_at, collection, entity, id, whether the own change was kept, milliseconds and replica of the winner, of the loser
+ConflictRow: TypeAlias = tuple[
+    int,
+    str | None,
+    Literal["collection", "document", "relation", "state"],
+    str,
+    bool,
+    tuple[int, str],
+    tuple[int, str],
+]

@@ -25,6 +25,7 @@ from .operations import Health, StoreStats
 from .results import CollectionInfo, Hits, SpaceInfo
 from .search import choose_mode
 from .state import State
+from .sync import Syncing
 from .transaction import Transaction
 from .types import Embedder, Filter, Metric, Mode, Progress
 from .vectors import as_query
@@ -127,7 +128,7 @@ def open(
     return Store(_ragstore.open(name, *options.values()), {**options, "embedding_cache": cache})
 
 
-class Store(AbstractContextManager["Store"]):
+class Store(Syncing, AbstractContextManager["Store"]):
     """A store of collections: one file. It comes from `open`, and closes when its ``with`` block ends.
 
     All calls may be made from any thread. A store pickles as its path and options, an ephemeral one not at all. In a

@@ -1,4 +1,8 @@
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Microseconds by which tests move the clock of the process.
+static SHIFT: AtomicI64 = AtomicI64::new(0);
 
 /// A moment: microseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -8,7 +12,13 @@ impl Timestamp {
     /// This moment by the system clock; the epoch if the clock stands before it.
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+        let micros = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+        Self(micros.saturating_add(SHIFT.load(Ordering::Relaxed)))
+    }
+
+    /// Moves the clock of this process, for tests of clocks that differ.
+    pub fn shift(micros: i64) {
+        SHIFT.store(micros, Ordering::Relaxed);
     }
 
     /// Whether it is of the years 1 to 9999, which callers can be given.

@@ -16,5 +16,6 @@ mod options;
 mod rows;
 mod state;
 mod store;
+mod sync;
 mod watch;
 mod write;

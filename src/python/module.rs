@@ -21,6 +21,8 @@ mod _ragstore {
     #[pymodule_export]
     use super::super::store::Store;
     #[pymodule_export]
+    use super::super::sync::{Sync, shift_clock};
+    #[pymodule_export]
     use super::super::write::Write;
 
     use super::super::errors::{class, guarded};

@@ -133,6 +133,8 @@ pub(super) fn written<'py>(py: Python<'py>, written: Written) -> PyResult<Bound<
         Written::Collection(info) => collection(py, &info)?.into_any(),
         Written::Made(new) => new.into_pyobject(py)?.to_owned().into_any(),
         Written::Repaired(report) => repair(py, &report)?.into_any(),
+        // Of a batch, which comes by another way.
+        Written::Applied(applied) => applied.applied.into_pyobject(py)?.into_any(),
         Written::Count(count) => count.into_pyobject(py)?.into_any(),
         Written::Done => py.None().into_bound(py),
     })

@@ -54,8 +54,14 @@ use self::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, Source};
 use crate::filter::Filter;
-use crate::model::{Change, CheckReport, Chunk, CollectionInfo, Conflict, Document, Exported, Health, Hits, Namespace, NewDocument, OnConflict, Peer, Related, Relation, RepairReport, StateEntry, StoreStats, SyncLog, Timestamp};
-use crate::request::{Backup, CachedEmbeddings, Changes, Check, Export, ExportChanges, GetDocument, ListDocuments, Neighbors, Open, Operation, RelatedTo, Relations, Repair, ScanState, Search, SearchBatch, SearchStore, Write, Written};
+use crate::model::{
+    Change, CheckReport, Chunk, CollectionInfo, Conflict, Document, Exported, Health, Hits, Namespace, NewDocument,
+    OnConflict, Peer, Related, Relation, RepairReport, StateEntry, StoreStats, SyncLog, Timestamp,
+};
+use crate::request::{
+    Backup, CachedEmbeddings, Changes, Check, Export, ExportChanges, GetDocument, ListDocuments, Neighbors, Open,
+    Operation, RelatedTo, Relations, Repair, ScanState, Search, SearchBatch, SearchStore, Write, Written,
+};
 use crate::store::{Batches, Cached, Capabilities, Exporter, Interrupt, Store, Unwatched, Vectors, Watch};
 use crate::sync::{ReplicaId, Watermark};
 

@@ -11,10 +11,12 @@ use super::guard::Guard;
 use super::sql;
 use super::tables::fts::{self, FtsTable};
 use super::tables::vectors::{self, VectorTable};
-use super::tables::{changes, chunks, collections, spaces};
+use super::tables::{changes, chunks, collections, replicas, spaces, tombstones};
 use super::txn::{self, Progress, Txn};
 use crate::error::{Error, Result};
+use crate::hlc::Hlc;
 use crate::limits;
+use crate::model::Timestamp;
 
 /// Changes forgotten in one step.
 const CHANGES: i64 = 10_000;
@@ -32,6 +34,10 @@ enum Stage {
     /// Changes older than what a follower would rather read anew.
     Feed {
         keep: i64,
+    },
+    /// Deletions that no peer is told of any more.
+    Tombstones {
+        before: Hlc,
     },
     Vectors {
         table: VectorTable,
@@ -74,6 +80,13 @@ impl Optimize {
                 stages.push_back(Stage::Feed { keep });
             }
         }
+        let before = Timestamp::now().millis().saturating_sub(limits::TOMBSTONE_MILLIS);
+        let before = Hlc { millis: before, counter: 0, replica: [0; 16] };
+        let forgotten = tombstones::count_before(conn, before)?;
+        if forgotten > 0 {
+            total += forgotten;
+            stages.push_back(Stage::Tombstones { before });
+        }
         for collection in collections::list(conn)? {
             for table in spaces::list(conn, collection.id)?.iter().filter_map(spaces::SpaceRow::table) {
                 let blocks: VecDeque<_> = vectors::sparse_blocks(conn, table)?.into();
@@ -103,6 +116,12 @@ impl Optimize {
             Stage::Feed { keep } => {
                 let keep = *keep;
                 let forgotten = txn::transact(conn, guard, timeout, progress, |txn| feed(txn, keep))?;
+                advance(progress, forgotten);
+                forgotten == 0
+            }
+            Stage::Tombstones { before } => {
+                let before = *before;
+                let forgotten = txn::transact(conn, guard, timeout, progress, |txn| forget(txn.conn, before))?;
                 advance(progress, forgotten);
                 forgotten == 0
             }
@@ -161,6 +180,13 @@ fn advance(progress: &Progress, by: u64) {
 fn feed(txn: &Txn<'_>, keep: i64) -> Result<u64> {
     let Some((first, _)) = changes::ends(txn.conn)? else { return Ok(0) };
     Ok(changes::forget_before(txn.conn, keep.min(first.saturating_add(CHANGES)))? as u64)
+}
+
+/// Who does not know of these deletions must not merge any more.
+fn forget(conn: &Connection, before: Hlc) -> Result<u64> {
+    let (forgotten, latest) = tombstones::forget_before(conn, before, CHANGES.unsigned_abs())?;
+    latest.map_or(Ok(()), |latest| replicas::raise_horizon(conn, latest))?;
+    Ok(forgotten)
 }
 
 /// False where the table is gone since the plan was made.

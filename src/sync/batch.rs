@@ -14,7 +14,7 @@ use std::io::{Read, Write};
 
 use super::damaged;
 use super::key::{Cipher, Key};
-use super::record::{Encoder, Record};
+use super::record::{Decoder, Encoder, Header, Record};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 
@@ -105,6 +105,19 @@ pub fn salt(input: &mut dyn Read) -> Result<Option<[u8; 16]>> {
     let mut salt = [0; 16];
     read_exact(input, &mut salt)?;
     Ok(Some(salt))
+}
+
+/// The header of a batch.
+///
+/// # Errors
+/// As [`BatchReader::open`] and [`BatchReader::frame`].
+pub fn header(input: Box<dyn Read + '_>, key: Option<&Key>) -> Result<Header> {
+    let mut reader = BatchReader::open(input, key)?;
+    let frame = reader.frame()?.unwrap_or_default();
+    match Decoder::new(&frame).record()? {
+        Some(Record::Header(header)) => Ok(header),
+        _ => Err(damaged("it has no header")),
+    }
 }
 
 fn check_start(start: &[u8; 9]) -> Result<()> {

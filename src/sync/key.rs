@@ -44,7 +44,10 @@ impl Key {
     /// `Argument` when there are not 32.
     pub fn raw(bytes: &[u8]) -> Result<Self> {
         let bytes = bytes.try_into().map_err(|_| {
-            Error::new(ErrorKind::Argument, format!("key has {} bytes; give a passphrase as str, or 32 bytes", bytes.len()))
+            Error::new(
+                ErrorKind::Argument,
+                format!("key has {} bytes; give a passphrase as str, or 32 bytes", bytes.len()),
+            )
         })?;
         Ok(Self { secret: Secret::Raw(bytes), derived: Mutex::default() })
     }

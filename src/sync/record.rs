@@ -12,19 +12,42 @@ pub enum Record<'a> {
     Header(Header),
     Collection(CollectionRecord<'a>),
     /// Nothing of a collection from before that moment is left.
-    CollectionFloor { name: &'a str, stamp: Hlc },
+    CollectionFloor {
+        name: &'a str,
+        stamp: Hlc,
+    },
     /// No vector of a space from before that moment is left.
-    SpaceFloor { collection: u64, name: &'a str, stamp: Hlc },
+    SpaceFloor {
+        collection: u64,
+        name: &'a str,
+        stamp: Hlc,
+    },
     Document(DocumentRecord<'a>),
     Chunk(ChunkRecord<'a>),
     /// A document is not there, or it is one whose uri belongs to another.
-    DocumentTombstone { collection: u64, uid: &'a str, stamp: Hlc, alias: Option<&'a str> },
+    DocumentTombstone {
+        collection: u64,
+        uid: &'a str,
+        stamp: Hlc,
+        alias: Option<&'a str>,
+    },
     /// A uri is of no document from before that moment.
-    UriTombstone { collection: u64, uri: &'a str, stamp: Hlc },
+    UriTombstone {
+        collection: u64,
+        uri: &'a str,
+        stamp: Hlc,
+    },
     Relation(RelationRecord<'a>),
-    RelationTombstone { collection: u64, uid: &'a str, stamp: Hlc },
+    RelationTombstone {
+        collection: u64,
+        uid: &'a str,
+        stamp: Hlc,
+    },
     State(StateRecord<'a>),
-    StateTombstone { uid: &'a str, stamp: Hlc },
+    StateTombstone {
+        uid: &'a str,
+        stamp: Hlc,
+    },
 }
 
 /// The first record of a batch.

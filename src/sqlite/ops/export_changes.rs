@@ -247,9 +247,7 @@ impl<'a> Out<'a> {
 
     /// Where one batch is full the next begins, never between a document and its chunks.
     fn entity(&mut self, record: &Record<'_>) -> Result<()> {
-        let full = |writer: &BatchWriter<Sink<'_>>| {
-            self.request.part_bytes.is_some_and(|most| writer.bytes() >= most)
-        };
+        let full = |writer: &BatchWriter<Sink<'_>>| self.request.part_bytes.is_some_and(|most| writer.bytes() >= most);
         if self.writer.as_ref().is_some_and(full)
             && let Some(sink) = self.end(false)?
         {
@@ -313,7 +311,9 @@ fn tombstones_of(conn: &Connection, out: &mut Out<'_>) -> Result<()> {
             ("document", Some(collection)) => {
                 out.entity(&Record::DocumentTombstone { collection, uid: &uid, stamp, alias: alias.as_deref() })?;
             }
-            ("relation", Some(collection)) => out.entity(&Record::RelationTombstone { collection, uid: &uid, stamp })?,
+            ("relation", Some(collection)) => {
+                out.entity(&Record::RelationTombstone { collection, uid: &uid, stamp })?
+            }
             _ => {}
         }
     }
@@ -383,10 +383,8 @@ fn document(conn: &Connection, out: &mut Out<'_>, id: i64, stamp: Hlc, claims: b
         .zip(row.map_or(&[][..], |row| row.spaces.as_slice()))
         .filter_map(|(place, (space, ..))| Some((place, space.table()?)))
         .collect();
-    let mut readers: Vec<_> = tables
-        .iter()
-        .map(|(place, table)| (*place, Reader::new(conn, *table), vec![0f32; table.dimension]))
-        .collect();
+    let mut readers: Vec<_> =
+        tables.iter().map(|(place, table)| (*place, Reader::new(conn, *table), vec![0f32; table.dimension])).collect();
     let uid = if claims { "coalesce((SELECT uid FROM chunk_claims WHERE chunk_id = c.id), c.uid)" } else { "c.uid" };
     let text = format!(
         "SELECT {}, c.id, {uid} FROM chunks c JOIN documents d ON d.id = c.document_id WHERE c.document_id = ?1
@@ -410,9 +408,11 @@ fn document(conn: &Connection, out: &mut Out<'_>, id: i64, stamp: Hlc, claims: b
             .map(|(place, _, vector)| (*place, bytemuck::cast_slice::<f32, u8>(vector)))
             .collect();
         let bytes = chunk.span.and_then(|span| span.bytes);
-        let part = document.text.as_deref().zip(bytes).and_then(|(text, (start, end))| {
-            text.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
-        });
+        let part = document
+            .text
+            .as_deref()
+            .zip(bytes)
+            .and_then(|(text, (start, end))| text.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?));
         let text = match chunk.text.as_deref() {
             None => ChunkText::None,
             Some(text) if part == Some(text) => ChunkText::Span,
@@ -434,9 +434,8 @@ fn document(conn: &Connection, out: &mut Out<'_>, id: i64, stamp: Hlc, claims: b
 
 fn relations_of(conn: &Connection, out: &mut Out<'_>) -> Result<()> {
     for table in ["relations", "waiting_relations"] {
-        let text = format!(
-            "SELECT collection_id, hlc, source, target, type, strength, metadata, created_at FROM {table}"
-        );
+        let text =
+            format!("SELECT collection_id, hlc, source, target, type, strength, metadata, created_at FROM {table}");
         let mut statement = sql::prepare(conn, &text)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {

@@ -114,7 +114,8 @@ pub fn forget_before(conn: &Connection, seq: i64) -> Result<usize> {
 
 /// The changes of whole entities after one of the feed, in order, at most so many.
 pub fn after(conn: &Connection, since: i64, limit: usize) -> Result<Vec<model::Change>> {
-    let text = "SELECT s.seq, s.entity, s.op, coalesce(c.name, CASE s.entity WHEN 'collection' THEN s.uid END), s.uid, s.hlc
+    let text =
+        "SELECT s.seq, s.entity, s.op, coalesce(c.name, CASE s.entity WHEN 'collection' THEN s.uid END), s.uid, s.hlc
                 FROM changes s LEFT JOIN collections c ON c.id = s.collection_id
                 WHERE s.seq > ?1 AND s.entity IN ('collection', 'document', 'relation', 'state')
                 ORDER BY s.seq LIMIT ?2";

@@ -114,9 +114,11 @@ pub fn receive_end(conn: &Connection, stamp: Stamp, collection_id: i64, relation
 
 fn remove(conn: &Connection, collection_id: i64, source: &str, kind: &str, target: &str) -> Result<Option<i64>> {
     let name = params![collection_id, source, kind, target];
-    let waiting = "DELETE FROM waiting_relations WHERE collection_id = ?1 AND source = ?2 AND type = ?3 AND target = ?4";
+    let waiting =
+        "DELETE FROM waiting_relations WHERE collection_id = ?1 AND source = ?2 AND type = ?3 AND target = ?4";
     sql::execute(conn, waiting, name)?;
-    let text = "DELETE FROM relations WHERE collection_id = ?1 AND source = ?2 AND type = ?3 AND target = ?4 RETURNING id";
+    let text =
+        "DELETE FROM relations WHERE collection_id = ?1 AND source = ?2 AND type = ?3 AND target = ?4 RETURNING id";
     sql::query_optional(conn, text, name, |row| row.get(0))
 }
 

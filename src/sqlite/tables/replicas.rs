@@ -80,7 +80,8 @@ pub fn is_mark(conn: &Connection, moment: Hlc) -> Result<bool> {
         return Ok(true);
     }
     let text = "SELECT count(*), min(hlc) FROM sync_marks";
-    let (count, first): (usize, Option<Vec<u8>>) = sql::query_one(conn, text, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (count, first): (usize, Option<Vec<u8>>) =
+        sql::query_one(conn, text, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(count >= limits::SYNC_MARKS && first.is_some_and(|first| moment.to_bytes().as_slice() < first.as_slice()))
 }
 
@@ -142,7 +143,9 @@ pub fn renew(conn: &Connection) -> Result<u64> {
     let new = own(conn)?;
     let written = reattribute(conn, old, new)?;
     sql::execute(conn, "DELETE FROM replicas WHERE replica_id = ?1", params![old])?;
-    conn.execute_batch("DELETE FROM sync_marks; DELETE FROM sync_parts; DELETE FROM meta WHERE key = 'sync_acknowledged'")?;
+    conn.execute_batch(
+        "DELETE FROM sync_marks; DELETE FROM sync_parts; DELETE FROM meta WHERE key = 'sync_acknowledged'",
+    )?;
     Ok(written)
 }
 
@@ -163,16 +166,16 @@ pub fn renew_copy(conn: &Connection) -> Result<()> {
     if let Some(last) = last {
         raise(conn, &[last].into_iter().collect())?;
     }
-    conn.execute_batch("DELETE FROM sync_marks; DELETE FROM sync_parts; DELETE FROM meta WHERE key = 'sync_acknowledged'")?;
+    conn.execute_batch(
+        "DELETE FROM sync_marks; DELETE FROM sync_parts; DELETE FROM meta WHERE key = 'sync_acknowledged'",
+    )?;
     Ok(())
 }
 
 /// The moments after `first` that this replica stamped, in order.
 pub fn stamps_after(conn: &Connection, first: Hlc) -> Result<Vec<Hlc>> {
-    let all: Vec<String> = STAMPED
-        .iter()
-        .map(|table| format!("SELECT hlc FROM {table} WHERE hlc > ?1 AND substr(hlc, 9) = ?2"))
-        .collect();
+    let all: Vec<String> =
+        STAMPED.iter().map(|table| format!("SELECT hlc FROM {table} WHERE hlc > ?1 AND substr(hlc, 9) = ?2")).collect();
     let text = format!("{} ORDER BY hlc", all.join(" UNION "));
     sql::query_all(conn, &text, params![first.to_bytes(), first.replica], |row| sql::hlc(row, 0))
 }
@@ -182,7 +185,8 @@ pub fn latest_but(conn: &Connection, first: Hlc) -> Result<Option<Hlc>> {
     let mut latest = None;
     for table in STAMPED {
         let text = format!("SELECT max(hlc) FROM {table} WHERE hlc <= ?1 OR substr(hlc, 9) <> ?2");
-        let found: Option<Vec<u8>> = sql::query_one(conn, &text, params![first.to_bytes(), first.replica], |r| r.get(0))?;
+        let found: Option<Vec<u8>> =
+            sql::query_one(conn, &text, params![first.to_bytes(), first.replica], |r| r.get(0))?;
         latest = latest.max(found.map(|bytes| Hlc::from_bytes(&bytes)).transpose()?);
     }
     Ok(latest)
@@ -247,7 +251,8 @@ mod tests {
     fn what_a_replica_wrote_becomes_anothers_at_the_same_moments() {
         let conn = conn();
         let old = own(&conn).unwrap();
-        let (mine, other) = (Hlc { millis: 5, counter: 2, replica: old }, Hlc { millis: 6, counter: 0, replica: [1; 16] });
+        let (mine, other) =
+            (Hlc { millis: 5, counter: 2, replica: old }, Hlc { millis: 6, counter: 0, replica: [1; 16] });
         for (uri, hlc) in [("mine", mine), ("other", other)] {
             super::super::tombstones::end_uri(&conn, hlc, 1, uri).unwrap();
         }

@@ -37,7 +37,8 @@ pub fn delete(conn: &Connection, name: &str) -> Result<bool> {
 /// Writes a line of the history; a peer that is named by its endpoint or its replica was met now.
 pub fn log(conn: &Connection, now: Timestamp, log: &LogSync) -> Result<()> {
     let LogSync { report, started_at, endpoint, replica, error } = log;
-    let text = "SELECT id, name FROM sync_peers WHERE endpoint = ?1 OR replica_id = ?2 ORDER BY endpoint = ?1 DESC LIMIT 1";
+    let text =
+        "SELECT id, name FROM sync_peers WHERE endpoint = ?1 OR replica_id = ?2 ORDER BY endpoint = ?1 DESC LIMIT 1";
     let peer: Option<(i64, String)> =
         sql::query_optional(conn, text, params![endpoint, replica], |row| Ok((row.get(0)?, row.get(1)?)))?;
     if let (Some((id, _)), None) = (&peer, error) {
@@ -96,7 +97,8 @@ pub fn trim_conflicts(conn: &Connection) -> Result<()> {
 
 /// The latest that lost, the last first.
 pub fn conflicts(conn: &Connection, limit: usize) -> Result<Vec<Conflict>> {
-    let text = "SELECT found_at, collection, entity, uid, kept, winner, loser FROM sync_conflicts ORDER BY id DESC LIMIT ?1";
+    let text =
+        "SELECT found_at, collection, entity, uid, kept, winner, loser FROM sync_conflicts ORDER BY id DESC LIMIT ?1";
     sql::query_all(conn, text, [limit_of(limit)], |row| {
         let stamp = |at| -> rusqlite::Result<Hlc> { sql::hlc(row, at) };
         Ok(Conflict {

@@ -26,8 +26,9 @@ impl DocumentName {
 }
 
 fn living(conn: &Connection, column: &str, collection_id: i64, value: &str) -> Result<Option<DocumentName>> {
-    let text =
-        format!("SELECT hlc, id, uid, source_uri, content_hash FROM documents WHERE collection_id = ?1 AND {column} = ?2");
+    let text = format!(
+        "SELECT hlc, id, uid, source_uri, content_hash FROM documents WHERE collection_id = ?1 AND {column} = ?2"
+    );
     sql::query_optional(conn, &text, params![collection_id, value], |row| {
         let known = Known { stamp: sql::hlc(row, 0)?, living: true };
         Ok(DocumentName { known, row: Some((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)) })

@@ -152,7 +152,9 @@ impl Apply<'_, '_> {
     /// Makes a collection of the batch that is not here.
     pub(super) fn make_collection(&mut self, place: usize) -> Result<()> {
         let (txn, conn) = (self.txn, self.txn.conn);
-        let Some(entry) = self.entries.get_mut(place) else { return Err(damaged("a collection that it does not name")) };
+        let Some(entry) = self.entries.get_mut(place) else {
+            return Err(damaged("a collection that it does not name"));
+        };
         let stamp = txn.stamp_of(entry.stamp);
         let id = collections::insert(
             conn,
@@ -202,11 +204,8 @@ impl Apply<'_, '_> {
         if differ && matches!(action, Action::Put { .. } | Action::Older) {
             self.conflict(Some(&name), "collection", &name, own, stamp)?;
         }
-        let floors: Vec<(String, Hlc)> = self.entries[place]
-            .spaces
-            .iter()
-            .filter_map(|space| Some((space.name.clone(), space.floor?)))
-            .collect();
+        let floors: Vec<(String, Hlc)> =
+            self.entries[place].spaces.iter().filter_map(|space| Some((space.name.clone(), space.floor?))).collect();
         for (space, floor) in floors {
             self.end_space(place, &space, floor)?;
         }

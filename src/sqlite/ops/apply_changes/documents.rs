@@ -72,7 +72,9 @@ impl Apply<'_, '_> {
         if self.entries[place].target.is_none() {
             self.make_collection(place)?;
         }
-        let Some(target) = &self.entries[place].target else { return Err(Error::internal("a collection is not there")) };
+        let Some(target) = &self.entries[place].target else {
+            return Err(Error::internal("a collection is not there"));
+        };
         let (id, name) = (target.id(), target.collection.name.clone());
         let own = tombstones::document(conn, id, record.uid)?;
         let holder = record.uri.map(|uri| tombstones::uri(conn, id, uri)).transpose()?.flatten();
@@ -211,13 +213,7 @@ impl Apply<'_, '_> {
         }
     }
 
-    pub(super) fn document_tombstone(
-        &mut self,
-        place: u64,
-        uid: &str,
-        stamp: Hlc,
-        alias: Option<&str>,
-    ) -> Result<()> {
+    pub(super) fn document_tombstone(&mut self, place: u64, uid: &str, stamp: Hlc, alias: Option<&str>) -> Result<()> {
         check_id("document id", uid)?;
         alias.map_or(Ok(()), |uri| check_name("uri", uri))?;
         let news = self.is_news(stamp)?;
@@ -289,7 +285,8 @@ impl Apply<'_, '_> {
             return Err(damaged("a span that is too large"));
         }
         let vectors = vectors_of(&record, &self.entries[stored.place].spaces, stored.stamp)?;
-        stored.bytes += text.map_or(0, str::len) + vectors.iter().map(|(_, vector)| 4 * vector.len()).sum::<usize>() + 256;
+        stored.bytes +=
+            text.map_or(0, str::len) + vectors.iter().map(|(_, vector)| 4 * vector.len()).sum::<usize>() + 256;
         stored.waiting.push(Waiting {
             chunk: NewChunk {
                 id: Some(record.uid.to_owned()),
@@ -327,11 +324,11 @@ impl Apply<'_, '_> {
             .iter()
             .map(|space| target.spaces.iter().find(|here| here.name == space.name).and_then(|here| here.table()))
             .collect();
-        let (chunks, rest): (Vec<NewChunk>, Vec<_>) = waiting
-            .into_iter()
-            .map(|Waiting { chunk, index, bare, vectors }| (chunk, (index, bare, vectors)))
-            .unzip();
-        for (mut chunk, (index, bare, vectors)) in prepare_chunks(&chunks, stored.text.as_deref())?.into_iter().zip(rest) {
+        let (chunks, rest): (Vec<NewChunk>, Vec<_>) =
+            waiting.into_iter().map(|Waiting { chunk, index, bare, vectors }| (chunk, (index, bare, vectors))).unzip();
+        for (mut chunk, (index, bare, vectors)) in
+            prepare_chunks(&chunks, stored.text.as_deref())?.into_iter().zip(rest)
+        {
             if bare {
                 (chunk.text, chunk.text_hash) = (None, None);
             }
@@ -339,7 +336,9 @@ impl Apply<'_, '_> {
             let taken = chunks::by_uid(conn, id, wanted)?;
             let name = match &taken {
                 None => wanted.to_owned(),
-                Some(other) if other.document_id == stored.row => return Err(damaged(format_args!("chunk {wanted:?} twice"))),
+                Some(other) if other.document_id == stored.row => {
+                    return Err(damaged(format_args!("chunk {wanted:?} twice")));
+                }
                 Some(_) => chunks::stand_in(wanted, &documents::by_row(conn, stored.row)?.uid),
             };
             if taken.is_some() && chunks::by_uid(conn, id, &name)?.is_some() {
@@ -391,7 +390,11 @@ fn same_content(own: &DocumentName, record: &DocumentRecord<'_>) -> bool {
     own.row.as_ref().is_some_and(|(_, _, uri, hash)| *hash == record.content_hash && uri.as_deref() == record.uri)
 }
 
-fn vectors_of(record: &ChunkRecord<'_>, spaces: &[super::collections::Space], stamp: Hlc) -> Result<Vec<(usize, Vec<f32>)>> {
+fn vectors_of(
+    record: &ChunkRecord<'_>,
+    spaces: &[super::collections::Space],
+    stamp: Hlc,
+) -> Result<Vec<(usize, Vec<f32>)>> {
     let mut found: Vec<(usize, Vec<f32>)> = Vec::with_capacity(record.vectors.len());
     for (space, bytes) in &record.vectors {
         let place = usize::try_from(*space).unwrap_or(usize::MAX);

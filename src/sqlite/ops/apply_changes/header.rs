@@ -70,7 +70,8 @@ impl Apply<'_, '_> {
         }
         let Some(known) = self.known.get(header.source).filter(|known| *known < source) else { return Ok(()) };
         let remembers = header.marks.contains(&known)
-            || (header.marks.len() >= limits::SYNC_MARKS_SENT && header.marks.first().is_some_and(|first| known < *first));
+            || (header.marks.len() >= limits::SYNC_MARKS_SENT
+                && header.marks.first().is_some_and(|first| known < *first));
         if remembers { Ok(()) } else { Err(twin()) }
     }
 

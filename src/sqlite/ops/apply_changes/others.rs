@@ -67,8 +67,7 @@ impl Apply<'_, '_> {
         self.done.received += 1;
         let Some(id) = id.filter(|_| news) else { return Ok(None) };
         let known = relations::known(self.txn.conn, id, relation)?;
-        let action =
-            if end { merge::tombstone(stamp, floor, known) } else { merge::register(stamp, floor, known) };
+        let action = if end { merge::tombstone(stamp, floor, known) } else { merge::register(stamp, floor, known) };
         let own = known.filter(|known| known.living && !matches!(action, Action::Drop)).map(|known| known.stamp);
         Ok(Some((id, name, action, own)))
     }
