@@ -12,6 +12,8 @@ import pytest
 import ragstore
 from ragstore import logs
 
+from tests.helpers.older import first_format
+
 SECRET = "sesame"
 
 
@@ -88,14 +90,7 @@ def test_what_was_left_open_is_recovered(records, path):
 def test_an_older_file_is_migrated(records, path):
     with ragstore.open(path):
         pass
-    import sqlite3
-
-    conn = sqlite3.connect(path)
-    conn.executescript(
-        "DROP TABLE embedding_cache; DELETE FROM meta WHERE key = 'embedding_cache_bytes';"
-        "DELETE FROM migrations WHERE version = 2; PRAGMA user_version = 1"
-    )
-    conn.close()
+    first_format(path)
     with ragstore.open(path):
         pass
     (record,) = (record for record in records if record.event == "migrated")

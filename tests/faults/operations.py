@@ -13,6 +13,7 @@ import ragstore
 
 from tests.faults import oracle, workload
 from tests.helpers.damages import damage
+from tests.helpers.older import first_format
 
 SEED = 7
 BEFORE = 40
@@ -58,12 +59,7 @@ def killed(path: Path) -> None:
 def older(path: Path) -> None:
     """What the first format made."""
     filled(path)
-    connection = sqlite3.connect(path)
-    connection.executescript(
-        "DROP TABLE embedding_cache; DELETE FROM meta WHERE key = 'embedding_cache_bytes';"
-        "DELETE FROM migrations WHERE version = 2; PRAGMA user_version = 1"
-    )
-    connection.close()
+    first_format(path)
 
 
 def after(count: int) -> workload.State:

@@ -1,0 +1,232 @@
+"""Five stores write, sync in part, meet old batches again, have clocks apart and processes that end: all become equal."""
+
+import random
+import select
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+import ragstore
+
+from tests.faults import record
+from tests.faults.server import Server
+from tests.helpers import replicas
+
+pytestmark = pytest.mark.faults
+
+SCHEDULES = record.size(12, 1000)
+STORES, STEPS = 5, 60
+WORDS = ["cat", "dog", "bird", "fish", "owl"]
+COLLECTIONS = ["c", "d"]
+
+
+def put(path: str, batch: str) -> None:
+    """Applies a batch, in a process that may be killed."""
+    with ragstore.open(path, durability="relaxed") as store:
+        store.apply_changes(Path(batch).read_bytes())
+
+
+class Schedule:
+    """One random history of several stores."""
+
+    def __init__(self, folder: Path, seed: int, server: Server | None) -> None:
+        self.chance = random.Random(seed)
+        self.paths = [folder / f"{number}.db" for number in range(STORES)]
+        self.stores = [ragstore.open(path, durability="relaxed", timeout=120) for path in self.paths]
+        # Any two are at most a minute apart.
+        self.clocks = [self.chance.uniform(0, 55) for _ in range(STORES)]
+        self.sent: list[tuple[int, bytes]] = []
+        self.counts: dict[str, int] = {}
+        self.server, self.folder = server, folder
+
+    def count(self, what: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+    def clock(self, number: int):
+        return replicas.clock(self.clocks[number])
+
+    def write(self, number: int) -> None:
+        """Some change; one that is refused is none."""
+        store, chance = self.stores[number], self.chance
+        with self.clock(number):
+            try:
+                self.change(store, chance.choice(COLLECTIONS))
+            except (ragstore.ConflictError, ragstore.NotFoundError):
+                self.count("refused writes")
+            else:
+                self.count("writes")
+
+    def change(self, store, name: str) -> None:
+        chance = self.chance
+        if name not in store:
+            store.create_collection(name, dimension=2, tokenizer=chance.choice(["unicode61", "porter unicode61"]))
+        collection = store[name]
+        kind = chance.random()
+        id = f"doc{chance.randrange(6)}"
+        if kind < 0.45:
+            self.add(collection, id)
+        elif kind < 0.55:
+            collection.delete(document_ids=[id])
+        elif kind < 0.62:
+            collection.update_metadata({"n": chance.randrange(100)}, document_ids=[id])
+        elif kind < 0.68:
+            chunks = collection.get_chunks(id)
+            collection.set_embeddings([chunk.id for chunk in chunks], [[chance.random(), 1.0] for _ in chunks])
+        elif kind < 0.76:
+            ids = [document.id for document in collection.list_documents()]
+            ids += [chunk.id for document in ids for chunk in collection.get_chunks(document)]
+            source, target = chance.sample(ids, 2) if len(ids) > 1 else ("x", "y")
+            if chance.random() < 0.7:
+                collection.relate(source, target, chance.choice(["a", "b"]), strength=chance.random())
+            else:
+                collection.unrelate(source, target)
+        elif kind < 0.84:
+            state = store.state(chance.choice(["default", "other"]))
+            if chance.random() < 0.7:
+                state[chance.choice("xyz")] = chance.randrange(100)
+            else:
+                state.pop(chance.choice("xyz"), None)
+        elif kind < 0.86:
+            store.delete_collection(name)
+        elif kind < 0.88:
+            collection.clear()
+        elif kind < 0.90:
+            collection.set_tokenizer(chance.choice(["unicode61", "porter unicode61"]))
+        elif kind < 0.95:
+            if "alt" in [space.name for space in collection.list_spaces()]:
+                if chance.random() < 0.3:
+                    collection.delete_space("alt")
+                else:
+                    chunks = collection.get_chunks(id)
+                    collection.set_embeddings([k.id for k in chunks], [[1.0] * 3 for _ in chunks], space="alt")
+            else:
+                collection.create_space("alt", dimension=chance.choice([None, 3]), metric="l2")
+        else:
+            store.optimize()
+
+    def add(self, collection, id: str) -> None:
+        chance = self.chance
+        text = " ".join(chance.choices(WORDS, k=6))
+        chunks = None
+        if chance.random() < 0.6:
+            # Some come with ids that documents of other stores have too.
+            named = [None, None, None, f"chunk{chance.randrange(3)}"]
+            chunks = [ragstore.Chunk(start=at, end=at + 5, id=chance.choice(named)) for at in (0, 6)]
+            if chunks[0].id is not None and chunks[0].id == chunks[1].id:
+                chunks = chunks[:1]
+        document = ragstore.Document(
+            text,
+            id=id if chance.random() < 0.8 else None,
+            uri=chance.choice([None, "u1", "u2", "u3"]),
+            metadata={"n": chance.randrange(3)},
+            chunks=chunks,
+            expires_at=chance.choice([None] * 5 + [datetime.now().astimezone() + timedelta(days=1)]),
+        )
+        count = 1 if chunks is None else len(chunks)
+        vectors = [[chance.random(), 1.0] for _ in range(count)] if chance.random() < 0.8 else None
+        collection.add(document, vectors, on_conflict="replace")
+
+    def send(self, number: int, other: int, *, damage: bool = False) -> None:
+        """Some of what the other lacks, perhaps later, perhaps twice, perhaps broken."""
+        # A third one's mark makes a batch that may begin too late for this one.
+        mark = self.stores[self.chance.choice([other] * 4 + [(other + 1) % STORES])].watermark()
+        with self.clock(number):
+            batch = self.stores[number].export_changes(mark)
+        self.sent.append((other, batch))
+        if damage:
+            at = self.chance.randrange(len(batch))
+            self.refused(other, batch[:at] + bytes([batch[at] ^ 1]) + batch[at + 1 :])
+        elif self.chance.random() < 0.8:
+            self.apply(other, batch)
+
+    def refused(self, number: int, batch: bytes) -> None:
+        with self.clock(number), pytest.raises(ragstore.SyncError):
+            self.stores[number].apply_changes(batch)
+        self.count("damaged batches")
+
+    def apply(self, number: int, batch: bytes) -> None:
+        with self.clock(number):
+            try:
+                self.stores[number].apply_changes(batch)
+            except ragstore.SyncError as error:
+                assert "begins after changes" in str(error), error
+                self.count("batches out of order")
+            else:
+                self.count("batches")
+
+    def killed(self, number: int, batch: bytes) -> None:
+        """Another process applies the batch, and ends at any moment."""
+        file = self.folder / "batch"
+        file.write_bytes(batch)
+        child = self.server.start(put, str(self.paths[number]), str(file))
+        select.select([], [], [], self.chance.random() * 0.03)
+        child.kill()
+        if child.wait() == -9:
+            self.count("processes killed")
+
+    def step(self) -> None:
+        number, other = self.chance.sample(range(STORES), 2)
+        kind = self.chance.random()
+        if kind < 0.6:
+            self.write(number)
+        elif kind < 0.8:
+            self.send(number, other)
+        elif kind < 0.84:
+            self.send(number, other, damage=True)
+        elif kind < 0.92 and self.sent:
+            self.apply(*self.chance.choice(self.sent))
+        elif kind < 0.94 and self.sent and self.server is not None:
+            self.killed(*self.chance.choice(self.sent))
+        else:
+            # In one process there is one clock.
+            with replicas.clock(max(self.clocks[number], self.clocks[other])):
+                self.stores[number].sync(self.stores[other])
+            self.count("syncs")
+
+    def run(self) -> None:
+        for _ in range(STEPS):
+            self.step()
+        with replicas.clock(60):
+            for _ in range(2):
+                for number in range(STORES):
+                    self.stores[number].sync(self.stores[(number + 1) % STORES])
+
+    def compare(self) -> None:
+        marks = [{k: v for k, v in store.watermark().items()} for store in self.stores]
+        assert set(marks[0]) == set().union(*marks)
+        found = [replicas.answers(store, WORDS) for store in self.stores]
+        problems = [store.check().problems for store in self.stores]
+        self.close()
+        rows = [replicas.registers(path) for path in self.paths]
+        assert not any(problems), problems
+        for number in range(1, STORES):
+            for table in rows[0]:
+                assert rows[number][table] == rows[0][table], f"{table} of store {number}"
+            assert found[number] == found[0]
+
+    def close(self) -> None:
+        for store in self.stores:
+            store.close()
+
+
+def run(folder: Path, seed: int, server: Server | None) -> dict[str, int]:
+    """One schedule."""
+    folder.mkdir()
+    schedule = Schedule(folder, seed, server)
+    try:
+        schedule.run()
+        schedule.compare()
+    except BaseException:
+        print("schedule", seed)
+        raise
+    finally:
+        schedule.close()
+    return schedule.counts
+
+
+def test_sync_schedules(tmp_path):
+    with record.Suite("sync_schedules", tmp_path) as suite, Server(__name__) as server:
+        for _ in range(SCHEDULES):
+            seed = suite.chance.randrange(1 << 32)
+            suite.counts["schedules"] += 1
+            suite.counts.update(run(tmp_path / str(suite.counts["schedules"]), seed, server))
