@@ -59,8 +59,8 @@ use crate::model::{
     OnConflict, Peer, Related, Relation, RepairReport, StateEntry, StoreStats, SyncLog, Timestamp,
 };
 use crate::request::{
-    Backup, CachedEmbeddings, Changes, Check, Export, ExportChanges, GetDocument, ListDocuments, Neighbors, Open,
-    Operation, RelatedTo, Relations, Repair, ScanState, Search, SearchBatch, SearchStore, Write, Written,
+    Backup, CachedEmbeddings, Changes, Check, Export, ExportChanges, GetDocument, ListDocuments, Neighbors, NoteExport,
+    Open, Operation, RelatedTo, Relations, Repair, ScanState, Search, SearchBatch, SearchStore, Write, Written,
 };
 use crate::store::{Batches, Cached, Capabilities, Exporter, Interrupt, Store, Unwatched, Vectors, Watch};
 use crate::sync::{ReplicaId, Watermark};
@@ -198,6 +198,16 @@ impl SqliteStore {
         })
     }
 
+    /// A copy knows of this replica what others were told of it. Where deletions are forgotten that must be all of it, or
+    /// the copy could not sync any more.
+    fn note_backup(&self) -> Result<()> {
+        let note = NoteExport { acknowledged: None };
+        if self.writer.is_some() && !self.read(|conn| ops::note_export::is_enough(conn))? {
+            self.write_one(Write::NoteExport(note), &mut Unwatched)?;
+        }
+        Ok(())
+    }
+
     fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         self.usable()?;
         self.readers.read(read)
@@ -267,6 +277,7 @@ impl Store for SqliteStore {
 
     fn backup(&self, request: &Backup, watch: &mut dyn Watch) -> Result<()> {
         self.usable()?;
+        self.note_backup()?;
         backup::run(&self.readers, &self.file, self.caches, request, watch)
     }
 

@@ -48,6 +48,10 @@ pub enum Record<'a> {
         uid: &'a str,
         stamp: Hlc,
     },
+    /// A collection that is gone, of which something later than its end is remembered. It has a place as others have.
+    PastCollection {
+        name: &'a str,
+    },
 }
 
 /// The first record of a batch.
@@ -349,6 +353,10 @@ impl Record<'_> {
                 out.optional(record.expires_at, Encoder::signed);
                 out.signed(record.updated_at);
             }
+            Record::PastCollection { name } => {
+                out.0.push(13);
+                out.text(name);
+            }
             Record::StateTombstone { uid, stamp } => {
                 out.0.push(12);
                 out.text(uid);
@@ -423,6 +431,7 @@ impl<'a> Decoder<'a> {
                 updated_at: self.signed()?,
             }),
             12 => Record::StateTombstone { uid: self.text()?, stamp: self.stamp()? },
+            13 => Record::PastCollection { name: self.text()? },
             other => return Err(damaged(format_args!("{other} is no kind of record"))),
         }))
     }
@@ -651,6 +660,7 @@ mod tests {
                 updated_at: 4,
             }),
             Record::StateTombstone { uid: "[\"n\",\"k\"]", stamp: at(10) },
+            Record::PastCollection { name: "gone" },
         ]
     }
 

@@ -10,8 +10,8 @@ from ragstore import _ragstore
 # Rows that say the same on every replica, without rowids and collection ids.
 REGISTERS = {
     "collections": "SELECT name, description, settings, tokenizer, created_at, hlc FROM collections",
-    "spaces": "SELECT c.name, s.name, s.dimension, s.metric, s.model, s.hlc FROM spaces s"
-    " JOIN collections c ON c.id = s.collection_id",
+    "spaces": "SELECT c.name, s.name, s.dimension, s.metric, s.model, t.hlc FROM spaces s"
+    " JOIN collections c ON c.id = s.collection_id LEFT JOIN space_stamps t ON t.space_id = s.id",
     "documents": "SELECT c.name, d.uid, d.source_uri, d.content_hash, d.content_type, d.raw_content, d.metadata,"
     " d.created_at, d.updated_at, d.expires_at, d.hlc FROM documents d JOIN collections c ON c.id = d.collection_id",
     "chunks": "SELECT c.name, d.uid, k.uid, k.chunk_index, k.content, k.content_hash, k.token_count, k.char_start,"
@@ -22,25 +22,29 @@ REGISTERS = {
     "relations": "SELECT c.name, r.source, r.type, r.target, r.strength, r.metadata, r.created_at, r.hlc"
     " FROM relations r JOIN collections c ON c.id = r.collection_id",
     "waiting_relations": "SELECT c.name, r.source, r.type, r.target, r.strength, r.metadata, r.created_at, r.hlc"
-    " FROM waiting_relations r JOIN collections c ON c.id = r.collection_id",
+    " FROM waiting_relations r JOIN named c ON c.id = r.collection_id",
     "state": "SELECT namespace, key, value, expires_at, updated_at, hlc FROM state WHERE local = 0",
     # One that a later row replaced says nothing any more.
-    "tombstones": "SELECT c.name, t.entity, t.uid, t.hlc FROM tombstones t JOIN collections c ON c.id = t.collection_id"
+    "tombstones": "SELECT c.name, t.entity, t.uid, t.hlc FROM tombstones t JOIN named c ON c.id = t.collection_id"
     " WHERE NOT EXISTS (SELECT 1 FROM documents d WHERE t.entity = 'document' AND d.collection_id = t.collection_id"
     " AND d.uid = t.uid AND d.hlc > t.hlc)",
     "ends": "SELECT entity, uid, hlc FROM tombstones WHERE collection_id = 0 AND (entity <> 'state' OR NOT EXISTS"
     " (SELECT 1 FROM state s WHERE json_array(s.namespace, s.key) = uid AND s.hlc > tombstones.hlc))",
-    "uris": "SELECT c.name, t.uri, t.hlc FROM uri_tombstones t JOIN collections c ON c.id = t.collection_id"
+    "uris": "SELECT c.name, t.uri, t.hlc FROM uri_tombstones t JOIN named c ON c.id = t.collection_id"
     " WHERE NOT EXISTS (SELECT 1 FROM documents d WHERE d.collection_id = t.collection_id AND d.source_uri = t.uri"
     " AND d.hlc > t.hlc)",
-    "ended spaces": "SELECT c.name, t.name, t.hlc FROM space_tombstones t JOIN collections c ON c.id = t.collection_id",
-    "aliases": "SELECT c.name, a.uid, a.uri FROM aliases a JOIN collections c ON c.id = a.collection_id",
+    "ended spaces": "SELECT c.name, t.name, t.hlc FROM space_tombstones t JOIN named c ON c.id = t.collection_id",
+    "aliases": "SELECT c.name, a.uid, a.uri FROM aliases a JOIN named c ON c.id = a.collection_id",
 }
 
 
 def registers(path: Path) -> dict[str, list]:
     """The rows of a store that is closed."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "CREATE TEMP VIEW named AS SELECT id, name FROM collections"
+            " UNION ALL SELECT collection_id, name FROM past_collections"
+        )
         return {name: sorted(connection.execute(text), key=repr) for name, text in REGISTERS.items()}
 
 

@@ -1,9 +1,11 @@
 -- Format 3: what peers that exchange changes need to know. docs/storage.md states the invariants, docs/adr/0019 the rules
 -- by which replicas merge.
 
--- The last change of a space's own properties. Spaces from before have the first moment of all.
-ALTER TABLE spaces ADD COLUMN hlc BLOB NOT NULL
-    DEFAULT x'000000000000000000000000000000000000000000000000' CHECK (length(hlc) = 24);
+-- The last change of a space's own properties. One from before has none, which is the first moment of all.
+CREATE TABLE space_stamps (
+    space_id INTEGER PRIMARY KEY,
+    hlc      BLOB NOT NULL CHECK (length(hlc) = 24)
+) STRICT;
 
 -- An export reads what is newer than a moment. Without an index it would read every text: hlc stands behind it in a row.
 CREATE INDEX documents_hlc ON documents (hlc);
@@ -50,6 +52,12 @@ CREATE TABLE waiting_relations (
     created_at    INTEGER NOT NULL,
     hlc           BLOB NOT NULL CHECK (length(hlc) = 24),
     PRIMARY KEY (collection_id, source, type, target)
+) STRICT, WITHOUT ROWID;
+
+-- Collections that are gone, of which later deletions are remembered: under the number that they had.
+CREATE TABLE past_collections (
+    name          TEXT NOT NULL PRIMARY KEY CHECK (name <> ''),
+    collection_id INTEGER NOT NULL UNIQUE
 ) STRICT, WITHOUT ROWID;
 
 -- How much of each other replica's changes is here: all up to that moment.

@@ -86,6 +86,8 @@ pub fn twin() -> Error {
 
 struct Catalog {
     collections: Vec<CollectionRow>,
+    /// Those that are gone, after them.
+    past: Vec<String>,
     places: HashMap<i64, u64>,
 }
 
@@ -120,14 +122,18 @@ impl Catalog {
         for row in &mut collections {
             row.floor = tombstones::collection(conn, &row.name)?;
             for space in spaces::list(conn, row.id)? {
-                let text = "SELECT hlc, created_at FROM spaces WHERE id = ?1";
-                let (stamp, made) = sql::query_one(conn, text, [space.id], |r| Ok((sql::hlc(r, 0)?, r.get(1)?)))?;
+                let stamp = spaces::stamp(conn, space.id)?;
+                let text = "SELECT created_at FROM spaces WHERE id = ?1";
+                let made = sql::query_one(conn, text, [space.id], |row| row.get(0))?;
                 let floor = tombstones::space(conn, row.id, &space.name)?;
                 row.spaces.push((space, stamp, made, floor));
             }
         }
-        let places = (0..).zip(&collections).map(|(place, row)| (row.id, place)).collect();
-        Ok(Self { collections, places })
+        let past = tombstones::all_past(conn)?;
+        let ids = collections.iter().map(|row| row.id).chain(past.iter().map(|(_, id)| *id));
+        let places = ids.zip(0..).collect();
+        let past = past.into_iter().map(|(name, _)| name).collect();
+        Ok(Self { collections, past, places })
     }
 }
 
@@ -270,6 +276,9 @@ impl<'a> Out<'a> {
         if !std::mem::replace(&mut self.named, true) {
             for collection in &self.catalog.collections {
                 self.put(&collection.record())?;
+            }
+            for name in &self.catalog.past {
+                self.put(&Record::PastCollection { name })?;
             }
         }
         Ok(())

@@ -12,6 +12,12 @@ pub fn is_noted(conn: &Connection, request: &NoteExport) -> Result<bool> {
     Ok(noted && request.acknowledged.is_none_or(|stamp| known.is_some_and(|known| known >= stamp)))
 }
 
+/// Whether what others were told last is later than every deletion that is forgotten.
+pub fn is_enough(conn: &Connection) -> Result<bool> {
+    let Some(horizon) = replicas::horizon(conn)? else { return Ok(true) };
+    Ok(replicas::marks(conn, 1)?.pop().is_some_and(|mark| mark >= horizon))
+}
+
 pub fn run(txn: &mut Txn<'_>, request: &NoteExport) -> Result<()> {
     if let Some(stamp) = request.acknowledged {
         replicas::acknowledge(txn.conn, stamp)?;

@@ -251,7 +251,7 @@ pub fn renumber_chunk(
     Ok(ChunkRow { id: row, ..chunk.clone() })
 }
 
-/// Removes a collection with all it holds. What is remembered of its names goes with it.
+/// Removes a collection with all it holds. What was remembered of it at a later moment than the stamp stays.
 pub fn drop_collection(txn: &Txn<'_>, stamp: Stamp, target: &Target) -> Result<()> {
     let conn = txn.conn;
     fts::drop_table(conn, target.fts())?;
@@ -261,12 +261,11 @@ pub fn drop_collection(txn: &Txn<'_>, stamp: Stamp, target: &Target) -> Result<(
     }
     chunks::delete_all(conn, target.id())?;
     documents::delete_all(conn, target.id())?;
-    for table in ["fields", "relations", "waiting_relations"] {
-        sql::execute(conn, &format!("DELETE FROM {table} WHERE collection_id = ?1"), [target.id()])?;
-    }
-    tombstones::forget_collection(conn, target.id())?;
-    collections::delete(conn, target.id())?;
+    relations::suspend_all(conn, target.id())?;
+    sql::execute(conn, "DELETE FROM fields WHERE collection_id = ?1", [target.id()])?;
     let name = target.collection.name.as_str();
+    tombstones::leave(conn, name, target.id(), stamp.hlc)?;
+    collections::delete(conn, target.id())?;
     collection_changed(txn, stamp, target, name, Op::Delete)
 }
 

@@ -4,7 +4,7 @@ use rusqlite::{Connection, Row, params};
 use serde_json::{Map, Value};
 
 use super::changes::Stamp;
-use super::spaces;
+use super::{spaces, tombstones};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{CollectionInfo, Timestamp};
 use crate::sqlite::sql;
@@ -89,7 +89,9 @@ pub fn insert(conn: &Connection, stamp: Stamp, new: &NewCollection<'_>) -> Resul
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         params![new.name, new.description, settings, new.tokenizer, new.created_at.0, stamp.hlc.to_bytes()],
     )?;
-    Ok(conn.last_insert_rowid())
+    let id = conn.last_insert_rowid();
+    tombstones::come_back(conn, new.name, id)?;
+    Ok(id)
 }
 
 /// Stamps a collection that changed.

@@ -179,6 +179,14 @@ pub fn suspend(conn: &Connection, collection_id: i64, id: &str) -> Result<()> {
     Ok(())
 }
 
+/// The relations of a collection that goes wait for it to come back.
+pub fn suspend_all(conn: &Connection, collection_id: i64) -> Result<()> {
+    let text =
+        format!("INSERT INTO waiting_relations ({SHARED}) SELECT {SHARED} FROM relations WHERE collection_id = ?1");
+    sql::execute(conn, &text, [collection_id])?;
+    sql::execute(conn, "DELETE FROM relations WHERE collection_id = ?1", [collection_id]).map(drop)
+}
+
 /// Deletes all of a collection.
 pub fn delete_all(conn: &Connection, stamp: Stamp, collection_id: i64) -> Result<u64> {
     let text = "DELETE FROM waiting_relations WHERE collection_id = ?1 RETURNING 0, source, type, target";

@@ -12,7 +12,7 @@ use crate::sync::{ReplicaId, Watermark};
 /// Every table whose rows say who stamped them.
 const STAMPED: [&str; 11] = [
     "collections",
-    "spaces",
+    "space_stamps",
     "documents",
     "chunks",
     "relations",
@@ -251,6 +251,7 @@ mod tests {
     fn what_a_replica_wrote_becomes_anothers_at_the_same_moments() {
         let conn = conn();
         let old = own(&conn).unwrap();
+        meta::set_clock(&conn, Hlc { millis: 9, counter: 0, replica: old }).unwrap();
         let (mine, other) =
             (Hlc { millis: 5, counter: 2, replica: old }, Hlc { millis: 6, counter: 0, replica: [1; 16] });
         for (uri, hlc) in [("mine", mine), ("other", other)] {

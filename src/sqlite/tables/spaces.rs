@@ -6,6 +6,7 @@ use rusqlite::{Connection, Row, params};
 use super::changes::Stamp;
 use super::vectors::{self, VectorTable};
 use crate::error::{Error, ErrorKind, Result};
+use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{Metric, SpaceInfo, Timestamp};
 use crate::sqlite::sql;
@@ -117,15 +118,8 @@ pub struct NewSpace<'a> {
 pub fn insert(conn: &Connection, new: &NewSpace<'_>) -> Result<SpaceRow> {
     sql::execute(
         conn,
-        "INSERT INTO spaces (collection_id, name, metric, model, created_at, hlc) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        params![
-            new.collection_id,
-            new.name,
-            new.metric.as_str(),
-            new.model,
-            new.created_at.0,
-            new.stamp.hlc.to_bytes()
-        ],
+        "INSERT INTO spaces (collection_id, name, metric, model, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![new.collection_id, new.name, new.metric.as_str(), new.model, new.created_at.0],
     )?;
     let mut space = SpaceRow {
         id: conn.last_insert_rowid(),
@@ -135,6 +129,7 @@ pub fn insert(conn: &Connection, new: &NewSpace<'_>) -> Result<SpaceRow> {
         model: new.model.map(str::to_owned),
         generation: 0,
     };
+    touch(conn, new.stamp, space.id)?;
     if let Some(dimension) = new.dimension {
         set_dimension(conn, new.stamp, &mut space, dimension)?;
     }
@@ -164,8 +159,16 @@ pub fn set_generation(conn: &Connection, table: VectorTable) -> Result<()> {
 
 /// Stamps a space that changed, unless it has a later stamp.
 pub fn touch(conn: &Connection, stamp: Stamp, id: i64) -> Result<()> {
-    let text = "UPDATE spaces SET hlc = max(hlc, ?2) WHERE id = ?1";
+    let text = "INSERT INTO space_stamps (space_id, hlc) VALUES (?1, ?2)
+                ON CONFLICT DO UPDATE SET hlc = max(hlc, excluded.hlc)";
     sql::execute(conn, text, params![id, stamp.hlc.to_bytes()]).map(drop)
+}
+
+/// When a space last changed: of one that no stamp is known of, before everything.
+pub fn stamp(conn: &Connection, id: i64) -> Result<Hlc> {
+    let found =
+        sql::query_optional(conn, "SELECT hlc FROM space_stamps WHERE space_id = ?1", [id], |r| sql::hlc(r, 0))?;
+    Ok(found.unwrap_or(Hlc::zero([0; 16])))
 }
 
 /// Names the model of a space that has none.
@@ -178,5 +181,6 @@ pub fn delete(conn: &Connection, space: &SpaceRow) -> Result<()> {
     if let Some(table) = space.table() {
         vectors::drop_table(conn, table)?;
     }
+    sql::execute(conn, "DELETE FROM space_stamps WHERE space_id = ?1", params![space.id])?;
     sql::execute(conn, "DELETE FROM spaces WHERE id = ?1", params![space.id]).map(drop)
 }

@@ -131,12 +131,61 @@ pub fn alias(conn: &Connection, collection_id: i64, uid: &str) -> Result<Option<
     sql::query_optional(conn, text, params![collection_id, uid], |row| row.get(0))
 }
 
-/// Forgets what is of a collection that is gone, which its own tombstone covers.
-pub fn forget_collection(conn: &Connection, collection_id: i64) -> Result<()> {
-    for table in ["tombstones", "uri_tombstones", "space_tombstones", "aliases"] {
-        sql::execute(conn, &format!("DELETE FROM {table} WHERE collection_id = ?1"), [collection_id])?;
+/// Tables whose rows are of a collection by its number, and stay when it goes.
+const KEPT: [&str; 5] = ["tombstones", "uri_tombstones", "space_tombstones", "aliases", "waiting_relations"];
+
+/// The number under which later deletions of a collection that is gone are remembered.
+pub fn past(conn: &Connection, name: &str) -> Result<Option<i64>> {
+    let text = "SELECT collection_id FROM past_collections WHERE name = ?1";
+    sql::query_optional(conn, text, [name], |row| row.get(0))
+}
+
+/// The same, which is given to it where there is none: one that no collection ever has.
+pub fn make_past(conn: &Connection, name: &str) -> Result<i64> {
+    if let Some(id) = past(conn, name)? {
+        return Ok(id);
+    }
+    let text = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'collections'), 0) + 1";
+    let id: i64 = sql::query_one(conn, text, [], |row| row.get(0))?;
+    let known = sql::execute(conn, "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'collections'", [id])?;
+    if known == 0 {
+        sql::execute(conn, "INSERT INTO sqlite_sequence (name, seq) VALUES ('collections', ?1)", [id])?;
+    }
+    set_past(conn, name, id)?;
+    Ok(id)
+}
+
+fn set_past(conn: &Connection, name: &str, id: i64) -> Result<()> {
+    sql::execute(conn, "INSERT INTO past_collections (name, collection_id) VALUES (?1, ?2)", params![name, id])
+        .map(drop)
+}
+
+/// A collection goes. What its own tombstone, at that moment, does not cover stays under its number.
+pub fn leave(conn: &Connection, name: &str, collection_id: i64, floor: Hlc) -> Result<()> {
+    forget_upto(conn, collection_id, floor)?;
+    for table in KEPT {
+        let text = format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE collection_id = ?1)");
+        if sql::query_one(conn, &text, [collection_id], |row| row.get(0))? {
+            return set_past(conn, name, collection_id);
+        }
     }
     Ok(())
+}
+
+/// A collection of that name is there again, by another number.
+pub fn come_back(conn: &Connection, name: &str, collection_id: i64) -> Result<()> {
+    let Some(past) = past(conn, name)? else { return Ok(()) };
+    for table in KEPT {
+        let text = format!("UPDATE {table} SET collection_id = ?2 WHERE collection_id = ?1");
+        sql::execute(conn, &text, [past, collection_id])?;
+    }
+    sql::execute(conn, "DELETE FROM past_collections WHERE name = ?1", [name]).map(drop)
+}
+
+/// Every collection that is gone and has a number, by name.
+pub fn all_past(conn: &Connection) -> Result<Vec<(String, i64)>> {
+    let text = "SELECT name, collection_id FROM past_collections ORDER BY name";
+    sql::query_all(conn, text, [], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
 /// Forgets what a collection's own tombstone covers.
@@ -147,7 +196,7 @@ pub fn forget_upto(conn: &Connection, collection_id: i64, floor: Hlc) -> Result<
              SELECT uid FROM tombstones WHERE collection_id = ?1 AND entity = 'document' AND hlc <= ?2)",
         params![collection_id, floor.to_bytes()],
     )?;
-    for table in ["tombstones", "uri_tombstones", "space_tombstones"] {
+    for table in ["tombstones", "uri_tombstones", "space_tombstones", "waiting_relations"] {
         let text = format!("DELETE FROM {table} WHERE collection_id = ?1 AND hlc <= ?2");
         sql::execute(conn, &text, params![collection_id, floor.to_bytes()])?;
     }

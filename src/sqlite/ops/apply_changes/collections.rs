@@ -18,6 +18,7 @@ use crate::sqlite::tables::fts::{self, FtsTable};
 use crate::sqlite::tables::spaces::{self, NewSpace, SpaceRow};
 use crate::sqlite::tables::{chunks, documents, tombstones};
 use crate::sqlite::tokenizer::TokenizerSpec;
+use crate::sqlite::txn::Txn;
 use crate::sync::Action;
 use crate::sync::merge::{self, Known};
 use crate::sync::record::{CollectionRecord, SpaceRecord};
@@ -25,16 +26,21 @@ use crate::sync::record::{CollectionRecord, SpaceRecord};
 /// A collection of the batch, and what it is here.
 pub(super) struct Entry {
     pub name: String,
-    stamp: Hlc,
     /// Of the source and of this store, whichever is later.
     pub floor: Option<Hlc>,
+    /// `None`: it is gone at the source.
+    properties: Option<Properties>,
+    pub spaces: Vec<Space>,
+    /// `None`: it was deleted here, or there, and nothing later is in it.
+    pub target: Option<Target>,
+}
+
+struct Properties {
+    stamp: Hlc,
     description: Option<String>,
     settings: Map<String, Value>,
     tokenizer: TokenizerSpec,
     created_at: Timestamp,
-    pub spaces: Vec<Space>,
-    /// `None`: it was deleted here, or there, and nothing later is in it.
-    pub target: Option<Target>,
 }
 
 /// A space of the batch.
@@ -128,12 +134,14 @@ impl Apply<'_, '_> {
         let there = collections::find(conn, record.name)?.is_some();
         let entry = Entry {
             name: record.name.to_owned(),
-            stamp: record.stamp,
             floor,
-            description: record.description.map(str::to_owned),
-            settings,
-            tokenizer: TokenizerSpec::parse(record.tokenizer)?,
-            created_at: time(record.created_at)?,
+            properties: Some(Properties {
+                stamp: record.stamp,
+                description: record.description.map(str::to_owned),
+                settings,
+                tokenizer: TokenizerSpec::parse(record.tokenizer)?,
+                created_at: time(record.created_at)?,
+            }),
             spaces,
             target: there.then(|| Target::find(conn, record.name)).transpose()?,
         };
@@ -149,26 +157,54 @@ impl Apply<'_, '_> {
         }
     }
 
+    /// A collection that is gone at the source, of which something is remembered.
+    pub(super) fn past_collection(&mut self, name: &str) -> Result<()> {
+        check_name("collection name", name)?;
+        if self.entries.len() >= limits::SYNC_COLLECTIONS || self.entries.iter().any(|entry| entry.name == name) {
+            return Err(damaged("too many collections, or one twice"));
+        }
+        let conn = self.txn.conn;
+        let there = collections::find(conn, name)?.is_some();
+        self.entries.push(Entry {
+            name: name.to_owned(),
+            floor: tombstones::collection(conn, name)?,
+            properties: None,
+            spaces: Vec::new(),
+            target: there.then(|| Target::find(conn, name)).transpose()?,
+        });
+        Ok(())
+    }
+
+    /// The number under which what is remembered of a collection is, whether it is there or not.
+    pub(super) fn number(&self, place: usize) -> Result<i64> {
+        let entry = &self.entries[place];
+        match &entry.target {
+            Some(target) => Ok(target.id()),
+            None => tombstones::make_past(self.txn.conn, &entry.name),
+        }
+    }
+
     /// Makes a collection of the batch that is not here.
     pub(super) fn make_collection(&mut self, place: usize) -> Result<()> {
         let (txn, conn) = (self.txn, self.txn.conn);
         let Some(entry) = self.entries.get_mut(place) else {
             return Err(damaged("a collection that it does not name"));
         };
-        let stamp = txn.stamp_of(entry.stamp);
+        let Some(properties) = &entry.properties else { return Err(damaged("a document of no collection")) };
+        let stamp = txn.stamp_of(properties.stamp);
         let id = collections::insert(
             conn,
             stamp,
             &NewCollection {
                 name: &entry.name,
-                description: entry.description.as_deref(),
-                settings: &entry.settings,
-                tokenizer: &entry.tokenizer.as_text(),
-                created_at: entry.created_at,
+                description: properties.description.as_deref(),
+                settings: &properties.settings,
+                tokenizer: &properties.tokenizer.as_text(),
+                created_at: properties.created_at,
             },
         )?;
         fts::create_view(conn, id)?;
-        fts::create(conn, FtsTable { collection_id: id, generation: 1 }, &entry.tokenizer)?;
+        fts::create(conn, FtsTable { collection_id: id, generation: 1 }, &properties.tokenizer)?;
         for (at, space) in entry.spaces.iter().enumerate() {
             if at == 0 || space.floor.is_none_or(|floor| space.stamp > floor) {
                 insert_space(txn, id, space)?;
@@ -180,27 +216,31 @@ impl Apply<'_, '_> {
         let target = Target::find(conn, &entry.name)?;
         shared::collection_changed(txn, stamp, &target, &entry.name, Op::Put)?;
         entry.target = Some(target);
+        if entry.floor.is_some_and(|floor| stamp.hlc <= floor) {
+            self.revived.push((entry.name.clone(), None));
+        }
         Ok(())
     }
 
     fn merge_collection(&mut self, place: usize) -> Result<()> {
         let (txn, conn) = (self.txn, self.txn.conn);
         let Some(entry) = self.entries.get(place) else { return Ok(()) };
-        let Some(target) = &entry.target else { return Ok(()) };
+        let (Some(target), Some(properties)) = (&entry.target, &entry.properties) else { return Ok(()) };
         let id = target.id();
         let own = sql::query_one(conn, "SELECT hlc FROM collections WHERE id = ?1", [id], |row| sql::hlc(row, 0))?;
-        let (name, stamp, mut changed) = (entry.name.clone(), entry.stamp, false);
+        let (name, stamp, mut changed) = (entry.name.clone(), properties.stamp, false);
         let known = Known { stamp: own, living: true };
         let action = merge::register(stamp, None, Some(known));
         if let Action::Put { .. } = action {
-            if target.collection.spec()? != entry.tokenizer {
-                set_tokenizer::reindex(txn, target, &entry.tokenizer, self.progress)?;
+            if target.collection.spec()? != properties.tokenizer {
+                set_tokenizer::reindex(txn, target, &properties.tokenizer, self.progress)?;
             }
-            let (description, created_at) = (entry.description.as_deref(), entry.created_at);
-            collections::receive(conn, txn.stamp_of(stamp), id, description, &entry.settings, created_at)?;
+            let (description, created_at) = (properties.description.as_deref(), properties.created_at);
+            collections::receive(conn, txn.stamp_of(stamp), id, description, &properties.settings, created_at)?;
             changed = true;
         }
-        let differ = target.collection.description != entry.description || target.collection.spec()? != entry.tokenizer;
+        let differ = target.collection.description != properties.description
+            || target.collection.spec()? != properties.tokenizer;
         if differ && matches!(action, Action::Put { .. } | Action::Older) {
             self.conflict(Some(&name), "collection", &name, own, stamp)?;
         }
@@ -247,6 +287,7 @@ impl Apply<'_, '_> {
         let entry = &self.entries[place];
         if let (Some(target), Some(space)) = (&entry.target, entry.spaces.get(space)) {
             insert_space(self.txn, target.id(), space)?;
+            self.revived.push((entry.name.clone(), Some(space.name.clone())));
         }
         let target = Target::find(conn, &entry.name)?;
         self.entries[place].target = Some(target);
@@ -270,7 +311,10 @@ impl Apply<'_, '_> {
             entry.floor = Some(floor);
         }
         if collections::find(conn, name)?.is_none() {
-            return Ok(());
+            return match tombstones::past(conn, name)? {
+                Some(past) => tombstones::forget_upto(conn, past, floor),
+                None => Ok(()),
+            };
         }
         let target = Target::find(conn, name)?;
         let id = target.id();
@@ -290,6 +334,7 @@ impl Apply<'_, '_> {
             }
             return Ok(());
         }
+        self.revived.push((name.to_owned(), None));
         let text = "SELECT id FROM documents WHERE collection_id = ?1 AND hlc <= ?2";
         let rows: Vec<i64> = sql::query_all(conn, text, params![id, floor.to_bytes()], |row| row.get(0))?;
         for row in rows {
@@ -310,11 +355,15 @@ impl Apply<'_, '_> {
         self.done.received += u64::from(news);
         self.entry(place)?;
         let place = place as usize;
-        if news && self.entries[place].target.is_some() {
-            self.end_space(place, name, floor)?;
-            let target = Target::find(self.txn.conn, &self.entries[place].name)?;
-            self.entries[place].target = Some(target);
+        if !news || self.entries[place].floor.is_some_and(|end| floor <= end) {
+            return Ok(());
         }
+        if self.entries[place].target.is_none() {
+            return tombstones::end_space(self.txn.conn, floor, self.number(place)?, name);
+        }
+        self.end_space(place, name, floor)?;
+        let target = Target::find(self.txn.conn, &self.entries[place].name)?;
+        self.entries[place].target = Some(target);
         Ok(())
     }
 
@@ -331,8 +380,7 @@ impl Apply<'_, '_> {
         tombstones::end_space(conn, floor, target.id(), name)?;
         self.done.applied += 1;
         let Some(space) = spaces::find(conn, target.id(), name)? else { return Ok(()) };
-        let text = "SELECT hlc FROM spaces WHERE id = ?1";
-        let own = sql::query_one(conn, text, [space.id], |row| sql::hlc(row, 0))?;
+        let own = spaces::stamp(conn, space.id)?;
         let Some(table) = space.table() else {
             return if own <= floor { spaces::delete(conn, &space) } else { Ok(()) };
         };
@@ -347,16 +395,53 @@ impl Apply<'_, '_> {
         if own <= floor && rowids(">")?.is_empty() {
             return spaces::delete(conn, &space);
         }
-        for row in rowids("<=")? {
+        let earlier = rowids("<=")?;
+        let revived = (target.collection.name.clone(), Some(name.to_owned()));
+        for row in earlier {
             txn.check(self.progress)?;
             let chunk = chunks::by_row(conn, row)?;
             shared::renumber_chunk(txn, txn.stamp_of(floor), target, &chunk, table)?;
         }
+        self.revived.push(revived);
         Ok(())
     }
 }
 
-fn insert_space(txn: &crate::sqlite::txn::Txn<'_>, collection_id: i64, space: &Space) -> Result<()> {
+/// What was deleted and is there again, for something in it is later, is so for every replica from now on: it would go with
+/// the last of that otherwise, here and not there.
+pub(super) fn revive(txn: &mut Txn<'_>, name: &str, space: Option<&str>) -> Result<()> {
+    let conn = txn.conn;
+    let (Some(row), Some(floor)) = (collections::find(conn, name)?, tombstones::collection(conn, name)?) else {
+        return revive_space(txn, name, space);
+    };
+    let text = "SELECT hlc FROM collections WHERE id = ?1";
+    let own = sql::query_one(conn, text, [row.id], |row| sql::hlc(row, 0))?;
+    if own <= floor {
+        let stamp = txn.stamp();
+        collections::touch(conn, stamp, row.id)?;
+        let target = Target::find(conn, name)?;
+        shared::collection_changed(txn, stamp, &target, name, Op::Put)?;
+    }
+    revive_space(txn, name, space)
+}
+
+fn revive_space(txn: &mut Txn<'_>, name: &str, space: Option<&str>) -> Result<()> {
+    let conn = txn.conn;
+    let (Some(row), Some(space)) = (collections::find(conn, name)?, space) else { return Ok(()) };
+    let (Some(there), Some(floor)) = (spaces::find(conn, row.id, space)?, tombstones::space(conn, row.id, space)?)
+    else {
+        return Ok(());
+    };
+    if spaces::stamp(conn, there.id)? <= floor {
+        let stamp = txn.stamp();
+        spaces::touch(conn, stamp, there.id)?;
+        let target = Target::find(conn, name)?;
+        shared::collection_changed(txn, stamp, &target, name, Op::Put)?;
+    }
+    Ok(())
+}
+
+fn insert_space(txn: &Txn<'_>, collection_id: i64, space: &Space) -> Result<()> {
     spaces::insert(
         txn.conn,
         &NewSpace {

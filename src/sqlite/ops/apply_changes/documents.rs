@@ -6,7 +6,7 @@ use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{ContentHash, ContentHasher, HashedChunk, Metadata, NewChunk, check_id, check_name, check_vector};
 use crate::request::prepare_chunks;
-use crate::sqlite::ops::shared::{self, Target};
+use crate::sqlite::ops::shared;
 use crate::sqlite::tables::changes::{self, Entity, Op};
 use crate::sqlite::tables::chunks::{self, Place};
 use crate::sqlite::tables::documents::{self, Received};
@@ -69,15 +69,15 @@ impl Apply<'_, '_> {
         if floor.is_some_and(|floor| record.stamp <= floor) {
             return Ok(());
         }
-        if self.entries[place].target.is_none() {
-            self.make_collection(place)?;
-        }
-        let Some(target) = &self.entries[place].target else {
-            return Err(Error::internal("a collection is not there"));
+        let name = self.entries[place].name.clone();
+        // Of a collection that is gone something may be remembered.
+        let id = match &self.entries[place].target {
+            Some(target) => Some(target.id()),
+            None => tombstones::past(conn, &name)?,
         };
-        let (id, name) = (target.id(), target.collection.name.clone());
-        let own = tombstones::document(conn, id, record.uid)?;
-        let holder = record.uri.map(|uri| tombstones::uri(conn, id, uri)).transpose()?.flatten();
+        let own = id.map(|id| tombstones::document(conn, id, record.uid)).transpose()?.flatten();
+        let uri = id.zip(record.uri);
+        let holder = uri.map(|(id, uri)| tombstones::uri(conn, id, uri)).transpose()?.flatten();
         let known = |found: &Option<DocumentName>| found.as_ref().map(|found| found.known);
         let stamp = record.stamp;
         let action = merge::document(stamp, floor, known(&own), known(&holder), record.uri.is_some());
@@ -90,7 +90,7 @@ impl Apply<'_, '_> {
                 }
                 if let (Action::OlderWithUri { .. }, Some(uri)) = (action, record.uri) {
                     self.evict(place, other, stamp)?;
-                    tombstones::end_uri(conn, stamp, id, uri)?;
+                    tombstones::end_uri(conn, stamp, self.number(place)?, uri)?;
                 }
                 Ok(())
             }
@@ -100,6 +100,7 @@ impl Apply<'_, '_> {
                 if let Some(own) = &own {
                     self.remove(place, own, stamp)?;
                 }
+                let id = self.number(place)?;
                 changes::bury(conn, self.txn.stamp_of(stamp), id, Entity::Document, record.uid)?;
                 self.done.applied += 1;
                 tombstones::set_alias(conn, id, record.uid, uri)
@@ -107,6 +108,9 @@ impl Apply<'_, '_> {
             Action::Put { .. } => {
                 if let Some(own) = own.as_ref().filter(|own| !same_content(own, record)) {
                     self.conflict(Some(&name), "document", record.uid, own.known.stamp, stamp)?;
+                }
+                if self.entries[place].target.is_none() {
+                    self.make_collection(place)?;
                 }
                 self.evict(place, other, stamp)?;
                 self.put(place, own.as_ref(), record, metadata)
@@ -219,9 +223,12 @@ impl Apply<'_, '_> {
         let news = self.is_news(stamp)?;
         let conn = self.txn.conn;
         let entry = self.entry(place)?;
-        let (name, floor, id) = (entry.name.clone(), entry.floor, entry.target.as_ref().map(Target::id));
+        let (name, floor) = (entry.name.clone(), entry.floor);
         self.done.received += 1;
-        let Some(id) = id.filter(|_| news) else { return Ok(()) };
+        if !news || floor.is_some_and(|floor| stamp <= floor) {
+            return Ok(());
+        }
+        let id = self.number(place as usize)?;
         let own = tombstones::document(conn, id, uid)?;
         match merge::tombstone(stamp, floor, own.as_ref().map(|own| own.known)) {
             Action::Bury { .. } => {
@@ -249,7 +256,10 @@ impl Apply<'_, '_> {
         let news = self.is_news(stamp)?;
         let entry = self.entry(place)?;
         let floor = entry.floor;
-        let Some(id) = entry.target.as_ref().filter(|_| news).map(Target::id) else { return Ok(()) };
+        if !news || floor.is_some_and(|floor| stamp <= floor) {
+            return Ok(());
+        }
+        let id = self.number(place as usize)?;
         let holder = tombstones::uri(self.txn.conn, id, uri)?;
         if let Action::Bury { .. } = merge::tombstone(stamp, floor, holder.as_ref().map(|holder| holder.known)) {
             self.evict(place as usize, holder.as_ref(), stamp)?;

@@ -35,6 +35,7 @@ pub fn run(txn: &mut Txn<'_>, request: &ApplyChanges, progress: &Progress) -> Re
         entries: Vec::new(),
         pending: None,
         names: Vec::new(),
+        revived: Vec::new(),
         records: 0,
         done: Applied::default(),
     };
@@ -50,9 +51,12 @@ pub fn run(txn: &mut Txn<'_>, request: &ApplyChanges, progress: &Progress) -> Re
         apply.finish(count, last)
     })();
     result.map_err(refused)?;
-    let (latest, done) = (apply.latest, apply.done);
+    let (latest, done, revived) = (apply.latest, apply.done, std::mem::take(&mut apply.revived));
     if latest > txn.clock() {
         txn.raise_clock(latest);
+    }
+    for (collection, space) in revived {
+        collections::revive(txn, &collection, space.as_deref())?;
     }
     Ok(done)
 }
@@ -92,6 +96,8 @@ struct Apply<'a, 'c> {
     pending: Option<Pending>,
     /// Ids of chunks that more than one document has, by collection.
     names: Vec<(i64, String)>,
+    /// Collections, and spaces of them, that are there again although they were deleted, for what is in them is later.
+    revived: Vec<(String, Option<String>)>,
     records: u64,
     done: Applied,
 }
@@ -119,6 +125,7 @@ impl Apply<'_, '_> {
         match record {
             Record::Header(header) => self.header(header),
             Record::Collection(record) => self.collection(&record),
+            Record::PastCollection { name } => self.past_collection(name),
             Record::CollectionFloor { name, stamp } => self.collection_floor(name, stamp),
             Record::SpaceFloor { collection, name, stamp } => self.space_floor(collection, name, stamp),
             Record::Document(record) => self.document(&record),

@@ -6,7 +6,6 @@ use crate::error::Result;
 use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{Metadata, Namespace, Relation, StateEntry, StateValue, Timestamp, check_id, check_key, check_name};
-use crate::sqlite::ops::shared::Target;
 use crate::sqlite::tables::{relations, state};
 use crate::sync::Action;
 use crate::sync::merge;
@@ -63,9 +62,12 @@ impl Apply<'_, '_> {
     ) -> Result<Option<(i64, String, Action, Option<Hlc>)>> {
         let news = self.is_news(stamp)?;
         let entry = self.entry(place)?;
-        let (name, floor, id) = (entry.name.clone(), entry.floor, entry.target.as_ref().map(Target::id));
+        let (name, floor) = (entry.name.clone(), entry.floor);
         self.done.received += 1;
-        let Some(id) = id.filter(|_| news) else { return Ok(None) };
+        if !news || floor.is_some_and(|floor| stamp <= floor) {
+            return Ok(None);
+        }
+        let id = self.number(place as usize)?;
         let known = relations::known(self.txn.conn, id, relation)?;
         let action = if end { merge::tombstone(stamp, floor, known) } else { merge::register(stamp, floor, known) };
         let own = known.filter(|known| known.living && !matches!(action, Action::Drop)).map(|known| known.stamp);
