@@ -113,10 +113,12 @@ impl FromIterator<Hlc> for Watermark {
 }
 
 /// Whether a replica that knows `mine` may hold what was deleted before `horizon`, where `theirs` forgot their tombstones
-/// up to it. One that has nothing in common with them holds nothing of theirs.
-pub fn stale(mine: &Watermark, theirs: &Watermark, horizon: Option<Hlc>) -> bool {
+/// up to it. One that has nothing in common with them holds nothing of theirs; what `counts` as common are replicas of
+/// which they may have forgotten deletions.
+pub fn stale(mine: &Watermark, theirs: &Watermark, horizon: Option<Hlc>, counts: &dyn Fn(ReplicaId) -> bool) -> bool {
     let Some(horizon) = horizon else { return false };
-    let acquainted = mine.iter().any(|stamp| theirs.get(stamp.replica).is_some());
+    let mut common = mine.iter().filter(|stamp| theirs.get(stamp.replica).is_some());
+    let acquainted = common.any(|stamp| counts(stamp.replica));
     let end = |stamp: Hlc| {
         let horizon = (horizon.millis, horizon.counter);
         let (millis, counter) = horizon.min((stamp.millis, stamp.counter));
@@ -175,10 +177,13 @@ mod tests {
     fn one_who_missed_what_was_forgotten_is_stale() {
         let theirs: Watermark = [at(1, 50), at(2, 90)].into_iter().collect();
         let mark = |stamps: &[Hlc]| stamps.iter().copied().collect::<Watermark>();
-        assert!(!stale(&mark(&[at(1, 1)]), &theirs, None));
-        assert!(stale(&mark(&[at(1, 50), at(2, 69)]), &theirs, Some(at(1, 70))));
-        assert!(!stale(&mark(&[at(1, 50), at(2, 70)]), &theirs, Some(at(1, 70))));
-        assert!(stale(&mark(&[at(1, 50)]), &theirs, Some(at(1, 70))), "what the other wrote was never seen");
-        assert!(!stale(&mark(&[at(3, 1)]), &theirs, Some(at(1, 70))), "a stranger holds nothing of theirs");
+        let all: &dyn Fn(ReplicaId) -> bool = &|_| true;
+        assert!(!stale(&mark(&[at(1, 1)]), &theirs, None, all));
+        assert!(stale(&mark(&[at(1, 50), at(2, 69)]), &theirs, Some(at(1, 70)), all));
+        assert!(!stale(&mark(&[at(1, 50), at(2, 70)]), &theirs, Some(at(1, 70)), all));
+        assert!(stale(&mark(&[at(1, 50)]), &theirs, Some(at(1, 70)), all), "what the other wrote was never seen");
+        assert!(!stale(&mark(&[at(3, 1)]), &theirs, Some(at(1, 70)), all), "a stranger holds nothing of theirs");
+        let met_later = |replica| replica != [1; 16];
+        assert!(!stale(&mark(&[at(1, 1)]), &theirs, Some(at(1, 70)), &met_later));
     }
 }

@@ -140,7 +140,7 @@ class Schedule:
             self.apply(other, batch)
 
     def refused(self, number: int, batch: bytes) -> None:
-        with self.clock(number), pytest.raises(ragstore.SyncError):
+        with self.clock(number), pytest.raises((ragstore.SyncError, ragstore.WrongKeyError)):
             self.stores[number].apply_changes(batch)
         self.count("damaged batches")
 

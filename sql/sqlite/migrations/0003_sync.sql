@@ -63,7 +63,9 @@ CREATE TABLE past_collections (
 -- How much of each other replica's changes is here: all up to that moment.
 CREATE TABLE replicas (
     replica_id BLOB NOT NULL PRIMARY KEY CHECK (length(replica_id) = 16),
-    hlc        BLOB NOT NULL CHECK (length(hlc) = 24)
+    hlc        BLOB NOT NULL CHECK (length(hlc) = 24),
+    -- By this store's own clock, when it first heard of that replica.
+    met        BLOB NOT NULL CHECK (length(met) = 24)
 ) STRICT, WITHOUT ROWID;
 
 -- Moments of this replica up to which others were told that they have everything: by another they know a copied file.

@@ -54,7 +54,8 @@ fn header(conn: &Connection, request: &ExportChanges) -> Result<Header> {
     let known = replicas::watermark(conn)?;
     let others = known.iter().filter(|stamp| stamp.replica != source);
     let upto: Watermark = others.chain([own]).collect();
-    if stale(&request.since, &known, horizon) {
+    let met = replicas::met_before(conn, horizon)?;
+    if stale(&request.since, &known, horizon, &|replica| met.contains(&replica)) {
         return Err(Error::new(
             ErrorKind::Sync,
             "the receiver has not synced for longer than deletions are remembered, so what was deleted could come back \

@@ -41,15 +41,23 @@ pub fn watermark(conn: &Connection) -> Result<Watermark> {
 /// Everything of these replicas is here up to these moments.
 pub fn raise(conn: &Connection, mark: &Watermark) -> Result<()> {
     let own = own(conn)?;
+    let now = meta::clock(conn)?.to_bytes();
     for stamp in mark.iter().filter(|stamp| stamp.replica != own) {
         sql::execute(
             conn,
-            "INSERT INTO replicas (replica_id, hlc) VALUES (?1, ?2)
+            "INSERT INTO replicas (replica_id, hlc, met) VALUES (?1, ?2, ?3)
              ON CONFLICT DO UPDATE SET hlc = max(hlc, excluded.hlc)",
-            params![stamp.replica, stamp.to_bytes()],
+            params![stamp.replica, stamp.to_bytes(), now],
         )?;
     }
     Ok(())
+}
+
+/// Replicas that this store heard of before a moment, and itself: deletions up to then may be of what they wrote.
+pub fn met_before(conn: &Connection, moment: Option<Hlc>) -> Result<Vec<ReplicaId>> {
+    let Some(moment) = moment else { return Ok(Vec::new()) };
+    let text = "SELECT replica_id FROM replicas WHERE met <= ?1 UNION SELECT value FROM meta WHERE key = 'replica_id'";
+    sql::query_all(conn, text, params![Hlc { replica: [0xff; 16], ..moment }.to_bytes()], |row| row.get(0))
 }
 
 /// The latest moments up to which others were told that they have everything of this store, oldest first.

@@ -249,29 +249,34 @@ impl Apply<'_, '_> {
         for (space, floor) in floors {
             self.end_space(place, &space, floor)?;
         }
+        let mut richer = Vec::new();
         for space in &self.entries[place].spaces {
             let floor = tombstones::space(conn, id, &space.name)?;
-            match spaces::find(conn, id, &space.name)? {
-                None if floor.is_none_or(|floor| space.stamp > floor) => {
+            let Some(mut here) = spaces::find(conn, id, &space.name)? else {
+                if floor.is_none_or(|floor| space.stamp > floor) {
                     insert_space(txn, id, space)?;
                     changed = true;
                 }
-                None => {}
-                Some(mut here) => {
-                    space.check(&name, &here)?;
-                    let stamp = txn.stamp_of(space.stamp);
-                    if let (None, Some(dimension)) = (here.dimension, space.dimension) {
-                        spaces::set_dimension(conn, stamp, &mut here, dimension)?;
-                        changed = true;
-                    }
-                    if let (None, Some(model)) = (&here.model, &space.model) {
-                        spaces::set_model(conn, here.id, model)?;
-                        changed = true;
-                    }
-                    spaces::touch(conn, stamp, here.id)?;
-                }
+                continue;
+            };
+            space.check(&name, &here)?;
+            let (stamp, before) = (txn.stamp_of(space.stamp), spaces::stamp(conn, here.id)?);
+            if let (None, Some(dimension)) = (here.dimension, space.dimension) {
+                spaces::set_dimension(conn, stamp, &mut here, dimension)?;
+                changed = true;
+            }
+            if let (None, Some(model)) = (&here.model, &space.model) {
+                spaces::set_model(conn, here.id, model)?;
+                changed = true;
+            }
+            spaces::touch(conn, stamp, here.id)?;
+            let lacks = (here.dimension.is_some() && space.dimension.is_none())
+                || (here.model.is_some() && space.model.is_none());
+            if lacks && space.stamp > before {
+                richer.push((name.clone(), space.name.clone()));
             }
         }
+        self.richer.extend(richer);
         let target = Target::find(conn, &name)?;
         if changed {
             self.done.applied += u64::from(!self.known.covers(stamp));
@@ -439,6 +444,15 @@ fn revive_space(txn: &mut Txn<'_>, name: &str, space: Option<&str>) -> Result<()
         shared::collection_changed(txn, stamp, &target, name, Op::Put)?;
     }
     Ok(())
+}
+
+/// A space that has what a later change of it does not know of tells the others.
+pub(super) fn restamp(txn: &mut Txn<'_>, name: &str, space: &str) -> Result<()> {
+    let conn = txn.conn;
+    let Some(row) = collections::find(conn, name)? else { return Ok(()) };
+    let Some(there) = spaces::find(conn, row.id, space)? else { return Ok(()) };
+    let stamp = txn.stamp();
+    spaces::touch(conn, stamp, there.id)
 }
 
 fn insert_space(txn: &Txn<'_>, collection_id: i64, space: &Space) -> Result<()> {

@@ -31,14 +31,17 @@ impl Apply<'_, '_> {
                  first, or export since this store's watermark()",
             ));
         }
-        if stale(&self.known, &header.upto, header.horizon) {
+        // What the source knows of this one it may have heard just now.
+        if stale(&self.known, &header.upto, header.horizon, &|replica| replica != self.own) {
             return Err(Error::new(
                 ErrorKind::Sync,
                 "this store has not synced for longer than the source remembers deletions, so it may hold what was deleted; \
                  nothing was applied: take a fresh copy of the source with backup(), and use that in its place",
             ));
         }
-        if stale(&header.upto, &self.known, replicas::horizon(conn)?) {
+        let horizon = replicas::horizon(conn)?;
+        let met = replicas::met_before(conn, horizon)?;
+        if stale(&header.upto, &self.known, horizon, &|replica| met.contains(&replica)) {
             return Err(Error::new(
                 ErrorKind::Sync,
                 "the source has not synced for longer than this store remembers deletions, so it may hold what was deleted; \
@@ -93,7 +96,9 @@ impl Apply<'_, '_> {
         replicas::raise(conn, &header.upto)?;
         match header.horizon {
             // What the source forgot does not come to one that had nothing of it.
-            Some(horizon) if self.known.common(&header.upto).is_empty() => replicas::raise_horizon(conn, horizon),
+            Some(horizon) if self.known.common(&header.upto).iter().all(|stamp| stamp.replica == self.own) => {
+                replicas::raise_horizon(conn, horizon)
+            }
             _ => Ok(()),
         }
     }

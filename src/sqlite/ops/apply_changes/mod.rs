@@ -36,6 +36,7 @@ pub fn run(txn: &mut Txn<'_>, request: &ApplyChanges, progress: &Progress) -> Re
         pending: None,
         names: Vec::new(),
         revived: Vec::new(),
+        richer: Vec::new(),
         records: 0,
         done: Applied::default(),
     };
@@ -51,12 +52,16 @@ pub fn run(txn: &mut Txn<'_>, request: &ApplyChanges, progress: &Progress) -> Re
         apply.finish(count, last)
     })();
     result.map_err(refused)?;
-    let (latest, done, revived) = (apply.latest, apply.done, std::mem::take(&mut apply.revived));
+    let (latest, done) = (apply.latest, apply.done);
+    let (revived, richer) = (std::mem::take(&mut apply.revived), std::mem::take(&mut apply.richer));
     if latest > txn.clock() {
         txn.raise_clock(latest);
     }
     for (collection, space) in revived {
         collections::revive(txn, &collection, space.as_deref())?;
+    }
+    for (collection, space) in richer {
+        collections::restamp(txn, &collection, &space)?;
     }
     Ok(done)
 }
@@ -98,6 +103,8 @@ struct Apply<'a, 'c> {
     names: Vec<(i64, String)>,
     /// Collections, and spaces of them, that are there again although they were deleted, for what is in them is later.
     revived: Vec<(String, Option<String>)>,
+    /// Spaces that have a dimension or a model which a later change of them does not know of.
+    richer: Vec<(String, String)>,
     records: u64,
     done: Applied,
 }
