@@ -167,6 +167,7 @@ impl<'a> Folder<'a> {
             // A copy of this store that goes on by itself would leave its files under the same names.
             let mark = self.path.join(Name::Mark(self.own).text());
             self.apply(&mark, watch)?;
+            self.withdraw()?;
         }
         self.receive(report, watch)?;
         self.send(report)?;
@@ -184,6 +185,21 @@ impl<'a> Folder<'a> {
                 ))
             }
         }
+    }
+
+    /// Own exports of moments that were given up, for the clock had run ahead: nobody takes them.
+    fn withdraw(&mut self) -> Result<()> {
+        let (_, known) = self.store.watermark()?;
+        let own = self.own;
+        self.exports.retain(|(replica, _), export| {
+            let past =
+                export.header.as_ref().is_some_and(|header| header.upto.get(own).is_some_and(|end| !known.covers(end)));
+            if *replica == own && past {
+                remove(export);
+            }
+            *replica != own || !past
+        });
+        Ok(())
     }
 
     fn apply(&self, file: &Path, watch: &mut dyn Watch) -> Result<Applied> {

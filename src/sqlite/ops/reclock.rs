@@ -25,8 +25,6 @@ pub fn run(txn: &mut Txn<'_>) -> Result<u64> {
     }
     txn.set_clock(next.tick(txn.now.millis()));
     let restamped = replicas::restamp(conn, &pairs)?;
-    // Nobody was told of the moments that are no more.
-    replicas::forget_marks_after(conn, txn.clock())?;
     changes::renew_tags(conn, txn.stamp())?;
     Ok(restamped)
 }

@@ -62,8 +62,10 @@ pub fn met_before(conn: &Connection, moment: Option<Hlc>) -> Result<Vec<ReplicaI
 
 /// The latest moments up to which others were told that they have everything of this store, oldest first.
 pub fn marks(conn: &Connection, most: usize) -> Result<Vec<Hlc>> {
-    let text = "SELECT hlc FROM sync_marks ORDER BY hlc DESC LIMIT ?1";
-    let mut marks = sql::query_all(conn, text, [most as i64], |row| sql::hlc(row, 0))?;
+    // After `reclock` there may be some that are still to come.
+    let text = "SELECT hlc FROM sync_marks WHERE hlc <= ?2 ORDER BY hlc DESC LIMIT ?1";
+    let now = meta::clock(conn)?.to_bytes();
+    let mut marks = sql::query_all(conn, text, params![most as i64, now], |row| sql::hlc(row, 0))?;
     marks.reverse();
     Ok(marks)
 }
@@ -73,11 +75,6 @@ pub fn add_mark(conn: &Connection, mark: Hlc) -> Result<()> {
     sql::execute(conn, "INSERT OR IGNORE INTO sync_marks (hlc) VALUES (?1)", params![mark.to_bytes()])?;
     let text = "DELETE FROM sync_marks WHERE hlc < (SELECT hlc FROM sync_marks ORDER BY hlc DESC LIMIT 1 OFFSET ?1)";
     sql::execute(conn, text, [limits::SYNC_MARKS as i64 - 1]).map(drop)
-}
-
-/// Forgets those after a moment.
-pub fn forget_marks_after(conn: &Connection, moment: Hlc) -> Result<()> {
-    sql::execute(conn, "DELETE FROM sync_marks WHERE hlc > ?1", params![moment.to_bytes()]).map(drop)
 }
 
 /// Whether this store told others of that moment. Of long ago it does not know any more.

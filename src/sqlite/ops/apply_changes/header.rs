@@ -11,11 +11,12 @@ impl Apply<'_, '_> {
     /// Whether the batch may be merged at all.
     pub(super) fn header(&mut self, header: Header) -> Result<()> {
         let conn = self.txn.conn;
-        if let Some(stamp) = header.upto.iter().find(|stamp| stamp.millis > self.ahead) {
+        self.done.source = header.source;
+        let late = header.upto.iter().find(|stamp| stamp.millis > self.ahead);
+        if let Some(stamp) = late.filter(|_| header.source != self.own) {
             return Err(skewed(stamp, self.ahead));
         }
         recognise(conn, &header.upto)?;
-        self.done.source = header.source;
         if header.source == self.own {
             // It told of that moment itself.
             self.echo = true;
