@@ -170,6 +170,7 @@ impl<'a> Folder<'a> {
             self.withdraw()?;
         }
         self.receive(report, watch)?;
+        self.check_clock()?;
         self.send(report)?;
         self.clean();
         self.write_mark()?;
@@ -185,6 +186,23 @@ impl<'a> Folder<'a> {
                 ))
             }
         }
+    }
+
+    /// What others would refuse is no success of this one.
+    fn check_clock(&mut self) -> Result<()> {
+        let (_, known) = self.store.watermark()?;
+        let ahead = known.get(self.own).map_or(0, |own| own.millis.saturating_sub(Timestamp::now().millis()));
+        if ahead > limits::CLOCK_SKEW_MILLIS {
+            self.failures.push(Error::new(
+                ErrorKind::ClockSkew,
+                format!(
+                    "this store's clock is {} seconds ahead of this machine's, and no peer takes what it stamps; set the \
+                     machine's clock right, and where it ran ahead before, call reclock()",
+                    ahead / 1000
+                ),
+            ));
+        }
+        Ok(())
     }
 
     /// Own exports of moments that were given up, for the clock had run ahead: nobody takes them.
@@ -272,7 +290,10 @@ impl<'a> Folder<'a> {
         let mut files = Files { folder: self.path, own: self.own, written: Vec::new() };
         let exported = match self.store.export_changes(&request, &mut files) {
             // A replica that was away for too long; it will be told when it comes.
-            Err(error) if error.kind() == ErrorKind::Sync && !self.marks.is_empty() => {
+            Err(error)
+                if error.kind() == ErrorKind::ClockSkew
+                    || (error.kind() == ErrorKind::Sync && !self.marks.is_empty()) =>
+            {
                 self.failures.push(error);
                 return Ok(());
             }
@@ -314,7 +335,8 @@ impl<'a> Folder<'a> {
         if self.own_mark.as_ref().is_some_and(|header| header.upto == known) {
             return Ok(());
         }
-        let request = ExportChanges { since: known, key: self.key.clone(), salt: self.salt, part_bytes: None };
+        let request =
+            ExportChanges { since: known, key: self.key.clone(), salt: self.salt, ..ExportChanges::default() };
         let mut files = Files { folder: self.path, own: self.own, written: Vec::new() };
         self.store.export_changes(&request, &mut files)?;
         match files.written.pop() {

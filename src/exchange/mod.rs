@@ -20,7 +20,7 @@ use crate::sync::{Key, ReplicaId, Watermark, hex};
 /// and for one that knows of this store what it was never told.
 pub fn export(store: &dyn Store, since: Watermark, key: Option<Arc<Key>>) -> Result<Vec<u8>> {
     let mut batch = Vec::new();
-    store.export_changes(&ExportChanges { since, key, ..ExportChanges::default() }, &mut batch)?;
+    store.export_changes(&ExportChanges { since, acknowledged: true, key, ..ExportChanges::default() }, &mut batch)?;
     Ok(batch)
 }
 
@@ -81,7 +81,10 @@ pub fn sync(own: &dyn Store, other: &dyn Store, watch: &mut dyn Watch) -> Result
 fn carry(from: &dyn Store, since: Watermark, to: &dyn Store, watch: &mut dyn Watch) -> Result<(u64, Applied)> {
     let mut into = Into { store: to, watch, batch: Vec::new(), applied: Applied::default() };
     let part_bytes = Some(limits::SYNC_PART_BYTES);
-    let exported = from.export_changes(&ExportChanges { since, part_bytes, ..ExportChanges::default() }, &mut into)?;
+    let exported = from.export_changes(
+        &ExportChanges { since, acknowledged: true, part_bytes, ..ExportChanges::default() },
+        &mut into,
+    )?;
     Ok((exported.sent, into.applied))
 }
 

@@ -7,6 +7,8 @@ use crate::sync::{Key, Watermark};
 pub struct ExportChanges {
     /// What the receiver knows. Nothing: everything is written.
     pub since: Watermark,
+    /// Another store said that it knows that.
+    pub acknowledged: bool,
     pub key: Option<Arc<Key>>,
     /// Of the key; drawn where it is not given.
     pub salt: Option<[u8; 16]>,

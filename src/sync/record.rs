@@ -64,6 +64,8 @@ pub struct Header {
     pub upto: Watermark,
     /// Up to when the source forgot tombstones.
     pub horizon: Option<Hlc>,
+    /// Replicas that may have written before the horizon.
+    pub old: Vec<ReplicaId>,
     /// Moments up to which the source told others before that they have everything of it, the latest.
     pub marks: Vec<Hlc>,
     pub export: [u8; 16],
@@ -157,6 +159,9 @@ pub struct StateRecord<'a> {
     pub updated_at: i64,
 }
 
+/// Of a replica in a header.
+const OLD: u8 = 4;
+
 /// Records one after the other.
 #[derive(Debug, Default)]
 pub struct Encoder(Vec<u8>);
@@ -228,11 +233,12 @@ impl Record<'_> {
                 // Most of it is the same.
                 let known = |stamp: &Hlc| header.since.get(stamp.replica);
                 for stamp in header.upto.iter() {
+                    let old = if header.old.contains(&stamp.replica) { OLD } else { 0 };
                     match known(&stamp) {
-                        None => out.0.push(0),
-                        Some(since) if since == stamp => out.0.push(1),
+                        None => out.0.push(old),
+                        Some(since) if since == stamp => out.0.push(old | 1),
                         Some(since) => {
-                            out.0.push(2);
+                            out.0.push(old | 2);
                             out.stamp(since);
                         }
                     }
@@ -440,11 +446,16 @@ impl<'a> Decoder<'a> {
         let source = self.array()?;
         let upto = self.watermark()?;
         let mut since = Watermark::default();
+        let mut old = Vec::new();
         for stamp in upto.iter() {
-            match self.array()? {
-                [0] => {}
-                [1] => since.raise(stamp),
-                [2] => {
+            let [flags] = self.array()?;
+            if flags & OLD != 0 {
+                old.push(stamp.replica);
+            }
+            match flags & !OLD {
+                0 => {}
+                1 => since.raise(stamp),
+                2 => {
                     let earlier = self.stamp()?;
                     if earlier.replica != stamp.replica || !upto.covers(earlier) {
                         return Err(damaged("it begins after its end"));
@@ -463,7 +474,7 @@ impl<'a> Decoder<'a> {
             bytes[8..].copy_from_slice(&source);
             marks.push(Hlc::from_bytes(&bytes)?);
         }
-        Ok(Header { source, since, upto, horizon, marks, export: self.array()?, part: self.number()? })
+        Ok(Header { source, since, upto, horizon, old, marks, export: self.array()?, part: self.number()? })
     }
 
     fn watermark(&mut self) -> Result<Watermark> {
@@ -590,6 +601,7 @@ mod tests {
                 since: [at(50), other].into_iter().collect(),
                 upto: [at(60), other, Hlc { replica: [2; 16], ..at(1) }].into_iter().collect(),
                 horizon: Some(at(1)),
+                old: vec![[4; 16]],
                 marks: vec![at(5), at(50)],
                 export: [8; 16],
                 part: 3,

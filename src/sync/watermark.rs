@@ -113,18 +113,18 @@ impl FromIterator<Hlc> for Watermark {
 }
 
 /// Whether a replica that knows `mine` may hold what was deleted before `horizon`, where `theirs` forgot their tombstones
-/// up to it. One that has nothing in common with them holds nothing of theirs; what `counts` as common are replicas of
-/// which they may have forgotten deletions.
+/// up to it. One that has nothing in common with them holds nothing of theirs. Only those replicas `count` that may have
+/// written before the horizon.
 pub fn stale(mine: &Watermark, theirs: &Watermark, horizon: Option<Hlc>, counts: &dyn Fn(ReplicaId) -> bool) -> bool {
     let Some(horizon) = horizon else { return false };
-    let mut common = mine.iter().filter(|stamp| theirs.get(stamp.replica).is_some());
-    let acquainted = common.any(|stamp| counts(stamp.replica));
     let end = |stamp: Hlc| {
         let horizon = (horizon.millis, horizon.counter);
         let (millis, counter) = horizon.min((stamp.millis, stamp.counter));
         Hlc { millis, counter, ..stamp }
     };
-    acquainted && theirs.iter().any(|stamp| !mine.covers(end(stamp)))
+    let counted: Vec<Hlc> = theirs.iter().filter(|stamp| counts(stamp.replica)).collect();
+    let acquainted = counted.iter().any(|stamp| mine.get(stamp.replica).is_some());
+    acquainted && counted.into_iter().any(|stamp| !mine.covers(end(stamp)))
 }
 
 /// Bytes as hexadecimal digits.
@@ -183,7 +183,8 @@ mod tests {
         assert!(!stale(&mark(&[at(1, 50), at(2, 70)]), &theirs, Some(at(1, 70)), all));
         assert!(stale(&mark(&[at(1, 50)]), &theirs, Some(at(1, 70)), all), "what the other wrote was never seen");
         assert!(!stale(&mark(&[at(3, 1)]), &theirs, Some(at(1, 70)), all), "a stranger holds nothing of theirs");
-        let met_later = |replica| replica != [1; 16];
-        assert!(!stale(&mark(&[at(1, 1)]), &theirs, Some(at(1, 70)), &met_later));
+        let new = |replica| replica != [2; 16];
+        assert!(!stale(&mark(&[at(1, 50)]), &theirs, Some(at(1, 70)), &new), "one that came later is no sign");
+        assert!(!stale(&mark(&[at(2, 90)]), &theirs, Some(at(1, 70)), &new));
     }
 }

@@ -54,8 +54,8 @@ fn header(conn: &Connection, request: &ExportChanges) -> Result<Header> {
     let known = replicas::watermark(conn)?;
     let others = known.iter().filter(|stamp| stamp.replica != source);
     let upto: Watermark = others.chain([own]).collect();
-    let met = replicas::met_before(conn, horizon)?;
-    if stale(&request.since, &known, horizon, &|replica| met.contains(&replica)) {
+    let old = replicas::met_before(conn, horizon)?;
+    if stale(&request.since, &known, horizon, &|replica| old.contains(&replica)) {
         return Err(Error::new(
             ErrorKind::Sync,
             "the receiver has not synced for longer than deletions are remembered, so what was deleted could come back \
@@ -64,15 +64,15 @@ fn header(conn: &Connection, request: &ExportChanges) -> Result<Header> {
     }
     // Nothing is known of replicas that this one never heard of.
     let since = request.since.common(&upto);
-    Ok(Header { source, since, upto, horizon, marks, export: meta::random()?, part: 0 })
+    Ok(Header { source, since, upto, horizon, old, marks, export: meta::random()?, part: 0 })
 }
 
 /// What is to be noted before an export. Refuses a receiver that knows of this replica what it was never told.
-pub fn recognise(conn: &Connection, since: &Watermark) -> Result<NoteExport> {
-    let acknowledged = since.get(replicas::own(conn)?);
-    match acknowledged {
+pub fn recognise(conn: &Connection, since: &Watermark, acknowledged: bool) -> Result<NoteExport> {
+    let known = since.get(replicas::own(conn)?);
+    match known {
         Some(known) if !replicas::is_mark(conn, known)? => Err(twin()),
-        _ => Ok(NoteExport { acknowledged }),
+        _ => Ok(NoteExport { acknowledged: known.filter(|_| acknowledged) }),
     }
 }
 

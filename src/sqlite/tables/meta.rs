@@ -24,7 +24,9 @@ pub fn renew_replica(conn: &Connection) -> Result<()> {
     let replica = random::<16>()?;
     sql::execute(conn, "UPDATE meta SET value = ?1 WHERE key = 'replica_id'", params![replica])?;
     // Later also where the new replica's bytes sort before the old one's.
-    set_clock(conn, Hlc { replica, ..clock(conn)?.tick(0) })
+    let clock = Hlc { replica, ..clock(conn)?.tick(0) };
+    put(conn, "replica_since", &clock.to_bytes())?;
+    set_clock(conn, clock)
 }
 
 /// The clock's high-water mark. Read under the write lock only: processes share one replica.
@@ -69,8 +71,10 @@ mod tests {
     #[test]
     fn another_replica_goes_on_after_the_one_before() {
         let conn = Connection::open_in_memory().unwrap();
-        conn.execute_batch("CREATE TABLE meta (key, value); INSERT INTO meta VALUES ('replica_id', 0), ('hlc', 0)")
-            .unwrap();
+        conn.execute_batch(
+            "CREATE TABLE meta (key PRIMARY KEY, value); INSERT INTO meta VALUES ('replica_id', 0), ('hlc', 0)",
+        )
+        .unwrap();
         let last = Hlc { millis: 7, counter: 3, replica: [0xff; 16] };
         set_clock(&conn, last).unwrap();
         renew_replica(&conn).unwrap();

@@ -38,26 +38,33 @@ pub fn watermark(conn: &Connection) -> Result<Watermark> {
     Ok(mark)
 }
 
-/// Everything of these replicas is here up to these moments.
-pub fn raise(conn: &Connection, mark: &Watermark) -> Result<()> {
+/// Everything of these replicas is here up to these moments. Of the old ones something was known before the horizon.
+pub fn raise(conn: &Connection, mark: &Watermark, old: &[ReplicaId]) -> Result<()> {
     let own = own(conn)?;
-    let now = meta::clock(conn)?.to_bytes();
+    let now = meta::clock(conn)?;
     for stamp in mark.iter().filter(|stamp| stamp.replica != own) {
+        let met = if old.contains(&stamp.replica) { Hlc::zero([0; 16]) } else { now };
         sql::execute(
             conn,
             "INSERT INTO replicas (replica_id, hlc, met) VALUES (?1, ?2, ?3)
-             ON CONFLICT DO UPDATE SET hlc = max(hlc, excluded.hlc)",
-            params![stamp.replica, stamp.to_bytes(), now],
+             ON CONFLICT DO UPDATE SET hlc = max(hlc, excluded.hlc), met = min(met, excluded.met)",
+            params![stamp.replica, stamp.to_bytes(), met.to_bytes()],
         )?;
     }
     Ok(())
 }
 
-/// Replicas that this store heard of before a moment, and itself: deletions up to then may be of what they wrote.
+/// Replicas that this store heard of before a moment, and itself if it is as old: what they wrote may have been deleted
+/// before it, and by them.
 pub fn met_before(conn: &Connection, moment: Option<Hlc>) -> Result<Vec<ReplicaId>> {
     let Some(moment) = moment else { return Ok(Vec::new()) };
-    let text = "SELECT replica_id FROM replicas WHERE met <= ?1 UNION SELECT value FROM meta WHERE key = 'replica_id'";
-    sql::query_all(conn, text, params![Hlc { replica: [0xff; 16], ..moment }.to_bytes()], |row| row.get(0))
+    let end = Hlc { replica: [0xff; 16], ..moment }.to_bytes();
+    let text = "SELECT replica_id FROM replicas WHERE met <= ?1";
+    let mut met = sql::query_all(conn, text, params![end], |row| row.get(0))?;
+    if self::moment(conn, "replica_since")?.is_none_or(|since| since.to_bytes() <= end) {
+        met.push(own(conn)?);
+    }
+    Ok(met)
 }
 
 /// The latest moments up to which others were told that they have everything of this store, oldest first.
@@ -169,7 +176,7 @@ pub fn renew_copy(conn: &Connection) -> Result<()> {
     let last = marks(conn, 1)?.pop();
     meta::renew_replica(conn)?;
     if let Some(last) = last {
-        raise(conn, &[last].into_iter().collect())?;
+        raise(conn, &[last].into_iter().collect(), &[last.replica])?;
     }
     conn.execute_batch(
         "DELETE FROM sync_marks; DELETE FROM sync_parts; DELETE FROM meta WHERE key = 'sync_acknowledged'",
@@ -262,7 +269,7 @@ mod tests {
         for (uri, hlc) in [("mine", mine), ("other", other)] {
             super::super::tombstones::end_uri(&conn, hlc, 1, uri).unwrap();
         }
-        raise(&conn, &[other, mine].into_iter().collect()).unwrap();
+        raise(&conn, &[other, mine].into_iter().collect(), &[]).unwrap();
         assert_eq!(renew(&conn).unwrap(), 1);
         let new = own(&conn).unwrap();
         let known = |uri| super::super::tombstones::uri(&conn, 1, uri).unwrap().unwrap().known.stamp;

@@ -16,7 +16,7 @@ impl Apply<'_, '_> {
         if let Some(stamp) = late.filter(|_| header.source != self.own) {
             return Err(skewed(stamp, self.ahead));
         }
-        recognise(conn, &header.upto)?;
+        recognise(conn, &header.upto, true)?;
         if header.source == self.own {
             // It told of that moment itself.
             self.echo = true;
@@ -32,8 +32,7 @@ impl Apply<'_, '_> {
                  first, or export since this store's watermark()",
             ));
         }
-        // What the source knows of this one it may have heard just now.
-        if stale(&self.known, &header.upto, header.horizon, &|replica| replica != self.own) {
+        if stale(&self.known, &header.upto, header.horizon, &|replica| header.old.contains(&replica)) {
             return Err(Error::new(
                 ErrorKind::Sync,
                 "this store has not synced for longer than the source remembers deletions, so it may hold what was deleted; \
@@ -94,7 +93,7 @@ impl Apply<'_, '_> {
         if header.part > 0 {
             replicas::set_parts(conn, header.source, header.export, None)?;
         }
-        replicas::raise(conn, &header.upto)?;
+        replicas::raise(conn, &header.upto, &header.old)?;
         match header.horizon {
             // What the source forgot does not come to one that had nothing of it.
             Some(horizon) if self.known.common(&header.upto).iter().all(|stamp| stamp.replica == self.own) => {
