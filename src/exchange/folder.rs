@@ -285,8 +285,13 @@ impl<'a> Folder<'a> {
         }
         let merge = own >= EXPORTS;
         let Some(since) = all(if merge { others.values().cloned().collect() } else { lacking }) else { return Ok(()) };
-        let request =
-            ExportChanges { since, key: self.key.clone(), salt: self.salt, part_bytes: Some(limits::SYNC_PART_BYTES) };
+        let request = ExportChanges {
+            since,
+            acknowledged: !self.marks.is_empty(),
+            key: self.key.clone(),
+            salt: self.salt,
+            part_bytes: Some(limits::SYNC_PART_BYTES),
+        };
         let mut files = Files { folder: self.path, own: self.own, written: Vec::new() };
         let exported = match self.store.export_changes(&request, &mut files) {
             // A replica that was away for too long; it will be told when it comes.
