@@ -10,6 +10,7 @@ mod operations;
 mod relations;
 mod search;
 mod state;
+mod sync;
 
 use std::sync::Arc;
 
@@ -37,6 +38,20 @@ pub fn run(open: &dyn Fn() -> Arc<dyn Store>, check: &dyn Fn(&dyn Store)) {
         store.close().unwrap();
         assert_eq!(store.list_collections().unwrap_err().kind(), ErrorKind::Closed, "{name}");
         store.close().unwrap();
+    }
+}
+
+/// The same of two stores that exchange changes.
+pub fn run_sync(open: &dyn Fn() -> Arc<dyn Store>, check: &dyn Fn(&dyn Store)) {
+    for (_, test) in &sync::TESTS {
+        let stores = [open(), open()];
+        stores[0].create_collection(collection("c")).unwrap();
+        crate::exchange::sync(&*stores[0], &*stores[1], &mut Unwatched).unwrap();
+        test(&*stores[0], &*stores[1]);
+        for store in &stores {
+            check(&**store);
+            store.close().unwrap();
+        }
     }
 }
 

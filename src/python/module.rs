@@ -21,7 +21,7 @@ mod _ragstore {
     #[pymodule_export]
     use super::super::store::Store;
     #[pymodule_export]
-    use super::super::sync::{Sync, shift_clock};
+    use super::super::sync::{Sync, batch_frames, batch_of, shift_clock};
     #[pymodule_export]
     use super::super::write::Write;
 

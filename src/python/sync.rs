@@ -17,6 +17,7 @@ use crate::hlc::Hlc;
 use crate::model::{SyncReport, Timestamp};
 use crate::request::{AddPeer, Changes, RemovePeer};
 use crate::store::{self, Watch};
+use crate::sync::batch::{BatchReader, BatchWriter};
 use crate::sync::{Key, Watermark, hex};
 
 /// Peer, and how many changes were sent, received, applied, and lost.
@@ -181,6 +182,36 @@ impl Sync {
         };
         Ok(found.into_iter().map(row).collect())
     }
+}
+
+/// The frames of a batch, each some records, for tests of what no store writes.
+#[pyfunction]
+#[pyo3(name = "_batch_frames")]
+pub(super) fn batch_frames<'py>(py: Python<'py>, batch: &[u8]) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    guarded(|| {
+        let mut reader = BatchReader::open(Box::new(batch), None)?;
+        let mut frames = Vec::new();
+        while let Some(frame) = reader.frame()? {
+            frames.push(PyBytes::new(py, &frame));
+        }
+        Ok(frames)
+    })
+}
+
+/// A batch of such frames, whole and with its checksums.
+#[pyfunction]
+#[pyo3(name = "_batch_of")]
+pub(super) fn batch_of(py: Python<'_>, frames: Vec<Vec<u8>>, count: u64, last: bool) -> PyResult<Bound<'_, PyBytes>> {
+    guarded(|| {
+        let mut writer = BatchWriter::new(Vec::new(), None, None)?;
+        for frame in &frames {
+            writer.raw(frame)?;
+        }
+        writer.set_count(count);
+        let (batch, written) = writer.finish(last);
+        written?;
+        Ok(PyBytes::new(py, &batch))
+    })
 }
 
 /// Moves the clock of this process, for tests of clocks that differ.

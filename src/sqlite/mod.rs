@@ -525,6 +525,11 @@ mod tests {
     }
 
     #[test]
+    fn two_stores_keep_the_contract_of_sync() {
+        contract::run_sync(&|| Arc::new(SqliteStore::open(&Open::ephemeral()).unwrap()), &check);
+    }
+
+    #[test]
     fn a_file_keeps_the_contract_and_no_leftovers() {
         let folder = tempfile::tempdir().unwrap();
         let count = AtomicBool::new(false);

@@ -203,6 +203,19 @@ impl<W: Write> BatchWriter<W> {
         self.flush()
     }
 
+    /// Writes a frame as it is, for tests of what no store writes.
+    ///
+    /// # Errors
+    /// Of the writer.
+    pub fn raw(&mut self, frame: &[u8]) -> Result<()> {
+        self.frame(STORED, frame, frame.len())
+    }
+
+    /// What the last frame will say, for the same.
+    pub fn set_count(&mut self, count: u64) {
+        self.count = count;
+    }
+
     /// Bytes that were written, about.
     pub fn bytes(&self) -> usize {
         self.written + self.records.len()
