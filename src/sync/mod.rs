@@ -4,6 +4,7 @@
 //! a watermark, as a [`batch`] of [`record`]s; [`merge`] says what becomes of each of them.
 
 pub mod batch;
+pub mod encoding;
 mod key;
 pub mod merge;
 mod plan;

@@ -16,8 +16,9 @@ use crate::request::ApplyChanges;
 use crate::sqlite::tables::{chunks, relations, replicas, sync_peers};
 use crate::sqlite::txn::{Progress, Txn};
 use crate::sync::Watermark;
+use crate::sync::encoding::Decoder;
 use crate::sync::merge;
-use crate::sync::record::{Decoder, Header, Record};
+use crate::sync::record::{Header, Record};
 
 pub fn run(txn: &mut Txn<'_>, request: &ApplyChanges, progress: &Progress) -> Result<Applied> {
     let known = replicas::watermark(txn.conn)?;

@@ -22,7 +22,7 @@ use crate::sqlite::filter_sql;
 use crate::sqlite::schema::{self, Numbered};
 use crate::sqlite::sql;
 use crate::sqlite::tables::fts::{self, FtsTable};
-use crate::sqlite::tables::{changes, chunks, collections, field_values, meta};
+use crate::sqlite::tables::{changes, chunks, collections, field_values, meta, replicas};
 use crate::sqlite::tokenizer::TokenizerSpec;
 use crate::sqlite::txn::{Progress, Txn};
 
@@ -103,6 +103,16 @@ pub fn ensure_clock(conn: &Connection) -> Result<()> {
             meta::put(conn, "hlc", &Hlc::zero(replica).to_bytes())
         }
         other => other.map(drop),
+    }
+}
+
+/// What the replica of a salvaged store wrote is the new one's.
+fn origin(source: &Connection, conn: &Connection) -> Result<()> {
+    let text = "SELECT value FROM meta WHERE key = 'replica_id'";
+    match sql::query_optional(source, text, [], |row| row.get::<_, [u8; 16]>(0)) {
+        Ok(Some(old)) => replicas::reattribute(conn, old, replicas::own(conn)?).map(drop),
+        Err(error) if is_outside(&error) => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -255,26 +255,13 @@ impl Salvage<'_> {
         match found {
             Ok(Some(id)) => {
                 tables::meta::put(self.conn, "store_id", &id)?;
-                self.origin()
+                super::origin(self.source, self.conn)
             }
             Err(error) if is_outside(&error) => Err(error),
             _ => {
                 self.report.lost.push("the identity of the store; it has a new one".to_owned());
                 Ok(())
             }
-        }
-    }
-
-    /// What the replica wrote is the new one's.
-    fn origin(&self) -> Result<()> {
-        let text = "SELECT value FROM meta WHERE key = 'replica_id'";
-        match sql::query_optional(self.source, text, [], |row| row.get::<_, [u8; 16]>(0)) {
-            Ok(Some(old)) => {
-                let new = tables::replicas::own(self.conn)?;
-                tables::replicas::reattribute(self.conn, old, new).map(drop)
-            }
-            Err(error) if is_outside(&error) => Err(error),
-            _ => Ok(()),
         }
     }
 
