@@ -152,7 +152,7 @@ pub fn salvage(source: &Connection, to: &Path, progress: &Progress) -> Result<Re
         // Rows come as they are, and are looked at when all are there.
         conn.pragma_update(None, "foreign_keys", false)?;
         conn.execute_batch("BEGIN IMMEDIATE")?;
-        let mut txn = Txn::new(&conn, None)?;
+        let mut txn = Txn::new(&conn)?;
         let report = ops::repair::salvage(source, &mut txn, progress)?;
         txn.finish()?;
         conn.execute_batch("COMMIT")?;

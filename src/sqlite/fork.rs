@@ -31,6 +31,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::shm_locks;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long a fork waits for reads and writes under way.
@@ -178,7 +179,9 @@ pub fn current() -> u64 {
             // Another thread is at it.
             thread::yield_now();
         } else if HEIR.compare_exchange(heir, pid, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            if PID.load(Ordering::Acquire) != 0 {
+            if PID.load(Ordering::Acquire) == 0 {
+                watch_forks();
+            } else {
                 inherit();
             }
             PID.store(pid, Ordering::Release);
@@ -187,12 +190,33 @@ pub fn current() -> u64 {
     GENERATION.load(Ordering::Acquire)
 }
 
+/// Has every child that the C library forks let go of what it inherited, also where its parent did not wait for a quiet
+/// moment.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn watch_forks() {
+    extern "C" fn child() {
+        after_in_child();
+    }
+    // SAFETY: what runs in the child is made of system calls and atomics. Failing for want of memory, the first call of
+    // the child does the same.
+    let _ = unsafe { libc::pthread_atfork(None, None, Some(child)) };
+}
+
+/// There are no forks on this platform.
+#[cfg(not(unix))]
+fn watch_forks() {}
+
 fn inherit() {
     if activities(STATE.swap(0, Ordering::SeqCst)) > 0 {
         TAINTED.store(true, Ordering::Release);
     }
     #[cfg(target_os = "linux")]
     descriptors::inherit();
+    // Second: that left numbers free.
+    if !shm_locks::inherit() {
+        TAINTED.store(true, Ordering::Release);
+    }
     GENERATION.fetch_add(1, Ordering::AcqRel);
 }
 

@@ -1,19 +1,17 @@
 //! Locks that a stray close cannot drop.
 //!
-//! SQLite's own locks are POSIX locks, which belong to the process and vanish when *any* code in it opens and closes the
-//! file: a copy, a hash, a second SQLite library. Another process then believes that it is the last one, resets the log
-//! and deletes it, or commits inside our transaction; commits that we acknowledged are gone. Open file description locks
-//! belong to the descriptor that took them, and exclude POSIX locks, also those of their own process. So, while a store
-//! is open, this process also holds
+//! SQLite's own locks on the database file are POSIX locks, which belong to the process and vanish when *any* code in it
+//! opens and closes the file: a copy, a hash, a second SQLite library. Another process then believes that it is the last
+//! one, resets the log and deletes it; commits that we acknowledged are gone. Open file description locks belong to the
+//! descriptor that took them, and exclude POSIX locks, also those of their own process. Those on `-shm`, which part
+//! writers, readers and checkpoints, SQLite itself holds in this way (`shm_locks.rs`). Beside them, while a store is
+//! open, this process holds
 //!
 //! - a read lock on SQLite's SHARED range of the database and on the "deadman switch" byte of `-shm`: what a process
-//!   must lock for writing before it may delete, truncate or reset anything as the first or the last one;
-//! - during each write, a write lock on a byte of `-shm` that SQLite does not use: writers of this library exclude each
-//!   other even where SQLite's lock was dropped, so that none spills pages over the frames of another.
-//!
-//! Before each commit the writer asks whether SQLite's own write lock still stands, which covers writers that are not
-//! ours. What remains: the moment between that question and the commit; and a second SQLite library in this process,
-//! whose POSIX locks are the same as ours, so it must not write while we do.
+//!   must lock for writing before it may delete, truncate or reset anything as the first or the last one. A forked child
+//!   holds the second by no other means;
+//! - during each write, a write lock on a byte of `-shm` that SQLite does not use, so that writers of this library take
+//!   turns: SQLite's own lock goes to whoever happens to try at the right moment.
 //!
 //! Closing a descriptor of a file drops the process's POSIX locks on it. So a descriptor that was opened here closes
 //! only when no store of this process has the file open or is opening it; until then it is parked. The order is
@@ -27,9 +25,9 @@
 pub const AVAILABLE: bool = cfg!(target_os = "linux");
 
 #[cfg(target_os = "linux")]
-pub use linux::{CheckpointLock, Guard, WriterLock};
+pub use linux::{Guard, WriterLock};
 #[cfg(not(target_os = "linux"))]
-pub use other::{CheckpointLock, Guard, WriterLock};
+pub use other::{Guard, WriterLock};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -37,10 +35,10 @@ mod linux {
     use std::ffi::{OsString, c_int, c_short};
     use std::fs::{self, File, Metadata, OpenOptions};
     use std::io;
+    use std::ops::RangeInclusive;
     use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
     use std::os::unix::fs::OpenOptionsExt;
     use std::path::{Path, PathBuf};
-    use std::process;
     use std::ptr;
     // Not parking_lot: its locks share a table that a fork may catch half changed.
     use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -50,21 +48,19 @@ mod linux {
     use crate::error::{Error, ErrorKind, Result};
     use crate::sqlite::fork::{self, Inode, PerProcess, Slot, inode};
     use crate::sqlite::lock::timed_out;
+    use crate::sqlite::lock_holders;
+    use crate::sqlite::shm_locks;
 
     /// SQLite's SHARED_FIRST and SHARED_SIZE (os_unix.c).
     const SHARED: Range = Range { start: 0x4000_0002, length: 510 };
     /// UNIX_SHM_DMS, held for reading by every process that has `-shm` mapped.
     const DEADMAN: Range = Range { start: 128, length: 1 };
-    /// WAL_WRITE_LOCK: UNIX_SHM_BASE + 0.
-    const WAL_WRITE: Range = Range { start: 120, length: 1 };
     /// WAL_READ_LOCK(0) to (4): each is held for reading by those that read a snapshot.
-    const WAL_READERS: [libc::off_t; 5] = [123, 124, 125, 126, 127];
+    const WAL_READERS: RangeInclusive<libc::off_t> = 123..=127;
     /// Ours. SQLite locks bytes 120 to 128 of `-shm`, and locks there never touch what is stored.
     const WRITER: Range = Range { start: 136, length: 1 };
     /// Ours: held by the writer that is next, so that one which writes without pause cannot overtake it.
     const NEXT: Range = Range { start: 137, length: 1 };
-    /// Ours: held by the one that moves the log into the file, beside a writer or not.
-    const CHECKPOINT: Range = Range { start: 138, length: 1 };
 
     /// Another process holds SHARED or DEADMAN for writing only while it opens, recovers or closes the file.
     const PATIENCE: Duration = Duration::from_secs(10);
@@ -95,19 +91,12 @@ mod linux {
         generation: u64,
         /// Whether a store of this process writes: stores share the descriptor, so its lock does not part them.
         writing: Mutex<bool>,
-        moving: Mutex<()>,
         written: Condvar,
     }
 
     /// The writers' turn.
     pub struct WriterLock<'g> {
         guard: &'g Guard,
-    }
-
-    /// The log is this process's to move into the file.
-    pub struct CheckpointLock<'g> {
-        guard: &'g Guard,
-        _moving: MutexGuard<'g, ()>,
     }
 
     /// A store of the file is being opened: no descriptor of it closes. To be dropped after the connections, if that
@@ -124,6 +113,7 @@ mod linux {
         /// In a forked child whose parent had the file open, SQLite takes neither SHARED nor the deadman switch; here
         /// both are taken before it reads.
         pub fn opening(path: &Path) -> Result<Opening> {
+            shm_locks::install();
             let path = fs::canonicalize(path)?;
             let inode = inode(&fs::metadata(&path)?);
             let generation = fork::current();
@@ -191,11 +181,19 @@ mod linux {
                     return Err(Error::new(ErrorKind::Io, "the file was replaced while it was opened; open it again"));
                 }
                 check_inherited(database, &shm_path)?;
+                let (device, number) = slot.name(Slot::SHM);
+                if !shm_locks::held(device, number) {
+                    return Err(Error::new(
+                        ErrorKind::Conflict,
+                        "other code of this process had the file open through the same SQLite before this library was \
+                         first used, and has it open still; close it there, or open a store first",
+                    ));
+                }
                 Ok(locked)
             });
             if matches!(attempt, Ok(true)) {
-                let (writing, moving, written) = (Mutex::new(false), Mutex::new(()), Condvar::new());
-                let guard = Arc::new(Self { inode: database, slot, generation, writing, moving, written });
+                let (writing, written) = (Mutex::new(false), Condvar::new());
+                let guard = Arc::new(Self { inode: database, slot, generation, writing, written });
                 entry.guard = Some(Arc::downgrade(&guard));
                 return Ok(Some(guard));
             }
@@ -225,44 +223,27 @@ mod linux {
             locked.map(|()| turn)
         }
 
-        /// Takes the moving of the log, unless another has it. SQLite's own lock for it may be lost like every other.
-        pub fn lock_checkpoint(&self) -> Result<Option<CheckpointLock<'_>>> {
-            self.check()?;
-            let Ok(moving) = self.moving.try_lock() else { return Ok(None) };
-            let locked = try_lock(self.slot.fd(Slot::SHM), libc::F_WRLCK, CHECKPOINT)?;
-            Ok(locked.then_some(CheckpointLock { guard: self, _moving: moving }))
-        }
-
-        /// Waits while another SQLite library of this process writes: Python's own, say. To POSIX locks the two are one
-        /// and do not exclude each other; the store's own writers are excluded by the turn. One that begins later is
-        /// not seen.
-        pub fn wait_for_other_libraries(&self, deadline: Instant, cancelled: &dyn Fn() -> bool) -> Result<()> {
-            poll(|| Ok(!self.write_lock_stands()?), deadline, cancelled)
-        }
-
-        /// Whether SQLite's write lock, taken by this process, is still there. If it was dropped and another process
-        /// took it, the answer names that one; if nobody did, none.
-        pub fn write_lock_stands(&self) -> Result<bool> {
-            self.check()?;
-            let mut request = flock(libc::F_WRLCK, WAL_WRITE);
-            fcntl(self.slot.fd(Slot::SHM), libc::F_OFD_GETLK, &mut request)?;
-            Ok(c_int::from(request.l_type) == libc::F_WRLCK && u32::try_from(request.l_pid) == Ok(process::id()))
-        }
-
-        /// Processes that read a snapshot at this moment; one for each of SQLite's five marks at most.
+        /// Processes that read a snapshot at this moment, as far as they can be told.
         pub fn readers(&self) -> Result<Vec<u32>> {
             self.check()?;
             let mut found = Vec::new();
+            let mut unnamed = false;
             for start in WAL_READERS {
                 let mut request = flock(libc::F_WRLCK, Range { start, length: 1 });
                 fcntl(self.slot.fd(Slot::SHM), libc::F_OFD_GETLK, &mut request)?;
-                if c_int::from(request.l_type) != libc::F_UNLCK
-                    && let Ok(pid) = u32::try_from(request.l_pid)
-                    && !found.contains(&pid)
-                {
-                    found.push(pid);
+                if c_int::from(request.l_type) != libc::F_UNLCK {
+                    // An open file description is nobody's in particular.
+                    match u32::try_from(request.l_pid) {
+                        Ok(pid) => found.push(pid),
+                        Err(_) => unnamed = true,
+                    }
                 }
             }
+            if unnamed {
+                found.extend(lock_holders::of(self.slot.name(Slot::SHM), WAL_READERS));
+            }
+            found.sort_unstable();
+            found.dedup();
             Ok(found)
         }
 
@@ -315,14 +296,6 @@ mod linux {
                 let entry = entries.entry(self.inode).or_default();
                 entry.openings = entry.openings.saturating_sub(1);
                 tidy(&mut entries, self.inode);
-            }
-        }
-    }
-
-    impl Drop for CheckpointLock<'_> {
-        fn drop(&mut self) {
-            if self.guard.generation == fork::current() {
-                unlock(self.guard.slot.fd(Slot::SHM), CHECKPOINT);
             }
         }
     }
@@ -504,9 +477,6 @@ mod other {
     /// Holds nothing on this platform; SQLite's own lock is the only one.
     pub struct WriterLock<'g>(PhantomData<&'g Guard>);
 
-    /// Holds nothing on this platform.
-    pub struct CheckpointLock<'g>(PhantomData<&'g Guard>);
-
     impl Guard {
         /// Succeeds.
         pub fn opening(_path: &Path) -> Result<Opening> {
@@ -521,21 +491,6 @@ mod other {
         /// Succeeds.
         pub fn lock_writer(&self, _deadline: Instant, _cancelled: &dyn Fn() -> bool) -> Result<WriterLock<'_>> {
             Ok(WriterLock(PhantomData))
-        }
-
-        /// Succeeds.
-        pub fn lock_checkpoint(&self) -> Result<Option<CheckpointLock<'_>>> {
-            Ok(Some(CheckpointLock(PhantomData)))
-        }
-
-        /// Cannot be asked on this platform.
-        pub fn wait_for_other_libraries(&self, _deadline: Instant, _cancelled: &dyn Fn() -> bool) -> Result<()> {
-            Ok(())
-        }
-
-        /// Cannot be asked on this platform.
-        pub fn write_lock_stands(&self) -> Result<bool> {
-            Ok(true)
         }
 
         /// Cannot be asked on this platform.

@@ -11,6 +11,8 @@ pub mod fork;
 mod guard;
 mod health;
 mod lock;
+#[cfg(target_os = "linux")]
+mod lock_holders;
 mod log;
 mod marker;
 mod matching;
@@ -24,6 +26,7 @@ mod readers;
 mod row_set;
 mod row_sets;
 mod schema;
+mod shm_locks;
 mod sql;
 mod stats;
 mod tables;

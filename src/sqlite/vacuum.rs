@@ -12,16 +12,12 @@ use super::lock;
 use super::optimize::Desk;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Rewrites the file under the writers' turn. It cannot ask whether SQLite's lock still stands in the middle of it; the
-/// turn keeps other processes of this library out all the same.
+/// Rewrites the file under the writers' turn.
 pub fn run(desk: Desk<'_>, path: &Path) -> Result<()> {
     let Desk { conn, guard, timeout, progress } = desk;
     let cancelled = || progress.cancelled.load(Ordering::Relaxed);
     let deadline = Instant::now() + timeout;
     let _turn = guard.map(|guard| guard.lock_writer(deadline, &cancelled)).transpose()?;
-    if let Some(guard) = guard {
-        guard.wait_for_other_libraries(deadline, &cancelled)?;
-    }
     let _activity = fork::enter();
     check_room(conn, path)?;
     // In memory it would be as large as the store.

@@ -24,7 +24,7 @@ use super::open::{Caches, Synchronous};
 use super::ops::{self, Step};
 use super::page_cache::PageCache;
 use super::readers::closed;
-use super::txn::{self, ATTEMPTS, Progress, Txn, lost_lock};
+use super::txn::{self, Progress, Txn};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, Source};
 use crate::limits;
@@ -389,7 +389,7 @@ impl Worker {
     }
 
     fn guarded(&mut self, group: &[Job]) -> std::result::Result<Vec<Vec<Written>>, Failure> {
-        let attempt = catch_unwind(AssertUnwindSafe(|| self.attempts(group)));
+        let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(group)));
         attempt.unwrap_or_else(|panic| Err(Failure::Shared(self.poison(panic.as_ref()))))
     }
 
@@ -403,39 +403,23 @@ impl Worker {
         error
     }
 
-    fn attempts(&self, group: &[Job]) -> std::result::Result<Vec<Vec<Written>>, Failure> {
+    /// One transaction over all writes.
+    fn attempt(&self, group: &[Job]) -> std::result::Result<Vec<Vec<Written>>, Failure> {
         let steps: Vec<Vec<Step<'_>>> = group
             .iter()
             .map(|job| job.writes.iter().map(Step::prepare).collect::<Result<_>>())
             .collect::<Result<_>>()
             .map_err(Failure::Own)?;
-        self.make_room(&|| group.iter().all(Job::cancelled)).map_err(Failure::Shared)?;
-        for attempt in 1..=ATTEMPTS {
-            if let Some(outcomes) = self.attempt(group, &steps)? {
-                return Ok(outcomes);
-            }
-            self.tell(Event::LockLost { attempt });
-        }
-        Err(Failure::Shared(lost_lock().context(format!("{ATTEMPTS} times in a row"))))
-    }
-
-    /// One transaction over all writes; `None` if the write lock was lost and all is rolled back.
-    fn attempt(
-        &self,
-        group: &[Job],
-        steps: &[Vec<Step<'_>>],
-    ) -> std::result::Result<Option<Vec<Vec<Written>>>, Failure> {
-        let deadline = Instant::now() + self.config.timeout;
         let cancelled = || group.iter().all(Job::cancelled);
-        let guard = self.guard.as_deref();
-        let begun = txn::begin(&self.conn, guard, deadline, &cancelled);
+        self.make_room(&cancelled).map_err(Failure::Shared)?;
+        let deadline = Instant::now() + self.config.timeout;
+        let begun = txn::begin(&self.conn, self.guard.as_deref(), deadline, &cancelled);
         let _locked = begun.map_err(|error| Failure::Shared(self.examine(error)))?;
-        let result = match self.transaction(group, steps) {
-            Ok(Some((txn, outcomes))) => self.finish(txn).map(|()| Some(outcomes)),
-            Ok(None) => Ok(None),
+        let result = match self.transaction(group, &steps) {
+            Ok((txn, outcomes)) => self.finish(txn).map(|()| outcomes),
             Err(error) => Err(Failure::Own(self.examine(error))),
         };
-        if !matches!(result, Ok(Some(_))) {
+        if result.is_err() {
             lock::rollback(&self.conn);
             if !self.conn.is_autocommit() {
                 self.distrusted.set(true);
@@ -445,24 +429,17 @@ impl Worker {
     }
 
     /// Everything but the commit.
-    fn transaction(&self, group: &[Job], steps: &[Vec<Step<'_>>]) -> Result<Option<(Txn<'_>, Vec<Vec<Written>>)>> {
+    fn transaction(&self, group: &[Job], steps: &[Vec<Step<'_>>]) -> Result<(Txn<'_>, Vec<Vec<Written>>)> {
         if group.iter().any(|job| job.writes.iter().any(|write| matches!(write, Write::Repair))) {
             ops::repair::ensure_clock(&self.conn)?;
         }
-        let mut txn = Txn::new(&self.conn, self.guard.as_deref())?;
+        let mut txn = Txn::new(&self.conn)?;
         let mut outcomes = Vec::with_capacity(group.len());
         for (job, steps) in group.iter().zip(steps) {
             let run = |step| ops::run(&mut txn, step, &job.progress);
-            match steps.iter().map(run).collect::<Result<Vec<Written>>>() {
-                Ok(written) => outcomes.push(written),
-                Err(_) if !txn.lock_stands()? => return Ok(None),
-                Err(error) => return Err(error),
-            }
+            outcomes.push(steps.iter().map(run).collect::<Result<Vec<Written>>>()?);
         }
-        if !txn.lock_stands()? {
-            return Ok(None);
-        }
-        Ok(Some((txn, outcomes)))
+        Ok((txn, outcomes))
     }
 
     /// A fork waits for it: the queue of events must not be inherited half changed.

@@ -11,7 +11,7 @@ use crate::events::Event;
 use crate::limits;
 use crate::request::Checkpoint;
 use crate::sqlite::fork;
-use crate::sqlite::guard::{CheckpointLock, Guard};
+use crate::sqlite::guard::Guard;
 use crate::sqlite::log;
 
 /// Pages of the log from which on the writer moves them into the file, after the callers have their answers.
@@ -105,14 +105,9 @@ impl Worker {
     pub(super) fn move_log(&self, mode: Checkpoint, deadline: Instant) -> Result<bool> {
         let guard = self.guard.as_deref();
         let _turn = match guard {
-            Some(guard) if mode != Checkpoint::Passive => {
-                let turn = guard.lock_writer(deadline, &|| false)?;
-                guard.wait_for_other_libraries(deadline, &|| false)?;
-                Some(turn)
-            }
+            Some(guard) if mode != Checkpoint::Passive => Some(guard.lock_writer(deadline, &|| false)?),
             _ => None,
         };
-        let Some(_moving) = self.lock_checkpoint()? else { return Ok(false) };
         let _activity = fork::enter();
         let began = Instant::now();
         let moved = log::checkpoint(&self.conn, mode).map_err(|error| self.examine(error));
@@ -147,14 +142,6 @@ impl Worker {
     pub(super) fn truncate_log(&self) {
         // Others write, or read: the last of them moves the log.
         let _ = self.move_log(Checkpoint::Truncate, Instant::now() + PATIENCE);
-    }
-
-    /// `None` while another process moves the log. Without a guard there is no other.
-    fn lock_checkpoint(&self) -> Result<Option<Option<CheckpointLock<'_>>>> {
-        match &self.guard {
-            Some(guard) => Ok(guard.lock_checkpoint()?.map(Some)),
-            None => Ok(Some(None)),
-        }
     }
 
     fn readers(&self) -> Vec<u32> {
