@@ -5,7 +5,8 @@
 //!
 //! - Its mutexes, of the table, of shared memory, of allocation, are free only if no thread was inside SQLite. Its
 //!   counts of shared-memory locks (`aLock`) are then all zero, because only transactions hold those, and so are true
-//!   of the child, which inherits no POSIX lock.
+//!   of the child, which inherits no POSIX lock. Those on `-shm` are not POSIX locks; the child lets go of them by
+//!   putting another descriptor in the place of the one that holds them (`shm_locks.rs`).
 //! - It says that the process holds SHARED on the database and the deadman byte of `-shm`. The child holds neither and
 //!   SQLite will never take them. The guard takes both with descriptors of its own, in such a child before SQLite
 //!   reads.
@@ -427,27 +428,46 @@ mod tests {
         a_child_keeps_no_lock_of_a_parent_that_ended
         a_child_whose_shared_memory_was_replaced_is_refused
         a_fork_without_hooks_is_noticed
+        a_child_and_its_parent_exclude_each_other
+        a_child_that_cannot_open_the_shared_memory_anew_is_refused
         forks_under_load_neither_hang_nor_lose
     }
 
     const OK: i32 = 0;
     const WATCHDOG: u32 = 20;
 
-    fn start(hooks: bool, child: impl FnOnce() -> bool) -> libc::pid_t {
-        if hooks {
+    /// How a process forks.
+    #[derive(Clone, Copy, PartialEq)]
+    enum By {
+        /// As a binding has its runtime do it.
+        Hooks,
+        /// As code in C does.
+        CLibrary,
+        /// Behind the back of the C library too.
+        Kernel,
+    }
+
+    fn start(by: By, child: impl FnOnce() -> bool) -> libc::pid_t {
+        if by == By::Hooks {
             before();
         }
         // SAFETY: the child calls what a child of this library may call, and leaves by _exit.
-        let pid = unsafe { libc::fork() };
+        let pid = unsafe {
+            if by == By::Kernel {
+                libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) as libc::pid_t
+            } else {
+                libc::fork()
+            }
+        };
         if pid != 0 {
-            if hooks {
+            if by == By::Hooks {
                 after_in_parent();
             }
             return pid;
         }
         // SAFETY: ends a child that hangs.
         unsafe { libc::alarm(WATCHDOG) };
-        if hooks {
+        if by == By::Hooks {
             after_in_child();
         }
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
@@ -492,7 +512,6 @@ mod tests {
             let _activity = enter();
             self.conn.execute_batch("BEGIN IMMEDIATE").unwrap();
             self.conn.execute("INSERT INTO t VALUES (?1)", [row]).unwrap();
-            assert!(self.guard.write_lock_stands().unwrap());
             self.conn.execute_batch("COMMIT").unwrap();
             Ok(())
         }
@@ -534,7 +553,7 @@ print(conn.execute('PRAGMA integrity_check').fetchone()[0], conn.execute('SELECT
         result.is_err_and(|error| error.kind() == ErrorKind::Fork)
     }
 
-    /// Descriptors of `-shm`: one of SQLite, one of each guard.
+    /// Descriptors of `-shm`: two of SQLite, one of each guard.
     fn descriptors(path: &Path) -> usize {
         let shm = path.with_file_name("l.db-shm");
         let links = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
@@ -549,18 +568,18 @@ print(conn.execute('PRAGMA integrity_check').fetchone()[0], conn.execute('SELECT
         store.insert("parent").unwrap();
         // Held across the fork and after the child.
         let turn = store.turn();
-        let pid = start(true, || {
+        let pid = start(By::Hooks, || {
             assert!(is_fork(store.insert("parent's store")));
             assert!(is_fork(store.guard.lock_writer(Instant::now(), &|| false).map(drop)));
-            assert!(is_fork(store.guard.write_lock_stands()));
-            assert_eq!(descriptors(&path), 1);
+            assert!(is_fork(store.guard.readers().map(drop)));
+            assert_eq!(descriptors(&path), 2);
             // SQLite will not lock; so the guard does before it reads.
             let opening = Guard::opening(&path).unwrap();
-            assert_eq!(descriptors(&path), 2);
+            assert_eq!(descriptors(&path), 3);
             drop(opening);
-            assert_eq!(descriptors(&path), 1);
-            let mine = Mini::open(&path).unwrap();
             assert_eq!(descriptors(&path), 2);
+            let mine = Mini::open(&path).unwrap();
+            assert_eq!(descriptors(&path), 3);
             assert_eq!(mine.count(), 1);
             mine.insert("child").unwrap();
             let again = Mini::open(&path).unwrap();
@@ -588,10 +607,10 @@ print(conn.execute('PRAGMA integrity_check').fetchone()[0], conn.execute('SELECT
         let inside = enter();
         // By the thread that forks: it cannot wait for itself.
         let began = Instant::now();
-        assert_eq!(wait(start(true, || is_fork(check_open()) && is_fork(Mini::open(&path)))), OK);
+        assert_eq!(wait(start(By::Hooks, || is_fork(check_open()) && is_fork(Mini::open(&path)))), OK);
         assert!(began.elapsed() < PATIENCE);
         drop(inside);
-        assert_eq!(wait(start(true, || check_open().is_ok())), OK);
+        assert_eq!(wait(start(By::Hooks, || check_open().is_ok())), OK);
 
         // By another, which goes on for longer than a fork waits.
         let (stop, running) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -606,8 +625,8 @@ print(conn.execute('PRAGMA integrity_check').fetchone()[0], conn.execute('SELECT
             while !running.load(Ordering::SeqCst) {
                 thread::sleep(PAUSE);
             }
-            let grandchild = || wait(start(true, || is_fork(check_open()))) == OK;
-            assert_eq!(wait(start(true, || is_fork(check_open()) && grandchild())), OK);
+            let grandchild = || wait(start(By::Hooks, || is_fork(check_open()))) == OK;
+            assert_eq!(wait(start(By::Hooks, || is_fork(check_open()) && grandchild())), OK);
             stop.store(true, Ordering::SeqCst);
         });
         // Or for less.
@@ -621,7 +640,7 @@ print(conn.execute('PRAGMA integrity_check').fetchone()[0], conn.execute('SELECT
             while !running.load(Ordering::SeqCst) {
                 thread::sleep(PAUSE);
             }
-            assert_eq!(wait(start(true, || Mini::open(&path).unwrap().insert("child").is_ok())), OK);
+            assert_eq!(wait(start(By::Hooks, || Mini::open(&path).unwrap().insert("child").is_ok())), OK);
         });
         store.insert("parent").unwrap();
         assert_eq!(python(CHECKS, &path), "ok 2");
@@ -630,13 +649,14 @@ print(conn.execute('PRAGMA integrity_check').fetchone()[0], conn.execute('SELECT
     #[test]
     #[ignore = "run by its namesake, alone"]
     fn a_child_keeps_no_lock_of_a_parent_that_ended() {
-        for hooks in [true, false] {
+        for by in [By::Hooks, By::CLibrary, By::Kernel] {
             let (_folder, path) = file();
             fs::write(path.with_file_name("orphan"), []).unwrap();
-            let parent = start(true, || {
+            let parent = start(By::Hooks, || {
                 let store = Mini::open(&path).unwrap();
                 let turn = store.turn();
-                let orphan = start(hooks, || {
+                store.conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+                let orphan = start(by, || {
                     thread::sleep(Duration::from_secs(2));
                     true
                 });
@@ -650,8 +670,10 @@ print(conn.execute('PRAGMA integrity_check').fetchone()[0], conn.execute('SELECT
             assert_eq!(wait(parent), OK);
             let store = Mini::open(&path).unwrap();
             let soon = Instant::now() + Duration::from_millis(300);
-            // Without the hooks the orphan does keep it, so this test can fail.
-            assert_eq!(store.guard.lock_writer(soon, &|| false).is_ok(), hooks);
+            // Where nothing of the process notices the fork the orphan does keep them, so this test can fail.
+            assert_eq!(store.guard.lock_writer(soon, &|| false).is_ok(), by != By::Kernel);
+            store.conn.busy_timeout(Duration::from_millis(300)).unwrap();
+            assert_eq!(store.conn.execute_batch("BEGIN IMMEDIATE").is_ok(), by != By::Kernel);
         }
     }
 
@@ -675,7 +697,7 @@ os._exit(0)
                 (0..4500).for_each(|_| store.insert("parent").unwrap());
             }
             let go = path.with_file_name("go");
-            let pid = start(true, || {
+            let pid = start(By::Hooks, || {
                 while !go.exists() {
                     thread::sleep(PAUSE);
                 }
@@ -710,24 +732,79 @@ os._exit(0)
     fn a_fork_without_hooks_is_noticed() {
         let (_folder, path) = file();
         let store = Mini::open(&path).unwrap();
-        let quiet = || is_fork(store.insert("parent's store")) && Mini::open(&path).unwrap().insert("child").is_ok();
-        assert_eq!(wait(start(false, quiet)), OK);
-        let inside = enter();
-        assert_eq!(wait(start(false, || is_fork(Mini::open(&path)))), OK);
-        drop(inside);
+        for by in [By::CLibrary, By::Kernel] {
+            let quiet = || is_fork(store.insert("parent's store")) && Mini::open(&path).unwrap().insert("child").is_ok();
+            assert_eq!(wait(start(by, quiet)), OK);
+            let inside = enter();
+            assert_eq!(wait(start(by, || is_fork(Mini::open(&path)))), OK);
+            drop(inside);
+        }
         // Another thread was about to fork: the child waits for nobody.
         before();
-        assert_eq!(wait(start(false, || Mini::open(&path).unwrap().insert("child").is_ok())), OK);
+        assert_eq!(wait(start(By::CLibrary, || Mini::open(&path).unwrap().insert("child").is_ok())), OK);
         after_in_parent();
         // Dropping what was the parent's closes nothing.
         let Mini { conn, guard, .. } = store;
         let drops = || {
             drop(guard);
-            descriptors(&path) == 1
+            descriptors(&path) == 2
         };
-        assert_eq!(wait(start(false, drops)), OK);
+        assert_eq!(wait(start(By::CLibrary, drops)), OK);
         drop(conn);
-        assert_eq!(python(CHECKS, &path), "ok 2");
+        assert_eq!(python(CHECKS, &path), "ok 3");
+    }
+
+    #[test]
+    #[ignore = "run by its namesake, alone"]
+    fn a_child_and_its_parent_exclude_each_other() {
+        let (_folder, path) = file();
+        let store = Mini::open(&path).unwrap();
+        let (begun, refused) = (path.with_file_name("begun"), path.with_file_name("refused"));
+        let until = |path: &Path| {
+            while !path.exists() {
+                thread::sleep(PAUSE);
+            }
+        };
+        let pid = start(By::Hooks, || {
+            let mine = Mini::open(&path).unwrap();
+            // Without the guard's turn, as a library that has none.
+            let _activity = enter();
+            mine.conn.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES ('child')").unwrap();
+            fs::write(&begun, []).unwrap();
+            until(&refused);
+            mine.conn.execute_batch("COMMIT").is_ok()
+        });
+        until(&begun);
+        store.conn.busy_timeout(Duration::ZERO).unwrap();
+        assert!(store.conn.execute_batch("BEGIN IMMEDIATE").is_err());
+        fs::write(&refused, []).unwrap();
+        assert_eq!(wait(pid), OK);
+        store.insert("parent").unwrap();
+        assert_eq!(store.count(), 2);
+    }
+
+    #[test]
+    #[ignore = "run by its namesake, alone"]
+    fn a_child_that_cannot_open_the_shared_memory_anew_is_refused() {
+        let (_folder, path) = file();
+        let store = Mini::open(&path).unwrap();
+        let limit = |numbers: u64| {
+            let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: both calls take a pointer to an rlimit.
+            unsafe {
+                assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limits), 0);
+                limits.rlim_cur = numbers.min(limits.rlim_max);
+                assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limits), 0);
+            }
+        };
+        limit(0);
+        let pid = start(By::Hooks, || {
+            limit(256);
+            descriptors(&path) == 1 && is_fork(Mini::open(&path))
+        });
+        limit(256);
+        assert_eq!(wait(pid), OK);
+        store.insert("parent").unwrap();
     }
 
     #[test]
@@ -753,7 +830,7 @@ os._exit(0)
             for _ in 0..forks {
                 thread::sleep(Duration::from_millis(2));
                 let child = || check_open().is_ok() && Mini::open(&path).unwrap().insert("child").is_ok();
-                match wait(start(true, child)) {
+                match wait(start(By::Hooks, child)) {
                     OK => {
                         written.fetch_add(1, Ordering::SeqCst);
                     }

@@ -9,8 +9,9 @@
 //! The locks of the database file stay as they are: SQLite may take one through a descriptor and release it through
 //! another. In WAL mode they only say that somebody has the file open, and the guard says so too.
 //!
-//! A forked child shares the open file description, and with it the locks. So the child opens each `-shm` anew, in the
-//! place of the descriptor that it inherited. SQLite's counts of what is held are zero in a child that may use it (see
+//! A forked child shares open file descriptions, and with them the locks; a mapping of the file keeps one as well as a
+//! descriptor does. So the locks are held through a descriptor of their own, beside the one that SQLite maps, and the
+//! child puts another in its place. SQLite's counts of what is held are zero in a child that may use it (see
 //! `fork.rs`), so it lacks nothing then but the deadman switch, which the guard takes.
 //!
 //! Linux with 64 bits only, where SQLite's `struct flock` is libc's. Elsewhere nothing is changed.
@@ -18,7 +19,7 @@
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub use linux::{held, inherit, install};
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
-pub use other::{held, inherit, install};
+pub use other::*;
 
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 #[allow(unsafe_code)]
@@ -28,11 +29,12 @@ mod linux {
     use std::io::Write;
     use std::mem::{self, ManuallyDrop};
     use std::os::fd::FromRawFd;
-    use std::os::unix::fs::MetadataExt;
     use std::ptr;
-    use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering};
 
     use rusqlite::ffi;
+
+    use crate::sqlite::fork::{Inode, inode};
 
     /// UNIX_SHM_BASE to UNIX_SHM_DMS.
     const FIRST: libc::off_t = 120;
@@ -43,9 +45,11 @@ mod linux {
     const PAGE: usize = 1 << 10;
     static PAGES: [AtomicPtr<[Entry; PAGE]>; 1 << 10] = [const { AtomicPtr::new(ptr::null_mut()) }; 1 << 10];
 
-    /// A descriptor through which SQLite has `-shm` open.
+    /// A descriptor by which SQLite has `-shm` open.
     struct Entry {
         open: AtomicBool,
+        /// The descriptor that holds the locks.
+        lock: AtomicI32,
         device: AtomicU64,
         number: AtomicU64,
     }
@@ -76,62 +80,72 @@ mod linux {
     }
 
     /// Whether SQLite has this `-shm` open with locks that a stray close cannot drop.
-    pub fn held(device: u64, number: u64) -> bool {
+    pub fn held(shm: Inode) -> bool {
         entries().any(|(_, entry)| {
             entry.open.load(Ordering::Acquire)
-                && entry.device.load(Ordering::Relaxed) == device
-                && entry.number.load(Ordering::Relaxed) == number
+                && (entry.device.load(Ordering::Relaxed), entry.number.load(Ordering::Relaxed)) == shm
         })
     }
 
-    /// In a forked child: lets go of the parent's open file descriptions. Says whether SQLite has others in their place.
+    /// In a forked child: lets go of the parent's locks. Says whether this process can take its own; else it must not
+    /// use SQLite.
     ///
     /// Only system calls and atomics, as the child of a process with threads may use.
     pub fn inherit() -> bool {
         let mut whole = true;
         for (fd, entry) in entries().filter(|(_, entry)| entry.open.load(Ordering::Acquire)) {
-            if !reopen(fd) {
-                // What the parent holds must not outlive it here.
-                entry.open.store(false, Ordering::Release);
-                // SAFETY: the number is that of a file of SQLite, which this process uses no more.
-                unsafe { libc::close(fd) };
-                whole = false;
-            }
+            // First: there may be no number left for another.
+            shut(entry.lock.load(Ordering::Acquire));
+            let own = open_anew(fd);
+            entry.lock.store(own, Ordering::Release);
+            whole &= own >= 0;
         }
         whole
     }
 
-    /// Also of a file that was removed since.
-    fn reopen(fd: c_int) -> bool {
+    /// Another open file description of what a descriptor is of, also where it was removed since. Negative if there can
+    /// be none.
+    fn open_anew(fd: c_int) -> c_int {
         let mut path = [0; 32];
         if write!(&mut path[..31], "/proc/self/fd/{fd}").is_err() {
-            return false;
+            return -1;
         }
-        // SAFETY: the path ends with a zero; the numbers are this process's, and `new` is used by nobody else.
+        // SAFETY: the path ends with a zero.
         unsafe {
             let mode = libc::fcntl(fd, libc::F_GETFL) & libc::O_ACCMODE;
-            let new = libc::open(path.as_ptr().cast::<c_char>(), mode | libc::O_CLOEXEC);
-            if new < 0 {
-                return false;
-            }
-            let placed = libc::dup3(new, fd, libc::O_CLOEXEC);
-            libc::close(new);
-            placed == fd
+            libc::open(path.as_ptr().cast::<c_char>(), mode | libc::O_CLOEXEC)
         }
+    }
+
+    fn shut(fd: c_int) {
+        // SAFETY: a number that is kept here is used by nothing else.
+        unsafe { libc::close(fd) };
     }
 
     /// As SQLite opens files. It opens `-shm` by the path of the database, to which it adds this.
     unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: c_int) -> c_int {
         // SAFETY: SQLite gives a path that ends with a zero.
         let (fd, path) = unsafe { (libc::open(path, flags, mode), CStr::from_ptr(path)) };
-        if fd >= 0 && path.to_bytes().ends_with(b"-shm") {
-            remember(fd);
+        if fd < 0 || !path.to_bytes().ends_with(b"-shm") {
+            return fd;
         }
-        fd
+        let again = flags & (libc::O_ACCMODE | libc::O_CLOEXEC | libc::O_NOFOLLOW);
+        // SAFETY: as above.
+        let lock = unsafe { libc::open(path.as_ptr(), again) };
+        if lock >= 0 && remember(fd, lock) {
+            return fd;
+        }
+        // As if it had not opened. A negative number is none.
+        shut(lock);
+        shut(fd);
+        -1
     }
 
     unsafe extern "C" fn close(fd: c_int) -> c_int {
-        if entry(fd).is_some_and(|entry| entry.open.swap(false, Ordering::AcqRel)) {
+        if let Some(entry) = entry(fd)
+            && entry.open.swap(false, Ordering::AcqRel)
+        {
+            let lock = entry.lock.swap(-1, Ordering::AcqRel);
             // Closing is not enough while a process that is just being spawned has a copy.
             let mut all = libc::flock {
                 l_type: libc::F_UNLCK as c_short,
@@ -141,7 +155,8 @@ mod linux {
                 l_pid: 0,
             };
             // SAFETY: the command takes a pointer to a flock.
-            unsafe { libc::fcntl(fd, libc::F_OFD_SETLK, &raw mut all) };
+            unsafe { libc::fcntl(lock, libc::F_OFD_SETLK, &raw mut all) };
+            shut(lock);
         }
         // SAFETY: the caller's number.
         unsafe { libc::close(fd) }
@@ -153,14 +168,17 @@ mod linux {
             libc::F_GETLK => libc::F_OFD_GETLK,
             _ => command,
         };
-        if by_description != command && entry(fd).is_some_and(|entry| entry.open.load(Ordering::Acquire)) {
+        if by_description != command
+            && let Some(entry) = entry(fd)
+            && entry.open.load(Ordering::Acquire)
+        {
             let request = argument.cast::<libc::flock>();
             // SAFETY: with these commands SQLite gives a flock of its own, relative to the beginning of the file.
             unsafe {
                 if (*request).l_start >= FIRST && (*request).l_start + (*request).l_len <= END {
                     // SQLite leaves it as it was in memory, and these commands demand zero.
                     (*request).l_pid = 0;
-                    return libc::fcntl(fd, by_description, request);
+                    return libc::fcntl(entry.lock.load(Ordering::Acquire), by_description, request);
                 }
             }
         }
@@ -168,17 +186,19 @@ mod linux {
         unsafe { libc::fcntl(fd, command, argument) }
     }
 
-    /// Where there is no memory for it the file is not remembered, and the guard refuses it.
-    fn remember(fd: c_int) {
-        // SAFETY: the number is open, and is not closed here.
-        let file = ManuallyDrop::new(unsafe { File::from_raw_fd(fd) });
-        if let Some(entry) = make(fd)
-            && let Ok(metadata) = file.metadata()
-        {
-            entry.device.store(metadata.dev(), Ordering::Relaxed);
-            entry.number.store(metadata.ino(), Ordering::Relaxed);
-            entry.open.store(true, Ordering::Release);
+    fn remember(fd: c_int, lock: c_int) -> bool {
+        // SAFETY: the numbers are open, and are not closed here.
+        let name = |fd| ManuallyDrop::new(unsafe { File::from_raw_fd(fd) }).metadata().map(|metadata| inode(&metadata));
+        let (Some(entry), Ok(shm), Ok(again)) = (make(fd), name(fd), name(lock)) else { return false };
+        if shm != again {
+            // It was replaced in between.
+            return false;
         }
+        entry.device.store(shm.0, Ordering::Relaxed);
+        entry.number.store(shm.1, Ordering::Relaxed);
+        entry.lock.store(lock, Ordering::Release);
+        entry.open.store(true, Ordering::Release);
+        true
     }
 
     fn place(fd: c_int) -> Option<(&'static AtomicPtr<[Entry; PAGE]>, usize)> {
@@ -198,6 +218,7 @@ mod linux {
             entries.try_reserve_exact(PAGE).ok()?;
             entries.resize_with(PAGE, || Entry {
                 open: AtomicBool::new(false),
+                lock: AtomicI32::new(-1),
                 device: AtomicU64::new(0),
                 number: AtomicU64::new(0),
             });
@@ -229,12 +250,148 @@ mod other {
     pub fn install() {}
 
     /// Nothing can be said on this platform.
-    pub fn held(_device: u64, _number: u64) -> bool {
+    #[cfg(target_os = "linux")]
+    pub fn held(_shm: crate::sqlite::fork::Inode) -> bool {
         true
     }
 
     /// There is nothing to let go of.
     pub fn inherit() -> bool {
         true
+    }
+}
+
+#[cfg(all(test, target_os = "linux", target_pointer_width = "64"))]
+#[allow(unsafe_code)]
+mod tests {
+    use std::ffi::{c_int, c_short};
+    use std::fs::{self, File, OpenOptions};
+    use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    use rusqlite::Connection;
+    use rusqlite::config::DbConfig;
+
+    use super::*;
+    use crate::sqlite::fork::inode;
+
+    fn connect(path: &Path) -> Connection {
+        install();
+        let conn = Connection::open(path).unwrap();
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+        conn.execute_batch("PRAGMA journal_mode = WAL; PRAGMA busy_timeout = 0; CREATE TABLE IF NOT EXISTS t (x)").unwrap();
+        conn
+    }
+
+    fn store() -> (tempfile::TempDir, PathBuf, Connection) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("l.db");
+        let conn = connect(&path);
+        conn.execute_batch("INSERT INTO t VALUES ('first')").unwrap();
+        (folder, path, conn)
+    }
+
+    fn shm(path: &Path) -> PathBuf {
+        path.with_file_name("l.db-shm")
+    }
+
+    /// Another process, with another SQLite library.
+    fn python(script: &str, path: &Path) -> String {
+        let script = format!(
+            "
+import sqlite3, sys
+conn = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=0)
+try:
+    {script}
+except sqlite3.OperationalError as error:
+    print(error)
+"
+        );
+        let output = Command::new("python3").args(["-c", &script]).arg(path).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    const COMMITS: &str = "conn.execute('INSERT INTO t VALUES (1)'); print('committed')";
+    const EMPTIES_THE_LOG: &str = "print(conn.execute('PRAGMA wal_checkpoint(TRUNCATE)').fetchone()[0])";
+
+    /// As another SQLite library in this process does.
+    fn try_posix(file: &File, kind: c_int, byte: i64) -> bool {
+        let mut request = libc::flock {
+            l_type: kind as c_short,
+            l_whence: libc::SEEK_SET as c_short,
+            l_start: byte,
+            l_len: 1,
+            l_pid: 0,
+        };
+        // SAFETY: the command takes a pointer to a flock.
+        unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &raw mut request) == 0 }
+    }
+
+    #[test]
+    fn a_writer_keeps_its_lock() {
+        let (_folder, path, conn) = store();
+        conn.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES ('ours')").unwrap();
+        drop(fs::read(shm(&path)).unwrap());
+        assert_eq!(python(COMMITS, &path), "database is locked");
+        conn.execute_batch("COMMIT").unwrap();
+        assert_eq!(python(COMMITS, &path), "committed");
+        // And the other's is respected, with both kinds of lock on the file.
+        let conn_2 = connect(&path);
+        conn_2.execute_batch("BEGIN IMMEDIATE").unwrap();
+        assert!(conn.execute_batch("BEGIN IMMEDIATE").is_err());
+        drop(conn_2);
+        conn.execute_batch("INSERT INTO t VALUES ('last')").unwrap();
+        assert_eq!(python("print(conn.execute('SELECT count(*) FROM t').fetchone()[0])", &path), "4");
+    }
+
+    #[test]
+    fn a_reader_keeps_its_snapshot() {
+        let (_folder, path, conn) = store();
+        conn.execute_batch("BEGIN; SELECT * FROM t").unwrap();
+        assert_eq!(python(COMMITS, &path), "committed");
+        drop(fs::read(shm(&path)).unwrap());
+        assert_eq!(python(EMPTIES_THE_LOG, &path), "1");
+        conn.execute_batch("ROLLBACK").unwrap();
+        assert_eq!(python(EMPTIES_THE_LOG, &path), "0");
+    }
+
+    #[test]
+    fn another_library_of_this_process_is_another() {
+        let (_folder, path, conn) = store();
+        let file = OpenOptions::new().read(true).write(true).open(shm(&path)).unwrap();
+        // The deadman switch, so that it does not take itself for the first and empty -shm.
+        assert!(try_posix(&file, libc::F_RDLCK, 128) && !try_posix(&file, libc::F_WRLCK, 128));
+        conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+        assert!(!try_posix(&file, libc::F_WRLCK, 120));
+        conn.execute_batch("ROLLBACK").unwrap();
+        assert!(try_posix(&file, libc::F_WRLCK, 120));
+        assert!(conn.execute_batch("BEGIN IMMEDIATE").is_err());
+        assert!(try_posix(&file, libc::F_UNLCK, 120));
+        conn.execute_batch("BEGIN IMMEDIATE; COMMIT").unwrap();
+    }
+
+    /// SQLite's own, and the one that holds the locks.
+    fn descriptors(path: &Path) -> Vec<RawFd> {
+        let fds = fs::read_dir("/proc/self/fd").unwrap().map(|fd| fd.unwrap().path());
+        let found = fds.filter(|fd| fs::read_link(fd).is_ok_and(|link| link == shm(path)));
+        found.map(|fd| fd.file_name().unwrap().to_str().unwrap().parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn closing_gives_the_locks_up_where_a_copy_stays() {
+        let (_folder, path, conn) = store();
+        let name = inode(&fs::metadata(shm(&path)).unwrap());
+        assert!(held(name));
+        // SAFETY: the numbers are open; the copies are closed by the end of the test.
+        let copies: Vec<File> =
+            descriptors(&path).into_iter().map(|fd| unsafe { File::from_raw_fd(libc::dup(fd)) }).collect();
+        assert_eq!(copies.len(), 2);
+        drop(conn);
+        assert!(!held(name));
+        assert_eq!(descriptors(&path).len(), 2);
+        let file = OpenOptions::new().read(true).write(true).open(shm(&path)).unwrap();
+        assert!(try_posix(&file, libc::F_WRLCK, 128));
     }
 }
