@@ -132,11 +132,13 @@ mod linux {
         let again = flags & (libc::O_ACCMODE | libc::O_CLOEXEC | libc::O_NOFOLLOW);
         // SAFETY: as above.
         let lock = unsafe { libc::open(path.as_ptr(), again) };
-        if lock >= 0 && remember(fd, lock) {
-            return fd;
+        if lock >= 0 {
+            if remember(fd, lock) {
+                return fd;
+            }
+            shut(lock);
         }
-        // As if it had not opened. A negative number is none.
-        shut(lock);
+        // As if it had not opened: what was said last is the reason.
         shut(fd);
         -1
     }
