@@ -25,6 +25,7 @@ UNSAFE = {
     "sqlite/ffi.rs",
     "sqlite/guard.rs",
     "sqlite/fork.rs",
+    "sqlite/shm_locks.rs",
     "sqlite/distance.rs",
     "python/array.rs",
     "python/rows.rs",

@@ -54,9 +54,13 @@ mod linux {
         number: AtomicU64,
     }
 
-    /// Gives SQLite the system calls. To be called before a store is opened; a file that is open already keeps its
-    /// locks as they are.
+    /// Gives SQLite the system calls. To be called before a file is opened; one that is open already keeps its locks as
+    /// they are.
     pub fn install() {
+        static INSTALLED: AtomicBool = AtomicBool::new(false);
+        if INSTALLED.load(Ordering::Acquire) {
+            return;
+        }
         type Call = unsafe extern "C" fn();
         // SAFETY: the functions have the types with which SQLite calls them, but for `fcntl`, which it calls as one of
         // variable arguments, with three: on Linux these are passed as the named ones of a function are.
@@ -77,6 +81,7 @@ mod linux {
                 }
             }
         }
+        INSTALLED.store(true, Ordering::Release);
     }
 
     /// Whether SQLite has this `-shm` open with locks that a stray close cannot drop.

@@ -23,8 +23,7 @@ SUITES = [
     ("contention", "four processes of four threads on the same keys for five minutes",
      "no lost update, no duplicate, no busy error"),
     ("lock_loss", "our own process opens and closes the files, Python's sqlite3 and other writers are beside us",
-     ("nothing acknowledged is lost; left out, for it is [not safe](storage.md#locks): locks of `-shm` dropped "
-      "in the middle of a commit while another SQLite library writes")),
+     "nothing acknowledged is lost"),
     ("forks", "forks under four writing threads", "no child hangs, none uses what it inherited"),
     ("live_backups", "backups under three writers", "each is one commit point"),
     ("migrations", "sixteen processes that open an older file at once, some killed", "brought forward exactly once"),
