@@ -733,7 +733,8 @@ os._exit(0)
         let (_folder, path) = file();
         let store = Mini::open(&path).unwrap();
         for by in [By::CLibrary, By::Kernel] {
-            let quiet = || is_fork(store.insert("parent's store")) && Mini::open(&path).unwrap().insert("child").is_ok();
+            let quiet =
+                || is_fork(store.insert("parent's store")) && Mini::open(&path).unwrap().insert("child").is_ok();
             assert_eq!(wait(start(by, quiet)), OK);
             let inside = enter();
             assert_eq!(wait(start(by, || is_fork(Mini::open(&path)))), OK);

@@ -19,8 +19,9 @@ fn holds(pid: u32, shm: Inode, bytes: &RangeInclusive<i64>) -> bool {
         // By its name first: to look at a file of a file system that does not answer is to wait for it.
         fs::read_link(&link).is_ok_and(|path| path.to_string_lossy().contains("-shm"))
             && fs::metadata(&link).is_ok_and(|metadata| inode(&metadata) == shm)
-            && fs::read_to_string(process.join("fdinfo").join(fd.to_string()))
-                .is_ok_and(|text| text.lines().filter_map(locked).any(|(from, to)| from <= *bytes.end() && to >= *bytes.start()))
+            && fs::read_to_string(process.join("fdinfo").join(fd.to_string())).is_ok_and(|text| {
+                text.lines().filter_map(locked).any(|(from, to)| from <= *bytes.end() && to >= *bytes.start())
+            })
     })
 }
 

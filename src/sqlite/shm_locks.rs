@@ -287,7 +287,8 @@ mod tests {
         install();
         let conn = Connection::open(path).unwrap();
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
-        conn.execute_batch("PRAGMA journal_mode = WAL; PRAGMA busy_timeout = 0; CREATE TABLE IF NOT EXISTS t (x)").unwrap();
+        conn.execute_batch("PRAGMA journal_mode = WAL; PRAGMA busy_timeout = 0; CREATE TABLE IF NOT EXISTS t (x)")
+            .unwrap();
         conn
     }
 
