@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import ragstore
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere two SQLite libraries of a process are one to locks")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere two libraries of a process are one to locks")
 
 # Runs what it is told, a line of Python at a time, and answers with JSON.
 SERVER = """

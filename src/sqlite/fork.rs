@@ -32,6 +32,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
 use super::shm_locks;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -50,7 +51,8 @@ static GENERATION: AtomicU64 = AtomicU64::new(0);
 static PID: AtomicU32 = AtomicU32::new(0);
 /// The process that last began to take the state over.
 static HEIR: AtomicU32 = AtomicU32::new(0);
-/// Whether this process was forked while its parent, or a parent of that, was inside SQLite.
+/// Whether this process was forked while its parent, or a parent of that, was inside SQLite, or could not take locks of
+/// its own.
 static TAINTED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
@@ -139,8 +141,8 @@ pub fn check_open() -> Result<()> {
     if TAINTED.load(Ordering::Acquire) {
         return Err(Error::new(
             ErrorKind::Fork,
-            "this process was forked while its parent was reading or writing a store, which leaves SQLite's locks \
-             unusable in it; use the \"spawn\" or \"forkserver\" start method, or fork before opening",
+            "this process was forked while its parent was reading or writing a store, or when no more files could be \
+             opened, which leaves SQLite's locks unusable in it; use the \"spawn\" or \"forkserver\" start method, or fork before opening",
         ));
     }
     Ok(())
@@ -213,10 +215,12 @@ fn inherit() {
         TAINTED.store(true, Ordering::Release);
     }
     #[cfg(target_os = "linux")]
-    descriptors::inherit();
-    // Second: that left numbers free.
-    if !shm_locks::inherit() {
-        TAINTED.store(true, Ordering::Release);
+    {
+        descriptors::inherit();
+        // Second: that left numbers free.
+        if !shm_locks::inherit() {
+            TAINTED.store(true, Ordering::Release);
+        }
     }
     GENERATION.fetch_add(1, Ordering::AcqRel);
 }

@@ -26,6 +26,7 @@ mod readers;
 mod row_set;
 mod row_sets;
 mod schema;
+#[cfg(target_os = "linux")]
 mod shm_locks;
 mod sql;
 mod stats;

@@ -14,16 +14,16 @@
 //! child puts another in its place. SQLite's counts of what is held are zero in a child that may use it (see
 //! `fork.rs`), so it lacks nothing then but the deadman switch, which the guard takes.
 //!
-//! Linux with 64 bits only, where SQLite's `struct flock` is libc's. Elsewhere nothing is changed.
+//! Linux only; with 32 bits SQLite's `struct flock` is not libc's, and nothing is changed.
 
-#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-pub use linux::{held, inherit, install};
-#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
-pub use other::*;
+#[cfg(target_pointer_width = "64")]
+pub use changed::{held, inherit, install};
+#[cfg(not(target_pointer_width = "64"))]
+pub use unchanged::{held, inherit, install};
 
-#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+#[cfg(target_pointer_width = "64")]
 #[allow(unsafe_code)]
-mod linux {
+mod changed {
     use std::ffi::{CStr, c_char, c_int, c_short, c_void};
     use std::fs::File;
     use std::io::Write;
@@ -251,13 +251,12 @@ mod linux {
     }
 }
 
-#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
-mod other {
+#[cfg(not(target_pointer_width = "64"))]
+mod unchanged {
     /// Changes nothing on this platform.
     pub fn install() {}
 
     /// Nothing can be said on this platform.
-    #[cfg(target_os = "linux")]
     pub fn held(_shm: crate::sqlite::fork::Inode) -> bool {
         true
     }
@@ -268,7 +267,7 @@ mod other {
     }
 }
 
-#[cfg(all(test, target_os = "linux", target_pointer_width = "64"))]
+#[cfg(all(test, target_pointer_width = "64"))]
 #[allow(unsafe_code)]
 mod tests {
     use std::ffi::{c_int, c_short};
