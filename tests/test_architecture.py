@@ -16,7 +16,7 @@ LAYERS = [
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 INSIDE_SQLITE = [
-    {"sql", "filter_sql", "row_set", "top_k", "distance", "tokenizer", "ffi", "lock", "pulse", "schema"},
+    {"sql", "filter_sql", "row_set", "top_k", "distance", "tokenizer", "ffi", "lock", "pulse", "schema", "failpoints"},
     {"tables"},
     {"matching", "row_sets"},
     {"ops"},

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use rusqlite::backup::{Backup as Copying, StepResult};
 
+use super::failpoints::{Site, reach};
 use super::guard::Guard;
 use super::lock;
 use super::log;
@@ -103,6 +104,7 @@ fn copy(conn: &Connection, to: &Path, caches: Caches, progress: &Progress) -> Re
     let copying = Copying::new(conn, &mut target)?;
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
+        reach(Site::Backup);
         check(progress)?;
         let step = lock::retry_locked(deadline, || match copying.step(STEP)? {
             StepResult::Busy | StepResult::Locked => Err(lock::timed_out()),

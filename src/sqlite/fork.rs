@@ -393,7 +393,7 @@ mod descriptors {
 
 #[cfg(all(test, target_os = "linux"))]
 #[allow(unsafe_code)]
-mod tests {
+pub mod tests {
     use std::fs;
     use std::io::Write;
     use std::path::{Path, PathBuf};
@@ -407,11 +407,11 @@ mod tests {
     use super::super::guard::Guard;
     use super::*;
 
-    /// Each test of forks runs in a process of its own, so that no other test is inside SQLite meanwhile.
-    fn alone(name: &str) {
-        let test = format!("{}::{name}", module_path!().split_once("::").unwrap().1);
+    /// Runs a test that is ignored otherwise in a process of its own. Each test of forks does, so that no other test is
+    /// inside SQLite meanwhile.
+    pub fn alone(test: &str) {
         let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", &test, "--ignored", "--test-threads=1", "--nocapture"])
+            .args(["--exact", test, "--ignored", "--test-threads=1", "--nocapture"])
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
@@ -423,7 +423,7 @@ mod tests {
     }
 
     macro_rules! each_alone {
-        ($($name:ident)*) => { mod run { $(#[test] fn $name() { super::alone(stringify!($name)) })* } };
+        ($($name:ident)*) => { mod run { $(#[test] fn $name() { super::alone(concat!("sqlite::fork::tests::", stringify!($name))) })* } };
     }
 
     each_alone! {

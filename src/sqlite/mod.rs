@@ -3,6 +3,7 @@
 mod backup;
 mod distance;
 mod ephemeral;
+mod failpoints;
 mod ffi;
 pub mod file;
 mod file_system;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::failpoints::{Site, reach};
 use super::fork::Activity;
 use super::guard::{Guard, WriterLock};
 use super::lock;
@@ -73,6 +74,7 @@ impl<'c> Txn<'c> {
 
     /// To be called between rows: stops a write whose caller does not want it any more.
     pub fn check(&self, progress: &Progress) -> Result<()> {
+        reach(Site::Rows);
         if progress.cancelled.load(Ordering::Relaxed) {
             return Err(Error::new(ErrorKind::Cancelled, "cancelled by the caller; nothing was stored"));
         }

@@ -174,6 +174,7 @@ impl Writer {
             status: Arc::clone(&self.status),
             stuck: Cell::new(false),
             warned: false,
+            committing: Cell::new(false),
         };
         let thread = thread::Builder::new().name(format!("ragstore {name}")).spawn(move || worker.run())?;
         Ok(Running { queue, thread })
@@ -296,6 +297,8 @@ struct Worker {
     stuck: Cell<bool>,
     /// It was told that the log grows.
     warned: bool,
+    /// What the last write was to store may be stored.
+    committing: Cell<bool>,
 }
 
 enum Failure {
@@ -307,6 +310,7 @@ enum Failure {
 
 impl Worker {
     fn run(mut self) {
+        let mut closing = false;
         loop {
             let command = match self.next.take() {
                 Some(command) => command,
@@ -315,10 +319,17 @@ impl Worker {
                     Err(_) => Command::Close,
                 },
             };
-            match command {
+            let handled = catch_unwind(AssertUnwindSafe(|| match command {
                 Command::Write(job) => self.write(job),
                 Command::Operate(task) => self.operate(task),
-                Command::Close => break,
+                Command::Close => closing = true,
+            }));
+            if closing {
+                break;
+            }
+            // Those who wait are told with what was caught nearer to it; here nobody waits.
+            if let Err(panic) = handled {
+                self.poison(panic.as_ref(), "every call has its answer");
             }
             self.status.cache.count(&self.conn);
         }
@@ -390,14 +401,21 @@ impl Worker {
 
     fn guarded(&mut self, group: &[Job]) -> std::result::Result<Vec<Vec<Written>>, Failure> {
         let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(group)));
-        attempt.unwrap_or_else(|panic| Err(Failure::Shared(self.poison(panic.as_ref()))))
+        attempt.unwrap_or_else(|panic| {
+            let outcome = if self.committing.get() {
+                "what the call was to store may be stored; open the store again and look"
+            } else {
+                "nothing of the call was stored"
+            };
+            Err(Failure::Shared(self.poison(panic.as_ref(), outcome)))
+        })
     }
 
     /// Rolls back after a panic; nothing is written any more.
-    fn poison(&self, panic: &(dyn std::any::Any + Send)) -> Error {
+    fn poison(&self, panic: &(dyn std::any::Any + Send), outcome: &str) -> Error {
         let message = panic_message(panic);
         lock::rollback(&self.conn);
-        let error = Error::internal(format!("the writer panicked: {message}; nothing of the call was stored"));
+        let error = Error::internal(format!("the writer panicked: {message}; {outcome}"));
         self.tell(Event::WriterPanicked);
         *self.status.poison.lock() = Some(message);
         error
@@ -405,6 +423,7 @@ impl Worker {
 
     /// One transaction over all writes.
     fn attempt(&self, group: &[Job]) -> std::result::Result<Vec<Vec<Written>>, Failure> {
+        self.committing.set(false);
         let steps: Vec<Vec<Step<'_>>> = group
             .iter()
             .map(|job| job.writes.iter().map(Step::prepare).collect::<Result<_>>())

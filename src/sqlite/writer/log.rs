@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::limits;
 use crate::request::Checkpoint;
+use crate::sqlite::failpoints::{Site, reach};
 use crate::sqlite::fork;
 use crate::sqlite::guard::Guard;
 use crate::sqlite::log;
@@ -24,6 +25,7 @@ const LONGEST: Duration = Duration::from_millis(20);
 impl Worker {
     /// After a write, when its callers have their answers.
     pub(super) fn tend_log(&mut self) {
+        reach(Site::TendLog);
         // The next write opens another connection first.
         if self.distrusted.get() {
             return;
@@ -109,6 +111,7 @@ impl Worker {
             _ => None,
         };
         let _activity = fork::enter();
+        reach(Site::MoveLog);
         let began = Instant::now();
         let moved = log::checkpoint(&self.conn, mode).map_err(|error| self.examine(error));
         if let Ok(moved) = &moved {
