@@ -522,6 +522,7 @@ mod tests {
 
     use super::*;
     use crate::error::ErrorKind;
+    use crate::sqlite::fork::tests::alone;
     use crate::sqlite::shm_locks;
 
     /// Another process, with another SQLite library.
@@ -807,6 +808,31 @@ sys.stdin.read()
         fs::rename(&elsewhere, &path).unwrap();
         assert!(!guard.in_place(&path).unwrap());
         drop(conn);
+    }
+
+    #[test]
+    fn a_file_that_was_open_before_is_refused() {
+        alone("sqlite::guard::tests::a_file_is_open_before");
+    }
+
+    #[test]
+    #[ignore = "run by its namesake, alone"]
+    fn a_file_is_open_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("l.db");
+        let before = Connection::open(&path).unwrap();
+        before.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
+        let opening = Guard::opening(&path).unwrap();
+        let conn = connect(&path);
+        assert_eq!(Guard::acquire(&path).err().unwrap().kind(), ErrorKind::Conflict);
+        // What it took as it was it gives back as it was.
+        before.execute_batch("BEGIN IMMEDIATE; COMMIT").unwrap();
+        assert_eq!(python(COMMITS, &path), "committed");
+        drop(before);
+        drop(conn);
+        let conn = connect(&path);
+        let guard = Guard::acquire(&path).unwrap();
+        drop((opening, conn, guard));
     }
 
     #[test]
