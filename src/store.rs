@@ -9,7 +9,7 @@ use crate::model::{AddResult, Chunk, CollectionInfo, Document, Hits, NewDocument
 use crate::request::{
     Add, AddChunks, CacheEmbeddings, CachedEmbeddings, Clear, ClearEmbeddingCache, CreateCollection, CreateIndex,
     CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DropIndex, GetDocument, ListDocuments,
-    Neighbors, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetTokenizer, UpdateMetadata, Write, Written,
+    Neighbors, Rekey, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetTokenizer, UpdateMetadata, Write, Written,
 };
 
 /// What a backend can do beyond the contract that all share.
@@ -85,10 +85,16 @@ pub trait Store: Send + Sync {
     fn path(&self) -> Option<&Path>;
     /// Whether writes are refused with `ReadOnly`.
     fn read_only(&self) -> bool;
+    /// Whether what is stored is encrypted.
+    fn encrypted(&self) -> bool;
     /// Whether it was closed.
     fn closed(&self) -> bool;
     /// Waits for writes under way and lets go of everything. A second call does nothing.
     fn close(&self) -> Result<()>;
+
+    /// Encrypts what is stored with another key, or with none, while nobody else has it open: `Locked`. The store goes on
+    /// with the new one.
+    fn rekey(&self, request: Rekey) -> Result<()>;
 
     /// Commits all writes as one, or none of them.
     fn write(&self, writes: Vec<Write>, watch: &mut dyn Watch) -> Result<Vec<Written>>;

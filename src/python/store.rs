@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::model::{self, ContentHash};
 use crate::request::{
     CachedEmbeddings, DEFAULT_SPACE, Derived, DocumentKey, Durability, GetDocument, ListDocuments, Mode, Neighbors,
-    Open, Search, SearchBatch, SearchStore,
+    Open, Rekey, Search, SearchBatch, SearchStore,
 };
 use crate::store;
 
@@ -60,6 +60,7 @@ pub(super) fn open(
     readers: Option<usize>,
     derived: &str,
     memory_limit: Option<usize>,
+    key: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Store> {
     guarded(|| {
         let mut request = path.map_or_else(Open::ephemeral, Open::file);
@@ -89,6 +90,7 @@ pub(super) fn open(
             }
         };
         request.memory_limit = memory_limit;
+        request.key = key.map(convert::key).transpose()?;
         Ok(Store(py.detach(|| connect::open(&request))?))
     })
 }
@@ -108,6 +110,16 @@ impl Store {
     #[getter]
     fn closed(&self) -> bool {
         self.0.closed()
+    }
+
+    #[getter]
+    fn encrypted(&self) -> bool {
+        self.0.encrypted()
+    }
+
+    fn rekey(&self, py: Python<'_>, key: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let key = key.map(convert::key).transpose()?;
+        self.detached(py, |store| store.rekey(Rekey { key }))
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {

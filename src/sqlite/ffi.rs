@@ -1,7 +1,10 @@
-//! What rusqlite does not wrap: starting sqlite-vec on a connection, and FTS5's own tokenizers.
+//! What rusqlite does not wrap: starting sqlite-vec on a connection, FTS5's own tokenizers, the file under a connection,
+//! and SQLCipher's keys.
 
 #![allow(unsafe_code)]
 
+#[cfg(feature = "encryption")]
+use std::ffi::CStr;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr;
 use std::sync::LazyLock;
@@ -20,6 +23,69 @@ pub fn register_vec0(conn: &Connection) -> Result<()> {
     // SAFETY: the handle is open for as long as `conn` is borrowed. Linked statically, the extension takes no API table.
     let code = unsafe { init(conn.handle(), ptr::null_mut(), ptr::null()) };
     if code == ffi::SQLITE_OK { Ok(()) } else { Err(Error::internal(format!("sqlite-vec did not start: code {code}"))) }
+}
+
+/// Reads the beginning of the file with SQLite's own descriptor: one of ours would drop SQLite's locks when it closes.
+/// What lies behind the end of the file is zeros; says whether there was enough.
+pub fn read_start(conn: &Connection, out: &mut [u8]) -> Result<bool> {
+    let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
+    let length = c_int::try_from(out.len()).map_err(|_| Error::internal("too much of the file's beginning is asked for"))?;
+    // SAFETY: the handle is open while `conn` is borrowed, and this opcode writes one pointer to the file that belongs to
+    // it; `out` has `length` bytes.
+    let code = unsafe {
+        let target = (&raw mut file).cast::<c_void>();
+        let code = ffi::sqlite3_file_control(conn.handle(), c"main".as_ptr(), ffi::SQLITE_FCNTL_FILE_POINTER, target);
+        match file.as_ref().and_then(|file| file.pMethods.as_ref()).and_then(|methods| methods.xRead) {
+            Some(read) if code == ffi::SQLITE_OK => read(file, out.as_mut_ptr().cast::<c_void>(), length, 0),
+            _ => ffi::SQLITE_MISUSE,
+        }
+    };
+    match code {
+        ffi::SQLITE_OK => Ok(true),
+        ffi::SQLITE_IOERR_SHORT_READ => Ok(false),
+        code => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None).into()),
+    }
+}
+
+/// Whether the file that the connection has open is no longer the one at its path.
+pub fn has_moved(conn: &Connection) -> bool {
+    let mut moved: c_int = 0;
+    // SAFETY: as above; this opcode writes one int. Where it is not known, it is left as it is.
+    unsafe {
+        let target = (&raw mut moved).cast::<c_void>();
+        ffi::sqlite3_file_control(conn.handle(), c"main".as_ptr(), ffi::SQLITE_FCNTL_HAS_MOVED, target);
+    }
+    moved != 0
+}
+
+/// Gives a database of the connection its key.
+#[cfg(feature = "encryption")]
+pub fn key(conn: &Connection, database: &CStr, key: &[u8]) -> Result<()> {
+    let length = c_int::try_from(key.len()).map_err(|_| Error::internal("a key is too long for SQLCipher"))?;
+    // SAFETY: the handle is open while `conn` is borrowed; SQLCipher copies `length` bytes of the key during the call.
+    let code = unsafe { ffi::sqlite3_key_v2(conn.handle(), database.as_ptr(), key.as_ptr().cast::<c_void>(), length) };
+    if code == ffi::SQLITE_OK { Ok(()) } else { Err(Error::internal(format!("SQLCipher took no key: code {code}"))) }
+}
+
+/// PBKDF2 with HMAC-SHA512.
+#[cfg(feature = "encryption")]
+pub fn stretch(passphrase: &[u8], salt: &[u8], rounds: c_int, out: &mut [u8]) -> Result<()> {
+    let failed = || Error::internal("OpenSSL did not stretch the passphrase");
+    let [text, salted, length] = [passphrase.len(), salt.len(), out.len()].map(c_int::try_from);
+    // SAFETY: each pointer goes with the length of the same slice; the digest is a constant of OpenSSL.
+    let done = unsafe {
+        openssl_sys::PKCS5_PBKDF2_HMAC(
+            passphrase.as_ptr().cast::<c_char>(),
+            text.map_err(|_| failed())?,
+            salt.as_ptr(),
+            salted.map_err(|_| failed())?,
+            rounds,
+            openssl_sys::EVP_sha512(),
+            length.map_err(|_| failed())?,
+            out.as_mut_ptr(),
+        )
+    };
+    if done == 1 { Ok(()) } else { Err(failed()) }
 }
 
 /// Where FTS5's tokenizers are found. The connection is never closed, so what it registered stays valid.

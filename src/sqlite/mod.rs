@@ -1,5 +1,6 @@
 //! The SQLite backend: one file, one writer thread, a pool of readers.
 
+mod cipher;
 mod distance;
 mod ephemeral;
 mod ffi;
@@ -14,6 +15,7 @@ mod open;
 mod ops;
 mod pulse;
 mod readers;
+mod rekey;
 mod row_set;
 mod row_sets;
 mod sql;
@@ -28,8 +30,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rusqlite::Connection;
 
+use self::cipher::Cipher;
 use self::ephemeral::Folder;
 use self::fork::ForkToken;
 use self::guard::Guard;
@@ -42,23 +46,124 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
 use crate::model::{Chunk, CollectionInfo, Document, Hits, NewDocument, OnConflict};
 use crate::request::{
-    CachedEmbeddings, GetDocument, ListDocuments, Neighbors, Open, Search, SearchBatch, SearchStore, Write, Written,
+    CachedEmbeddings, GetDocument, ListDocuments, Neighbors, Open, Rekey, Search, SearchBatch, SearchStore, Write, Written,
 };
 use crate::store::{Cached, Capabilities, Interrupt, Store, Vectors, Watch};
 
 /// A store in one SQLite file.
 pub struct SqliteStore {
+    /// As it is opened again, whatever the working directory is then.
+    request: Mutex<Open>,
     /// As it was asked for; `None` for an ephemeral store.
     path: Option<PathBuf>,
+    read_only: bool,
+    encrypted: AtomicBool,
+    closed: AtomicBool,
+    opened: RwLock<Opened>,
+    token: ForkToken,
+}
+
+/// What is open of a store; a new key opens it anew.
+struct Opened {
     readers: Readers,
     /// `None` when the store is read-only.
     writer: Option<Writer>,
-    closed: AtomicBool,
-    token: ForkToken,
+    cipher: Option<Arc<Cipher>>,
     /// After the connections: its files may close only when theirs are closed.
-    guard: parking_lot::Mutex<Option<Arc<Guard>>>,
+    guard: Mutex<Option<Arc<Guard>>>,
     /// After everything: it removes the files.
-    folder: parking_lot::Mutex<Option<Folder>>,
+    folder: Mutex<Option<Folder>>,
+}
+
+impl Opened {
+    fn open(request: &Open) -> Result<Self> {
+        let deadline = Instant::now() + request.timeout;
+        let cipher = request.key.as_ref().map(Cipher::new).transpose()?.map(Arc::new);
+        let Some(file) = &request.path else { return Self::ephemeral(request, cipher) };
+        open::ensure_file(file, request)?;
+        loop {
+            match Self::file(file, request, cipher.as_ref(), deadline)? {
+                Some(opened) => return Ok(opened),
+                // Another process gave the store a new key meanwhile, and with it a new file.
+                None if Instant::now() < deadline => {}
+                None => return Err(lock::timed_out().context(file.display())),
+            }
+        }
+    }
+
+    /// `None` if the file was replaced while it was opened.
+    fn file(file: &Path, request: &Open, cipher: Option<&Arc<Cipher>>, deadline: Instant) -> Result<Option<Self>> {
+        let caches = Caches::of(request);
+        let (key, synchronous) = (cipher.map(Arc::as_ref), request.durability.into());
+        // Until the guard stands, no other store of this process may close the file under SQLite's locks.
+        let _opening = Guard::opening(file)?;
+        let (mut reader, header) = open::first_reader(file, key, request.timeout, caches, deadline)?;
+        let writer = match header {
+            Header::Current => None,
+            _ if request.read_only => return Err(open::not_without_writing(file)),
+            Header::Empty | Header::Older => Some(open::writer(file, key, synchronous, caches, deadline)?),
+        };
+        if key.is_some() && header == Header::Empty {
+            // Another process may have made the file, with a salt of its own.
+            reader = open::reader(file, key, request.timeout, caches)?;
+        }
+        // SQLite has read the file, so its shared memory is there for the guard to lock.
+        let guard = Guard::acquire(file)?;
+        // The guard keeps the file at its path from here on.
+        if ffi::has_moved(&reader) || writer.as_ref().is_some_and(ffi::has_moved) {
+            return Ok(None);
+        }
+        if !request.read_only {
+            rekey::sweep(file);
+        }
+        let cipher = cipher.cloned();
+        let readers =
+            Readers::new(file.into(), cipher.clone(), request.timeout, request.readers, caches, Some(reader))?;
+        let config =
+            writer::Config { path: file.into(), cipher: cipher.clone(), synchronous, timeout: request.timeout, caches };
+        let writer =
+            if request.read_only { None } else { Some(Writer::new(config, Some(Arc::clone(&guard)), writer)?) };
+        Ok(Some(Self { readers, writer, cipher, guard: Some(guard).into(), folder: None.into() }))
+    }
+
+    fn ephemeral(request: &Open, cipher: Option<Arc<Cipher>>) -> Result<Self> {
+        if request.read_only {
+            return Err(Error::new(
+                ErrorKind::Argument,
+                "an ephemeral store begins empty, so read_only=True leaves nothing to do; give a path",
+            ));
+        }
+        let caches = Caches::of(request);
+        let (folder, conn) = Folder::create(cipher.as_deref(), caches)?;
+        let (path, timeout) = (folder.database(), request.timeout);
+        let readers = Readers::new(path.clone(), cipher.clone(), timeout, request.readers, caches, None)?;
+        let config = writer::Config { path, cipher: cipher.clone(), synchronous: open::Synchronous::Off, timeout, caches };
+        let writer = Some(Writer::new(config, None, Some(conn))?);
+        Ok(Self { readers, writer, cipher, guard: None.into(), folder: Some(folder).into() })
+    }
+
+    /// Waits for reads and writes under way. Closes all but the guard, which it returns.
+    fn close(&self) -> Option<Arc<Guard>> {
+        self.readers.close();
+        if let Some(writer) = &self.writer {
+            writer.close();
+        }
+        self.guard.lock().take()
+    }
+
+    /// Lets go of everything without closing it: after a fork it is the parent's.
+    fn forget(&self) {
+        self.readers.forget();
+        if let Some(writer) = &self.writer {
+            writer.forget();
+        }
+        if let Some(mut guard) = self.guard.try_lock() {
+            std::mem::forget(guard.take());
+        }
+        if let Some(mut folder) = self.folder.try_lock() {
+            std::mem::forget(folder.take());
+        }
+    }
 }
 
 impl SqliteStore {
@@ -68,65 +173,21 @@ impl SqliteStore {
     /// As [`crate::connect::open`].
     pub fn open(request: &Open) -> Result<Self> {
         fork::check_open()?;
+        check_version()?;
         let _activity = fork::enter();
         let token = ForkToken::new();
-        let deadline = Instant::now() + request.timeout;
-        let caches = Caches::of(request);
-        let Some(path) = &request.path else {
-            if request.read_only {
-                return Err(Error::new(
-                    ErrorKind::Argument,
-                    "an ephemeral store begins empty, so read_only=True leaves nothing to do; give a path",
-                ));
-            }
-            let (folder, conn) = Folder::create(caches)?;
-            let config = writer::Config {
-                path: folder.database(),
-                synchronous: open::Synchronous::Off,
-                timeout: request.timeout,
-                caches,
-            };
-            let readers = Readers::new(folder.database(), request.timeout, request.readers, caches, None)?;
-            let writer = Writer::new(config, None, Some(conn))?;
-            return Ok(Self::assemble(None, readers, Some(writer), token, None, Some(folder)));
-        };
-        let file = open::absolute(path)?;
-        open::ensure_file(&file, request)?;
-        // Until the guard stands, no other store of this process may close the file under SQLite's locks.
-        let _opening = Guard::opening(&file)?;
-        let (reader, header) = open::first_reader(&file, request.timeout, caches, deadline)?;
-        let writer = match header {
-            Header::Current => None,
-            _ if request.read_only => return Err(open::not_without_writing(&file)),
-            Header::Empty | Header::Older => Some(open::writer(&file, request.durability.into(), caches, deadline)?),
-        };
-        // SQLite has read the file, so its shared memory is there for the guard to lock.
-        let guard = Guard::acquire(&file)?;
-        let readers = Readers::new(file.clone(), request.timeout, request.readers, caches, Some(reader))?;
-        let config =
-            writer::Config { path: file, synchronous: request.durability.into(), timeout: request.timeout, caches };
-        let writer =
-            if request.read_only { None } else { Some(Writer::new(config, Some(Arc::clone(&guard)), writer)?) };
-        Ok(Self::assemble(Some(path.clone()), readers, writer, token, Some(guard), None))
-    }
-
-    fn assemble(
-        path: Option<PathBuf>,
-        readers: Readers,
-        writer: Option<Writer>,
-        token: ForkToken,
-        guard: Option<Arc<Guard>>,
-        folder: Option<Folder>,
-    ) -> Self {
-        Self {
+        let path = request.path.clone();
+        let request = Open { path: path.as_deref().map(open::absolute).transpose()?, ..request.clone() };
+        let opened = Opened::open(&request)?;
+        Ok(Self {
+            read_only: request.read_only,
+            encrypted: AtomicBool::new(opened.cipher.is_some()),
+            request: Mutex::new(request),
             path,
-            readers,
-            writer,
             closed: AtomicBool::new(false),
+            opened: RwLock::new(opened),
             token,
-            guard: guard.into(),
-            folder: folder.into(),
-        }
+        })
     }
 
     fn check(&self) -> Result<()> {
@@ -134,10 +195,25 @@ impl SqliteStore {
         if self.closed() { Err(closed()) } else { Ok(()) }
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+    /// What is open, for one call. A call may make others on the same thread, and those must not wait for a new key that
+    /// waits for the first.
+    fn opened(&self) -> Result<RwLockReadGuard<'_, Opened>> {
         self.check()?;
-        self.readers.read(read)
+        Ok(self.opened.read_recursive())
     }
+
+    fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.opened()?.readers.read(read)
+    }
+}
+
+/// Older versions lose commits when two processes reset the log, and trust crafted text indexes.
+fn check_version() -> Result<()> {
+    const LEAST: i32 = 3_053_002;
+    if rusqlite::version_number() >= LEAST {
+        return Ok(());
+    }
+    Err(Error::internal(format!("SQLite is {}; 3.53.2 or newer is needed; build with the bundled one", rusqlite::version())))
 }
 
 impl Store for SqliteStore {
@@ -151,7 +227,11 @@ impl Store for SqliteStore {
     }
 
     fn read_only(&self) -> bool {
-        self.writer.is_none()
+        self.read_only
+    }
+
+    fn encrypted(&self) -> bool {
+        self.encrypted.load(Ordering::Acquire)
     }
 
     fn closed(&self) -> bool {
@@ -164,30 +244,25 @@ impl Store for SqliteStore {
         }
         if self.token.check().is_err() {
             // The connections, the thread and the files are the parent's.
-            self.readers.forget();
-            if let Some(writer) = &self.writer {
-                writer.forget();
-            }
-            if let Some(mut guard) = self.guard.try_lock() {
-                std::mem::forget(guard.take());
-            }
-            if let Some(mut folder) = self.folder.try_lock() {
-                std::mem::forget(folder.take());
+            if let Some(opened) = self.opened.try_read_recursive() {
+                opened.forget();
             }
             return Ok(());
         }
-        self.readers.close();
-        if let Some(writer) = &self.writer {
-            writer.close();
-        }
-        drop(self.guard.lock().take());
-        drop(self.folder.lock().take());
+        let opened = self.opened.read_recursive();
+        drop(opened.close());
+        drop(opened.folder.lock().take());
         Ok(())
     }
 
-    fn write(&self, writes: Vec<Write>, watch: &mut dyn Watch) -> Result<Vec<Written>> {
+    fn rekey(&self, request: Rekey) -> Result<()> {
         self.check()?;
-        let Some(writer) = &self.writer else {
+        rekey::run(self, request)
+    }
+
+    fn write(&self, writes: Vec<Write>, watch: &mut dyn Watch) -> Result<Vec<Written>> {
+        let opened = self.opened()?;
+        let Some(writer) = &opened.writer else {
             return Err(Error::new(
                 ErrorKind::ReadOnly,
                 "the store was opened with read_only=True; open it for writing",
@@ -256,18 +331,18 @@ impl Store for SqliteStore {
     }
 
     fn search(&self, request: &Search, interrupt: Arc<dyn Interrupt>) -> Result<Hits> {
-        self.check()?;
-        ops::search::run(&self.readers, request, &Pulse::new(request.timeout, interrupt))
+        let opened = self.opened()?;
+        ops::search::run(&opened.readers, request, &Pulse::new(request.timeout, interrupt))
     }
 
     fn search_batch(&self, request: &SearchBatch, interrupt: Arc<dyn Interrupt>) -> Result<Vec<Hits>> {
-        self.check()?;
-        ops::search_batch::run(&self.readers, request, &Pulse::new(None, interrupt))
+        let opened = self.opened()?;
+        ops::search_batch::run(&opened.readers, request, &Pulse::new(None, interrupt))
     }
 
     fn search_store(&self, request: &SearchStore, interrupt: Arc<dyn Interrupt>) -> Result<Hits> {
-        self.check()?;
-        ops::search_store::run(&self.readers, request, &Pulse::new(request.timeout, interrupt))
+        let opened = self.opened()?;
+        ops::search_store::run(&opened.readers, request, &Pulse::new(request.timeout, interrupt))
     }
 }
 
@@ -284,7 +359,7 @@ mod tests {
     use crate::contract;
 
     /// Nothing may be left in an index that is not in the rows, or the other way about.
-    fn check(conn: &Connection) {
+    pub fn check(conn: &Connection) {
         let rows = |text: &str| -> Vec<i64> { sql::query_all(conn, text, [], |row| row.get(0)).unwrap() };
         let integrity: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(integrity, "ok");
@@ -352,7 +427,7 @@ mod tests {
         };
         contract::run(&open, &|store| {
             let path = store.path().unwrap();
-            let reader = open::reader(path, std::time::Duration::ZERO, Caches::of(&Open::ephemeral())).unwrap();
+            let reader = open::reader(path, None, std::time::Duration::ZERO, Caches::of(&Open::ephemeral())).unwrap();
             check(&reader);
             check_text_index(path);
             count.store(true, Ordering::Relaxed);
@@ -499,7 +574,7 @@ mod tests {
         });
         assert_eq!(failed, 16);
         assert_eq!(store.count("c", None).unwrap(), 1 + 16 * 19);
-        let conn = open::reader(&folder.path().join("a.db"), std::time::Duration::ZERO, Caches::of(&Open::ephemeral()))
+        let conn = open::reader(&folder.path().join("a.db"), None, std::time::Duration::ZERO, Caches::of(&Open::ephemeral()))
             .unwrap();
         check(&conn);
         let commits: i64 =

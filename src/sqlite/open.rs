@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::cipher::{self, Cipher};
 use super::ffi;
 use super::filter_sql;
 use super::lock;
@@ -16,13 +17,18 @@ use crate::request::{Durability, Open};
 
 /// By measurement (docs/adr/0002): blocks of vectors are long overflow chains, and fewer, larger pages read faster
 /// than 4 KiB, while 16 KiB make single rows dearer.
-const PAGE_SIZE: u32 = 8192;
+pub const PAGE_SIZE: u32 = 8192;
 /// Bytes of pages that a connection keeps.
 const WRITER_CACHE: usize = 32 << 20;
 const READER_CACHE: usize = 8 << 20;
 /// SQLite works with less, but no faster.
 const LEAST_CACHE: usize = 256 << 10;
+/// Without a limit of its own, an encrypted store keeps more, so that pages are decrypted once: the system's cache, which
+/// serves other stores, has them encrypted.
+const DECRYPTED_CACHE: usize = 256 << 20;
 const STATEMENTS: usize = 128;
+/// SQLite's file system that takes no locks, where the guard's stand for them.
+const UNLOCKED: Option<&str> = if cfg!(target_os = "linux") { Some("unix-none") } else { None };
 
 /// Bytes of pages that each connection keeps, so that all together stay within the store's memory limit.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +41,8 @@ impl Caches {
     /// As the request limits them.
     pub fn of(request: &Open) -> Self {
         let share = request.memory_limit.map_or(usize::MAX, |limit| limit / (request.readers.max(1) + 1));
-        Self { writer: WRITER_CACHE.min(share).max(LEAST_CACHE), reader: READER_CACHE.min(share).max(LEAST_CACHE) }
+        let reader = if request.key.is_some() { DECRYPTED_CACHE } else { READER_CACHE };
+        Self { writer: WRITER_CACHE.min(share).max(LEAST_CACHE), reader: reader.min(share).max(LEAST_CACHE) }
     }
 }
 
@@ -92,6 +99,11 @@ pub fn create_file(path: &Path) -> Result<()> {
     missing.into_iter().filter_map(Path::parent).try_for_each(sync_directory)
 }
 
+/// Syncs the directory that a file is in.
+pub fn sync_parent(path: &Path) -> Result<()> {
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
 #[cfg(unix)]
 fn sync_directory(path: &Path) -> Result<()> {
     Ok(fs::File::open(path)?.sync_all()?)
@@ -104,46 +116,67 @@ fn sync_directory(_path: &Path) -> Result<()> {
 }
 
 /// The one connection that writes, with the file at the current format.
-pub fn writer(path: &Path, synchronous: Synchronous, caches: Caches, deadline: Instant) -> Result<Connection> {
+pub fn writer(
+    path: &Path,
+    cipher: Option<&Cipher>,
+    synchronous: Synchronous,
+    caches: Caches,
+    deadline: Instant,
+) -> Result<Connection> {
     let open = || -> Result<Connection> {
-        let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        conn.busy_timeout(Duration::ZERO)?;
-        // Readers need no vec0: they read its blocks.
-        ffi::register_vec0(&conn)?;
-        if migrate::header(&conn)? == Header::Empty {
-            conn.pragma_update(None, "page_size", PAGE_SIZE)?;
-            conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        let conn = connect(path, cipher, Access::Write, Duration::ZERO)?;
+        let set = set_up_writer(&conn, cipher.is_some(), synchronous, caches, deadline);
+        if let Some(cipher) = cipher {
+            // Before its errors: they may come of this.
+            cipher.check_salt(&conn)?;
         }
-        let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-        if mode != "wal" {
-            return Err(Error::new(
-                ErrorKind::Io,
-                format!("the file system gives no write-ahead log (journal mode stays {mode}); use a local disk"),
-            ));
-        }
-        conn.pragma_update(
-            None,
-            "synchronous",
-            match synchronous {
-                Synchronous::Full => "FULL",
-                Synchronous::Normal => "NORMAL",
-                Synchronous::Off => "OFF",
-            },
-        )?;
-        conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
-        conn.pragma_update(None, "secure_delete", "FAST")?;
-        set_cache(&conn, caches.writer)?;
-        migrate::migrate(&conn, deadline)?;
-        Ok(conn)
+        set.map(|()| conn)
     };
     lock::retry_locked(deadline, open).map_err(|e| at(path, &e))
 }
 
+fn set_up_writer(
+    conn: &Connection,
+    encrypted: bool,
+    synchronous: Synchronous,
+    caches: Caches,
+    deadline: Instant,
+) -> Result<()> {
+    // Readers need no vec0: they read its blocks.
+    ffi::register_vec0(conn)?;
+    if migrate::header(conn)? == Header::Empty {
+        conn.pragma_update(None, "page_size", PAGE_SIZE)?;
+        conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
+    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(Error::new(
+            ErrorKind::Io,
+            format!("the file system gives no write-ahead log (journal mode stays {mode}); use a local disk"),
+        ));
+    }
+    conn.pragma_update(
+        None,
+        "synchronous",
+        match synchronous {
+            Synchronous::Full => "FULL",
+            Synchronous::Normal => "NORMAL",
+            Synchronous::Off => "OFF",
+        },
+    )?;
+    conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    if !encrypted {
+        // SQLCipher sets ON: a page that is freed before it was ever written would not pass its check of all pages.
+        conn.pragma_update(None, "secure_delete", "FAST")?;
+    }
+    set_cache(conn, caches.writer)?;
+    migrate::migrate(conn, deadline)
+}
+
 /// A connection that reads.
-pub fn reader(path: &Path, timeout: Duration, caches: Caches) -> Result<Connection> {
+pub fn reader(path: &Path, cipher: Option<&Cipher>, timeout: Duration, caches: Caches) -> Result<Connection> {
     let open = || -> Result<Connection> {
-        let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        conn.busy_timeout(timeout)?;
+        let conn = connect(path, cipher, Access::Read, timeout)?;
         set_cache(&conn, caches.reader)?;
         Ok(conn)
     };
@@ -151,15 +184,29 @@ pub fn reader(path: &Path, timeout: Duration, caches: Caches) -> Result<Connecti
 }
 
 /// The first connection of a store, and what it says the file is.
-pub fn first_reader(path: &Path, timeout: Duration, caches: Caches, deadline: Instant) -> Result<(Connection, Header)> {
-    let conn = reader(path, timeout, caches)?;
+pub fn first_reader(
+    path: &Path,
+    cipher: Option<&Cipher>,
+    timeout: Duration,
+    caches: Caches,
+    deadline: Instant,
+) -> Result<(Connection, Header)> {
+    let conn = reader(path, cipher, timeout, caches)?;
     let look = || -> Result<Header> {
+        if cipher.is_none() {
+            cipher::check_plain(&conn)?;
+        }
         let (header, mode) = migrate::look(&conn)?;
         // Another tool took the log away; the writer brings it back.
         Ok(if header == Header::Current && mode != "wal" { Header::Older } else { header })
     };
     let header = lock::retry_locked(deadline, look).map_err(|e| at(path, &e))?;
     Ok((conn, header))
+}
+
+/// A connection to a file that the guard keeps all others from, itself included where it takes locks.
+pub fn alone(path: &Path, cipher: Option<&Cipher>) -> Result<Connection> {
+    connect(path, cipher, Access::Alone, Duration::ZERO)
 }
 
 /// Why a file that is not at the current format cannot be opened for reading alone.
@@ -189,8 +236,33 @@ pub fn ensure_file(path: &Path, request: &Open) -> Result<()> {
     create_file(path)
 }
 
-fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
-    let conn = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+    /// Writing a file that is nobody else's.
+    Alone,
+}
+
+fn connect(path: &Path, cipher: Option<&Cipher>, access: Access, timeout: Duration) -> Result<Connection> {
+    let mode = match access {
+        Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        Access::Write | Access::Alone => OpenFlags::SQLITE_OPEN_READ_WRITE,
+    };
+    let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = match (access, UNLOCKED) {
+        (Access::Alone, Some(system)) => Connection::open_with_flags_and_vfs(path, flags, system)?,
+        _ => Connection::open_with_flags(path, flags)?,
+    };
+    conn.busy_timeout(timeout)?;
+    if access == Access::Alone {
+        // Before the first read: the index of the log is then in memory, not shared.
+        conn.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    }
+    if let Some(cipher) = cipher {
+        cipher.unlock(&conn)?;
+    }
     for (option, on) in [
         // The last connection that closes may be wrong about being the last; see the guard.
         (DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true),

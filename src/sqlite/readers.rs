@@ -1,5 +1,6 @@
 //! The pool of connections that read. Opened when first needed, so that opening a store costs one connection.
 
+use std::cell::Cell;
 use std::ffi::c_int;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 
+use super::cipher::Cipher;
 use super::fork;
 use super::open::{self, Caches};
 use super::pulse::Pulse;
@@ -21,6 +23,7 @@ const STEPS: c_int = 4096;
 /// At most so many connections, each used by one thread at a time.
 pub struct Readers {
     path: PathBuf,
+    cipher: Option<Arc<Cipher>>,
     timeout: Duration,
     most: usize,
     caches: Caches,
@@ -56,6 +59,7 @@ impl Readers {
     /// A pool with the connections that are already there.
     pub fn new(
         path: PathBuf,
+        cipher: Option<Arc<Cipher>>,
         timeout: Duration,
         most: usize,
         caches: Caches,
@@ -64,7 +68,7 @@ impl Readers {
         let idle: Vec<Reader> = idle.map(Reader::new).transpose()?.into_iter().collect();
         let state = State { open: idle.len(), idle, closed: false };
         let (state, changed, row_sets) = (Mutex::new(state), Condvar::new(), RowSets::default());
-        Ok(Self { path, timeout, most: most.max(1), caches, state, changed, row_sets })
+        Ok(Self { path, cipher, timeout, most: most.max(1), caches, state, changed, row_sets })
     }
 
     /// Runs `read` on one snapshot of the database.
@@ -99,7 +103,7 @@ impl Readers {
                 return Err(closed());
             }
             if let Some(reader) = state.idle.pop() {
-                return Ok(Lease { readers: self, reader: Some(reader) });
+                return Ok(Lease { readers: self, broken: Cell::new(false), reader: Some(reader) });
             }
             if state.open < self.most {
                 state.open += 1;
@@ -124,7 +128,7 @@ impl Readers {
     fn try_lease(&self) -> Result<Option<Lease<'_>>> {
         let mut state = self.state.lock();
         if let Some(reader) = state.idle.pop() {
-            return Ok(Some(Lease { readers: self, reader: Some(reader) }));
+            return Ok(Some(Lease { readers: self, broken: Cell::new(false), reader: Some(reader) }));
         }
         if state.open >= self.most || state.closed {
             return Ok(None);
@@ -136,9 +140,9 @@ impl Readers {
 
     /// A new connection, counted already.
     fn opened(&self) -> Result<Lease<'_>> {
-        let mut lease = Lease { readers: self, reader: None };
+        let mut lease = Lease { readers: self, broken: Cell::new(false), reader: None };
         let _activity = fork::enter();
-        lease.reader = Some(Reader::new(open::reader(&self.path, self.timeout, self.caches)?)?);
+        lease.reader = Some(Reader::new(open::reader(&self.path, self.cipher.as_deref(), self.timeout, self.caches)?)?);
         Ok(lease)
     }
 
@@ -171,6 +175,8 @@ pub fn closed() -> Error {
 
 struct Lease<'r> {
     readers: &'r Readers,
+    /// Not to be lent again.
+    broken: Cell<bool>,
     /// `None` only until it is opened, or if that failed.
     reader: Option<Reader>,
 }
@@ -186,7 +192,12 @@ impl Lease<'_> {
         let snapshot = self.conn()?.unchecked_transaction()?;
         let result = read(&snapshot);
         // Nothing was written; ending the snapshot cannot lose anything.
-        snapshot.finish()?;
+        let finished = snapshot.finish();
+        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corrupt) {
+            // SQLCipher reads nothing more on a connection that met a damaged page.
+            self.broken.set(true);
+        }
+        finished?;
         result
     }
 
@@ -200,8 +211,13 @@ impl Lease<'_> {
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
         self.set(None);
+        let mut reader = self.reader.take();
+        if self.broken.get() {
+            let _activity = fork::enter();
+            drop(reader.take());
+        }
         let mut state = self.readers.state.lock();
-        match self.reader.take() {
+        match reader {
             Some(reader) => state.idle.push(reader),
             None => state.open -= 1,
         }

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use rusqlite::hooks::Wal;
 
+use super::cipher::Cipher;
 use super::fork;
 use super::guard::{CheckpointLock, Guard};
 use super::lock;
@@ -93,6 +94,7 @@ impl Job {
 /// How a writer works.
 pub struct Config {
     pub path: PathBuf,
+    pub cipher: Option<Arc<Cipher>>,
     pub synchronous: Synchronous,
     pub timeout: Duration,
     pub caches: Caches,
@@ -137,7 +139,7 @@ impl Writer {
                 Ok(())
             }
         }))?;
-        let Config { timeout, path, synchronous: _, caches: _ } = &self.config;
+        let Config { timeout, path, cipher: _, synchronous: _, caches: _ } = &self.config;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let worker = Worker {
             conn,
@@ -164,8 +166,8 @@ impl Writer {
         let conn = {
             let _activity = fork::enter();
             {
-                let Config { path, synchronous, timeout, caches } = &self.config;
-                open::writer(path, *synchronous, *caches, Instant::now() + *timeout)?
+                let Config { path, cipher, synchronous, timeout, caches } = &self.config;
+                open::writer(path, cipher.as_deref(), *synchronous, *caches, Instant::now() + *timeout)?
             }
         };
         let started = self.start(conn)?;
