@@ -363,8 +363,7 @@ mod tests {
         let text = "SELECT rootpage FROM sqlite_schema WHERE name = 'chunks'";
         let page: usize = conn.query_row(text, [], |row| row.get(0)).unwrap();
         drop(conn);
-        let size = open::PAGE_SIZE as usize;
-        bytes[(page - 1) * size + 100] ^= 1;
+        bytes[(page - 1) * 4096 + 100] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
         let store = open(&path, Some(Key::raw(&[7; 32]).unwrap())).unwrap();
         let error = store.get("c", &["nothing".to_owned()]).map(drop).and_then(|()| store.count("c", None).map(drop));

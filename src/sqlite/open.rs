@@ -145,7 +145,10 @@ fn set_up_writer(
     // Readers need no vec0: they read its blocks.
     ffi::register_vec0(conn)?;
     if migrate::header(conn)? == Header::Empty {
-        conn.pragma_update(None, "page_size", PAGE_SIZE)?;
+        if !encrypted {
+            // SQLCipher has 4 KiB, which its tools take for granted (docs/adr/0010).
+            conn.pragma_update(None, "page_size", PAGE_SIZE)?;
+        }
         conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     }
     let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
@@ -193,9 +196,6 @@ pub fn first_reader(
 ) -> Result<(Connection, Header)> {
     let conn = reader(path, cipher, timeout, caches)?;
     let look = || -> Result<Header> {
-        if cipher.is_none() {
-            cipher::check_plain(&conn)?;
-        }
         let (header, mode) = migrate::look(&conn)?;
         // Another tool took the log away; the writer brings it back.
         Ok(if header == Header::Current && mode != "wal" { Header::Older } else { header })
@@ -260,8 +260,9 @@ fn connect(path: &Path, cipher: Option<&Cipher>, access: Access, timeout: Durati
         // Before the first read: the index of the log is then in memory, not shared.
         conn.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     }
-    if let Some(cipher) = cipher {
-        cipher.unlock(&conn)?;
+    match cipher {
+        Some(cipher) => cipher.unlock(&conn)?,
+        None => cipher::check_plain(&conn)?,
     }
     for (option, on) in [
         // The last connection that closes may be wrong about being the last; see the guard.

@@ -228,14 +228,20 @@ fn fill(source: &Connection, copy: &Path, to: Option<&Cipher>, header: &Header) 
     if let Some(to) = to {
         to.unlock_new(source, c"copy")?;
     }
+    if to.is_none() {
+        source.pragma_update(Some("copy"), "page_size", open::PAGE_SIZE)?;
+    }
     let Header { application, version, auto_vacuum } = header;
-    // Nobody needs the copy before it is whole; it is synced when it is.
-    source.execute_batch(&format!(
-        "PRAGMA copy.page_size = {}; PRAGMA copy.auto_vacuum = {auto_vacuum}; PRAGMA copy.synchronous = OFF;
-         PRAGMA copy.journal_mode = OFF; PRAGMA copy.application_id = {application};
-         PRAGMA copy.user_version = {version};",
-        open::PAGE_SIZE
-    ))?;
+    for (setting, value) in [
+        ("auto_vacuum", *auto_vacuum),
+        // Nobody needs the copy before it is whole; it is synced when it is.
+        ("synchronous", 0),
+        ("application_id", *application),
+        ("user_version", *version),
+    ] {
+        source.pragma_update(Some("copy"), setting, value)?;
+    }
+    source.query_row("PRAGMA copy.journal_mode = OFF", [], |_| Ok(()))?;
     source.execute_batch("BEGIN")?;
     source.query_row("SELECT sqlcipher_export('copy')", [], |_| Ok(()))?;
     Ok(source.execute_batch("COMMIT; DETACH copy")?)
@@ -314,7 +320,7 @@ mod tests {
             .collect();
         let schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name, type";
         queries.push(("schema".to_owned(), schema.to_owned()));
-        for pragma in ["application_id", "user_version", "auto_vacuum", "page_size", "journal_mode", "encoding"] {
+        for pragma in ["application_id", "user_version", "auto_vacuum", "journal_mode", "encoding"] {
             queries.push((pragma.to_owned(), format!("PRAGMA {pragma}")));
         }
         let rows = |text: &str| -> Vec<Vec<Value>> {
