@@ -82,11 +82,17 @@ impl Opened {
         let Some(file) = &request.path else { return Self::ephemeral(request, cipher) };
         open::ensure_file(file, request)?;
         loop {
-            match Self::file(file, request, cipher.as_ref(), deadline)? {
-                Some(opened) => return Ok(opened),
+            let identity = open::identity(file);
+            match Self::file(file, request, cipher.as_ref(), deadline) {
+                Ok(Some(opened)) => return Ok(opened),
                 // Another process gave the store a new key meanwhile, and with it a new file.
-                None if Instant::now() < deadline => {}
-                None => return Err(lock::timed_out().context(file.display())),
+                Ok(None) if Instant::now() < deadline => {}
+                Ok(None) => return Err(lock::timed_out().context(file.display())),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::WrongKey)
+                        && open::identity(file) != identity
+                        && Instant::now() < deadline => {}
+                Err(error) => return Err(error),
             }
         }
     }

@@ -99,6 +99,20 @@ pub fn create_file(path: &Path) -> Result<()> {
     missing.into_iter().filter_map(Path::parent).try_for_each(sync_directory)
 }
 
+/// Which file is at a path; `None` where that cannot be told.
+pub fn identity(path: &Path) -> Option<(u64, u64)> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        None
+    }
+}
+
 /// Syncs the directory that a file is in.
 pub fn sync_parent(path: &Path) -> Result<()> {
     path.parent().map_or(Ok(()), sync_directory)
@@ -297,4 +311,39 @@ fn set_cache(conn: &Connection, bytes: usize) -> Result<()> {
 
 fn at(path: &Path, error: &Error) -> Error {
     error.clone().context(path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::sql;
+
+    #[test]
+    fn the_library_and_its_connections_are_set_as_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        fs::write(&path, []).unwrap();
+        let conn =
+            writer(&path, None, Synchronous::Full, Caches::of(&Open::ephemeral()), Instant::now() + TIMEOUT).unwrap();
+        let options: Vec<String> = sql::query_all(&conn, "PRAGMA compile_options", [], |row| row.get(0)).unwrap();
+        for wanted in ["DQS=0", "ENABLE_FTS5", "ENABLE_STAT4", "THREADSAFE=1"] {
+            assert!(options.iter().any(|option| option == wanted), "{wanted} is missing in {options:?}");
+        }
+        assert_eq!(options.iter().any(|option| option == "HAS_CODEC"), cfg!(feature = "encryption"), "{options:?}");
+        for (option, on) in [
+            (DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true),
+            (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+            (DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true),
+            (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+            (DbConfig::SQLITE_DBCONFIG_DQS_DML, false),
+        ] {
+            assert_eq!(conn.db_config(option).unwrap(), on, "{option:?}");
+        }
+        let setting = |name: &str| -> i64 {
+            conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!((setting("temp_store"), setting("page_size"), setting("secure_delete")), (2, 8192, 2));
+    }
+
+    const TIMEOUT: Duration = Duration::from_secs(5);
 }

@@ -428,6 +428,50 @@ mod tests {
         store.close().unwrap();
     }
 
+    /// One opens the file while it is replaced, and waits. With another name of the old file, that one stays whole.
+    #[cfg(target_os = "linux")]
+    fn opened_meanwhile(asked: Option<&Key>, other_name: bool) -> Result<u64> {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, new) = (folder.path().join("a.db"), folder.path().join("b.db"));
+        let [_, _, key, _] = keys();
+        for (path, key, rows) in [(&path, None, 1), (&new, key.as_ref(), 2)] {
+            let store = open(path, key).unwrap();
+            contract::fill(&store, rows);
+            store.close().unwrap();
+        }
+        if other_name {
+            fs::hard_link(&path, folder.path().join("c.db")).unwrap();
+        }
+        let descriptors = || {
+            let links = fs::read_dir("/proc/self/fd").unwrap().flatten();
+            links.filter(|entry| fs::read_link(entry.path()).is_ok_and(|link| link == path)).count()
+        };
+        let store = open(&path, None).unwrap();
+        let guard = store.opened.write().close().unwrap();
+        let alone = Guard::exclusive(guard, &path).unwrap();
+        let before = descriptors();
+        std::thread::scope(|scope| {
+            let opener = scope.spawn(|| open(&path, asked).and_then(|store| store.count("c", None)));
+            while descriptors() == before {
+                std::thread::yield_now();
+            }
+            fs::rename(&new, &path).unwrap();
+            alone.wipe();
+            drop(alone);
+            opener.join().unwrap()
+        })
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn who_waits_for_the_file_opens_the_new_one() {
+        let [_, _, key, _] = keys();
+        for other_name in [false, true] {
+            assert_eq!(opened_meanwhile(key.as_ref(), other_name).unwrap(), 2);
+            assert_eq!(opened_meanwhile(None, other_name).unwrap_err().kind(), ErrorKind::WrongKey);
+        }
+    }
+
     #[cfg(unix)]
     #[test]
     fn rights_links_and_other_names_are_kept() {
