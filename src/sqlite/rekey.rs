@@ -430,12 +430,11 @@ mod tests {
 
     /// One opens the file while it is replaced, and waits. With another name of the old file, that one stays whole.
     #[cfg(target_os = "linux")]
-    fn opened_meanwhile(asked: Option<&Key>, other_name: bool) -> Result<u64> {
+    fn opened_meanwhile(asked: &Key, [old, key]: [&Key; 2], other_name: bool) -> Result<u64> {
         let folder = tempfile::tempdir().unwrap();
         let (path, new) = (folder.path().join("a.db"), folder.path().join("b.db"));
-        let [_, _, key, _] = keys();
-        for (path, key, rows) in [(&path, None, 1), (&new, key.as_ref(), 2)] {
-            let store = open(path, key).unwrap();
+        for (path, key, rows) in [(&path, old, 1), (&new, key, 2)] {
+            let store = open(path, Some(key)).unwrap();
             contract::fill(&store, rows);
             store.close().unwrap();
         }
@@ -446,13 +445,13 @@ mod tests {
             let links = fs::read_dir("/proc/self/fd").unwrap().flatten();
             links.filter(|entry| fs::read_link(entry.path()).is_ok_and(|link| link == path)).count()
         };
-        let store = open(&path, None).unwrap();
+        let store = open(&path, Some(old)).unwrap();
         let guard = store.opened.write().close().unwrap();
         let alone = Guard::exclusive(guard, &path).unwrap();
         let before = descriptors();
         std::thread::scope(|scope| {
-            let opener = scope.spawn(|| open(&path, asked).and_then(|store| store.count("c", None)));
-            while descriptors() == before {
+            let opener = scope.spawn(|| open(&path, Some(asked)).and_then(|store| store.count("c", None)));
+            while descriptors() == before && !opener.is_finished() {
                 std::thread::yield_now();
             }
             fs::rename(&new, &path).unwrap();
@@ -465,10 +464,11 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn who_waits_for_the_file_opens_the_new_one() {
-        let [_, _, key, _] = keys();
+        let [old, new] = [&[1; 32], &[2; 32]].map(|bytes| Key::raw(bytes).unwrap());
         for other_name in [false, true] {
-            assert_eq!(opened_meanwhile(key.as_ref(), other_name).unwrap(), 2);
-            assert_eq!(opened_meanwhile(None, other_name).unwrap_err().kind(), ErrorKind::WrongKey);
+            assert_eq!(opened_meanwhile(&new, [&old, &new], other_name).unwrap(), 2);
+            let refused = opened_meanwhile(&old, [&old, &new], other_name).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::WrongKey);
         }
     }
 
