@@ -87,11 +87,16 @@ mod sqlcipher {
             self.apply(conn, c"main", salt)?;
             match conn.query_row("PRAGMA schema_version", [], |row| row.get::<_, i64>(0)) {
                 Ok(_) => Ok(()),
-                Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => Err(Error::new(
-                    ErrorKind::WrongKey,
-                    "the key does not open it: it is most likely another key, or else the first page is damaged, or it is \
-                     no store at all; nothing was changed; give the key that it was made with",
-                )),
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
+                    if salt.is_none() {
+                        self.check_salt(conn)?;
+                    }
+                    Err(Error::new(
+                        ErrorKind::WrongKey,
+                        "the key does not open it: it is most likely another key, or else the first page is damaged, or \
+                         it is no store at all; nothing was changed; give the key that it was made with",
+                    ))
+                }
                 Err(error) => Err(error.into()),
             }
         }

@@ -208,7 +208,8 @@ pub fn first_reader(
     caches: Caches,
     deadline: Instant,
 ) -> Result<(Connection, Header)> {
-    let conn = reader(path, cipher, timeout, caches)?;
+    // What another process is making right now is opened again.
+    let conn = lock::retry_locked(deadline, || reader(path, cipher, timeout, caches))?;
     let look = || -> Result<Header> {
         let (header, mode) = migrate::look(&conn)?;
         // Another tool took the log away; the writer brings it back.
