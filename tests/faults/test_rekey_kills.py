@@ -40,9 +40,9 @@ def rows(path, key) -> tuple[int, set[str]]:
     with ragstore.open(path, key=key, create=False) as store:
         notes = store["c"]
         count = notes.count()
-        ids = notes.keyword_search("text OR logged", k=10_000, syntax="fts5").ids
+        ids = notes.keyword_search("text OR logged", k=4096, syntax="fts5").ids
         assert len(ids) == len(set(ids)) == count
-        assert len(notes.vector_search([1.0] * DIMENSION, k=10_000, exact=True).ids) == count
+        assert len(notes.vector_search([1.0] * DIMENSION, k=4096, exact=True).ids) == count
         assert notes.get_embeddings(ids).shape == (count, DIMENSION)
         return count, {id for id in ids if id.startswith("row")}
 
@@ -60,9 +60,7 @@ def test_a_kill_leaves_the_file_to_exactly_one_key(path):
     count, outcomes, span = ROWS, set(), 0.2
     for number in range(KILLS):
         # The second is for the child that is not killed in time.
-        keys = [None if chance.random() < 0.25 and key is not None else chance.randbytes(32) for _ in range(2)]
-        if keys[0] is not None and keys[1] is None and chance.random() < 0.5:
-            keys[1] = chance.randbytes(32)
+        keys = [None if chance.random() < 0.25 else chance.randbytes(32) for _ in range(2)]
         texts = ["" if one is None else one.hex() for one in (key, *keys)]
         child = subprocess.Popen([sys.executable, "-c", CHILD, path, *texts], stdout=subprocess.PIPE)
         output = child.stdout
@@ -92,7 +90,7 @@ def test_a_kill_leaves_the_file_to_exactly_one_key(path):
         assert len(opens) == 1, f"kill {number}: {len(opens)} keys open it"
         ((key, (now, ids)),) = opens
         assert key in candidates, f"kill {number}: a key that was acknowledged does not open it"
-        outcomes.add((len(said), key == keys[0] or key == keys[1]))
+        outcomes.add((len(said), key in keys))
         count += 1
         assert (now, ids) == (count, expected), f"kill {number}"
         assert not [name for name in os.listdir(path.parent) if "rekey" in name]
