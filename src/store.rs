@@ -9,7 +9,8 @@ use crate::model::{AddResult, Chunk, CollectionInfo, Document, Hits, NewDocument
 use crate::request::{
     Add, AddChunks, CacheEmbeddings, CachedEmbeddings, Clear, ClearEmbeddingCache, CreateCollection, CreateIndex,
     CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DropIndex, GetDocument, ListDocuments,
-    Neighbors, Rekey, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetTokenizer, UpdateMetadata, Write, Written,
+    Neighbors, Rekey, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetTokenizer, UpdateMetadata, Write,
+    Written,
 };
 
 /// What a backend can do beyond the contract that all share.

@@ -60,12 +60,16 @@ def life(path: Path, key, look) -> list[bytes]:
     before = set(opened)
     with ragstore.open(path, key=key) as store:
         store.create_collection("scratch").add("gone soon: canary-0")
-        notes = store.create_collection("notes", description="canary-description", model="m", embedder=lambda t: vectors[: len(t)])
+        notes = store.create_collection(
+            "notes", description="canary-description", model="m", embedder=lambda t: vectors[: len(t)]
+        )
         notes.add_texts(texts, vectors, ids=[f"canary-id-{row}" for row in range(600)], progress=descriptors)
         look()
         notes.add_texts(["embedded canary-600"], ids=["embedded"])
         with store.transaction() as transaction:
-            transaction["notes"].add({"uri": "canary-uri", "text": texts[0], "metadata": {"mark": "canary-meta"}}, vectors[:1])
+            transaction["notes"].add(
+                {"uri": "canary-uri", "text": texts[0], "metadata": {"mark": "canary-meta"}}, vectors[:1]
+            )
         notes.delete([f"canary-id-{row}" for row in range(0, 300, 2)])
         notes.create_index("mark", progress=descriptors)
         assert notes.search("zyzzyva", vector=vectors[1], k=5, where={"mark": {"$ne": "x"}}).ids
@@ -98,7 +102,11 @@ def test_no_file_holds_text_vectors_or_keys(tmp_path, monkeypatch, key):
     assert {Path(name).name for snapshot in snapshots for name in snapshot} == {"kb.db", "kb.db-wal", "kb.db-shm"}
     assert max(len(snapshot[f"{path}-wal"]) for snapshot in snapshots) > 100_000
     leaks = {
-        (name, needle) for snapshot in snapshots for name, content in snapshot.items() for needle in needles if needle in content
+        (name, needle)
+        for snapshot in snapshots
+        for name, content in snapshot.items()
+        for needle in needles
+        if needle in content
     }
     assert leaks == set()
     assert list((tmp_path / "tmp").iterdir()) == []

@@ -112,7 +112,9 @@ mod sqlcipher {
             // Another library, linked by mistake, knows no such setting; it would write what it is given.
             let version: Option<String> = conn.query_row("PRAGMA cipher_version", [], |row| row.get(0)).ok();
             if version.is_none_or(|version| version.is_empty()) {
-                return Err(Error::internal("a key is given, and this build of SQLite does not encrypt; nothing is stored"));
+                return Err(Error::internal(
+                    "a key is given, and this build of SQLite does not encrypt; nothing is stored",
+                ));
             }
             ffi::key(conn, database, &self.notation(salt)?)
         }
@@ -380,7 +382,8 @@ mod tests {
     #[test]
     fn what_is_no_store_is_not_called_encrypted() {
         assert!(!looks_random(&[0; SAMPLE]));
-        let text = b"Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt.".repeat(9);
+        let text =
+            b"Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt.".repeat(9);
         assert!(!looks_random(text[..SAMPLE].try_into().unwrap()));
         let random: [u8; SAMPLE] = crate::sqlite::tables::meta::random().unwrap();
         assert!(looks_random(&random));

@@ -29,7 +29,8 @@ pub fn register_vec0(conn: &Connection) -> Result<()> {
 /// What lies behind the end of the file is zeros; says whether there was enough.
 pub fn read_start(conn: &Connection, out: &mut [u8]) -> Result<bool> {
     let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
-    let length = c_int::try_from(out.len()).map_err(|_| Error::internal("too much of the file's beginning is asked for"))?;
+    let length =
+        c_int::try_from(out.len()).map_err(|_| Error::internal("too much of the file's beginning is asked for"))?;
     // SAFETY: the handle is open while `conn` is borrowed, and this opcode writes one pointer to the file that belongs to
     // it; `out` has `length` bytes.
     let code = unsafe {

@@ -278,20 +278,23 @@ mod linux {
             let alone = Exclusive { inode, slot, generation: fork::current() };
             drop(entries);
             occupy_standard_descriptors()?;
-            slot.keep(Slot::DATABASE, OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path)?);
+            slot.keep(
+                Slot::DATABASE,
+                OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path)?,
+            );
             if slot.name(Slot::DATABASE) != inode {
                 return Err(Error::new(ErrorKind::Io, "the file was replaced while it was open; open it again"));
             }
             let deadline = Instant::now() + LEAVING;
-            poll(|| try_lock(slot.fd(Slot::DATABASE), libc::F_WRLCK, SHARED), deadline, &|| false).map_err(|error| {
-                match error.kind() {
+            poll(|| try_lock(slot.fd(Slot::DATABASE), libc::F_WRLCK, SHARED), deadline, &|| false).map_err(
+                |error| match error.kind() {
                     ErrorKind::Locked => Error::new(
                         ErrorKind::Locked,
                         "another process has the file open; close it there, then try again",
                     ),
                     _ => error,
-                }
-            })?;
+                },
+            )?;
             Ok(alone)
         }
 

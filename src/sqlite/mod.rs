@@ -46,7 +46,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
 use crate::model::{Chunk, CollectionInfo, Document, Hits, NewDocument, OnConflict};
 use crate::request::{
-    CachedEmbeddings, GetDocument, ListDocuments, Neighbors, Open, Rekey, Search, SearchBatch, SearchStore, Write, Written,
+    CachedEmbeddings, GetDocument, ListDocuments, Neighbors, Open, Rekey, Search, SearchBatch, SearchStore, Write,
+    Written,
 };
 use crate::store::{Cached, Capabilities, Interrupt, Store, Vectors, Watch};
 
@@ -143,7 +144,8 @@ impl Opened {
         let (folder, conn) = Folder::create(cipher.as_deref(), caches)?;
         let (path, timeout) = (folder.database(), request.timeout);
         let readers = Readers::new(path.clone(), cipher.clone(), timeout, request.readers, caches, None)?;
-        let config = writer::Config { path, cipher: cipher.clone(), synchronous: open::Synchronous::Off, timeout, caches };
+        let config =
+            writer::Config { path, cipher: cipher.clone(), synchronous: open::Synchronous::Off, timeout, caches };
         let writer = Some(Writer::new(config, None, Some(conn))?);
         Ok(Self { readers, writer, cipher, guard: None.into(), folder: Some(folder).into() })
     }
@@ -219,7 +221,10 @@ fn check_version() -> Result<()> {
     if rusqlite::version_number() >= LEAST {
         return Ok(());
     }
-    Err(Error::internal(format!("SQLite is {}; 3.53.2 or newer is needed; build with the bundled one", rusqlite::version())))
+    Err(Error::internal(format!(
+        "SQLite is {}; 3.53.2 or newer is needed; build with the bundled one",
+        rusqlite::version()
+    )))
 }
 
 impl Store for SqliteStore {
@@ -580,8 +585,9 @@ mod tests {
         });
         assert_eq!(failed, 16);
         assert_eq!(store.count("c", None).unwrap(), 1 + 16 * 19);
-        let conn = open::reader(&folder.path().join("a.db"), None, std::time::Duration::ZERO, Caches::of(&Open::ephemeral()))
-            .unwrap();
+        let conn =
+            open::reader(&folder.path().join("a.db"), None, std::time::Duration::ZERO, Caches::of(&Open::ephemeral()))
+                .unwrap();
         check(&conn);
         let commits: i64 =
             conn.query_row("SELECT count(DISTINCT commit_tag) FROM changes", [], |row| row.get(0)).unwrap();

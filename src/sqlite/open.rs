@@ -340,9 +340,7 @@ mod tests {
         ] {
             assert_eq!(conn.db_config(option).unwrap(), on, "{option:?}");
         }
-        let setting = |name: &str| -> i64 {
-            conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0)).unwrap()
-        };
+        let setting = |name: &str| -> i64 { conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0)).unwrap() };
         assert_eq!((setting("temp_store"), setting("page_size"), setting("secure_delete")), (2, 8192, 2));
     }
 

@@ -115,8 +115,9 @@ fn replace(file: &Path, alone: &Exclusive, from: Option<&Cipher>, to: Option<&Ci
         sweep(file);
         return Err(error);
     }
-    let synced = open::sync_parent(file)
-        .map_err(|error| error.context("the new key is in use, and may be lost with the power before the system syncs"));
+    let synced = open::sync_parent(file).map_err(|error| {
+        error.context("the new key is in use, and may be lost with the power before the system syncs")
+    });
     if synced.is_ok() {
         alone.wipe();
     }
@@ -167,7 +168,8 @@ fn create(copy: &Path, file: &Path) -> Result<File> {
         let now = made.metadata()?;
         if (now.uid(), now.gid()) != (like.uid(), like.gid()) {
             std::os::unix::fs::fchown(&made, Some(like.uid()), Some(like.gid())).map_err(|error| {
-                Error::from(error).context("a file of another owner is replaced by its owner only; call rekey as that user")
+                Error::from(error)
+                    .context("a file of another owner is replaced by its owner only; call rekey as that user")
             })?;
         }
     }
@@ -251,7 +253,8 @@ fn fill(source: &Connection, copy: &Path, to: Option<&Cipher>, header: &Header) 
 fn verify(copy: &Path, to: Option<&Cipher>, header: &Header, expected: &[Table]) -> Result<()> {
     let conn = open::alone(copy, to)?;
     ffi::register_vec0(&conn)?;
-    let differs = |what: &str| Error::new(ErrorKind::Corrupt, format!("the copy with the new key {what}; check the file"));
+    let differs =
+        |what: &str| Error::new(ErrorKind::Corrupt, format!("the copy with the new key {what}; check the file"));
     if Header::of(&conn)? != *header {
         return Err(differs("has another header"));
     }

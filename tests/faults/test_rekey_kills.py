@@ -1,4 +1,4 @@
-"""A process is killed while it gives a file another key: exactly one of the two keys opens it, and all rows are there."""
+"""A process is killed while it gives a file another key: exactly one key opens it, and all rows are there."""
 
 import os
 import random
