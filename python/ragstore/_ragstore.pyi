@@ -29,6 +29,7 @@ __version__: str
 
 def open(
     path: str | None,
+    key: str | bytes | None,
     create: bool,
     read_only: bool,
     durability: str,
@@ -36,7 +37,6 @@ def open(
     readers: int | None,
     derived: str,
     memory_limit: int | None,
-    key: str | bytes | None,
 ) -> Store: ...
 def split(text: str, size: int, overlap: int, syntax: str) -> list[tuple[int, int]]: ...
 def new_id() -> str: ...

@@ -117,7 +117,7 @@ def open(
     }
     cache = count("embedding_cache", embedding_cache)
     # The key is not among the options: those are pickled.
-    return Store(_ragstore.open(name, *options.values(), key=key), {**options, "embedding_cache": cache})
+    return Store(_ragstore.open(name, key, *options.values()), {**options, "embedding_cache": cache})
 
 
 class Store(AbstractContextManager["Store"]):

@@ -53,6 +53,7 @@ pub(super) fn seconds(name: &str, value: f64) -> PyResult<Duration> {
 pub(super) fn open(
     py: Python<'_>,
     path: Option<PathBuf>,
+    key: Option<&Bound<'_, PyAny>>,
     create: bool,
     read_only: bool,
     durability: &str,
@@ -60,7 +61,6 @@ pub(super) fn open(
     readers: Option<usize>,
     derived: &str,
     memory_limit: Option<usize>,
-    key: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Store> {
     guarded(|| {
         let mut request = path.map_or_else(Open::ephemeral, Open::file);
