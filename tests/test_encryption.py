@@ -302,6 +302,60 @@ def count(path, key):
         return store["c"].count()
 
 
+HELD = """
+import sys
+import ragstore
+key = sys.stdin.readline().rstrip("\\n")
+with ragstore.open(sys.argv[1], key=key) as store:
+    store.create_collection("c", exist_ok=True).search("text")
+    print("open", flush=True)
+    sys.stdin.readline()
+print("closed", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="memory is read in /proc")
+def test_a_closed_store_leaves_no_derived_key_in_memory(path):
+    with ragstore.open(path, key="right"):
+        pass
+    _, derived, digits, _ = secrets(path, "right")
+    process = subprocess.Popen(
+        [sys.executable, "-c", HELD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    try:
+        process.stdin.write("right\n")
+        assert process.stdout.readline() == "open\n"
+        try:
+            held = memory(process.pid)
+        except PermissionError as error:
+            pytest.skip(f"another process's memory is not ours to read: {error}")
+        # The control: an open store needs it.
+        assert digits in held
+        process.stdin.write("\n")
+        assert process.stdout.readline() == "closed\n"
+        left = memory(process.pid)
+        assert derived not in left
+        assert digits not in left
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def memory(pid: int) -> bytes:
+    """What a process may write."""
+    parts = []
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as mem:
+        for line in maps:
+            span, rights, *_ = line.split()
+            start, end = (int(part, 16) for part in span.split("-"))
+            if rights.startswith("rw") and end < 1 << 63:
+                with contextlib.suppress(OSError):
+                    mem.seek(start)
+                    parts.append(mem.read(end - start))
+    return b"".join(parts)
+
+
 # rekey
 
 

@@ -46,10 +46,11 @@ mod sqlcipher {
 
     use parking_lot::Mutex;
     use rusqlite::ErrorCode;
-    use zeroize::{Zeroize, Zeroizing};
+    use zeroize::Zeroizing;
 
     use super::*;
     use crate::request::{Key, Secret};
+    use crate::sqlite::readers::closed;
     use crate::sqlite::tables::meta;
 
     /// SQLCipher's defaults, so that any tool built on it opens the file with the passphrase alone.
@@ -57,9 +58,12 @@ mod sqlcipher {
     const RAW: usize = 32;
 
     /// The key of one file.
-    pub struct Cipher {
-        key: Key,
-        stretched: Mutex<Option<Stretched>>,
+    pub struct Cipher(Mutex<State>);
+
+    struct State {
+        /// `None` once it is forgotten.
+        key: Option<Key>,
+        stretched: Option<Stretched>,
     }
 
     struct Stretched {
@@ -72,7 +76,12 @@ mod sqlcipher {
         /// Stretches nothing yet.
         #[allow(clippy::unnecessary_wraps)]
         pub fn new(key: &Key) -> Result<Self> {
-            Ok(Self { key: key.clone(), stretched: Mutex::new(None) })
+            Ok(Self(Mutex::new(State { key: Some(key.clone()), stretched: None })))
+        }
+
+        /// Wipes the key: the store is closed, and its callers may hold it for long.
+        pub fn forget(&self) {
+            *self.0.lock() = State { key: None, stretched: None };
         }
 
         /// Gives a new connection its key, and reads a page with it.
@@ -121,8 +130,8 @@ mod sqlcipher {
 
         /// The key for a file with this salt, or for a new one.
         fn notation(&self, salt: Option<[u8; SALT]>) -> Result<Zeroizing<Vec<u8>>> {
-            let mut stretched = self.stretched.lock();
-            if let Some(known) = &*stretched
+            let mut state = self.0.lock();
+            if let Some(known) = &state.stretched
                 && salt.is_none_or(|salt| salt == known.salt)
             {
                 return Ok(known.notation.clone());
@@ -132,7 +141,7 @@ mod sqlcipher {
                 None => meta::random()?,
             };
             let mut raw = Zeroizing::new([0; RAW]);
-            match self.key.secret() {
+            match state.key.as_ref().ok_or_else(closed)?.secret() {
                 Secret::Raw(key) => raw.copy_from_slice(&**key),
                 Secret::Passphrase(text) => ffi::stretch(text, &salt, ROUNDS, &mut *raw)?,
             }
@@ -144,20 +153,19 @@ mod sqlcipher {
                 notation.extend([DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
             }
             notation.push(b'\'');
-            raw.zeroize();
-            Ok(stretched.insert(Stretched { salt, notation }).notation.clone())
+            Ok(state.stretched.insert(Stretched { salt, notation }).notation.clone())
         }
 
         /// Where the stretched key lies: another place is another stretching.
         #[cfg(test)]
         pub fn notation_at(&self) -> *const u8 {
-            self.stretched.lock().as_ref().map_or(std::ptr::null(), |stretched| stretched.notation.as_ptr())
+            self.0.lock().stretched.as_ref().map_or(std::ptr::null(), |stretched| stretched.notation.as_ptr())
         }
 
         /// Holds the file's beginning against the key that the connection has: a new file may have become another
         /// process's, which is worth another attempt, and must not have become a plain one.
         pub fn check_salt(&self, conn: &Connection) -> Result<()> {
-            let known = self.stretched.lock().as_ref().map(|stretched| stretched.salt);
+            let known = self.0.lock().stretched.as_ref().map(|stretched| stretched.salt);
             match salt(conn)? {
                 found if found == known => Ok(()),
                 Some(found) if found == *MAGIC => {
@@ -191,6 +199,11 @@ mod plain {
                 "a key is given, and this build of ragstore does not encrypt; build it with the Cargo feature \
                  \"encryption\", which the wheels have; nothing was opened",
             ))
+        }
+
+        /// Cannot be called.
+        pub fn forget(&self) {
+            match *self {}
         }
 
         /// Cannot be called.

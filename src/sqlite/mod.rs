@@ -263,6 +263,10 @@ impl Store for SqliteStore {
         let opened = self.opened.read_recursive();
         drop(opened.close());
         drop(opened.folder.lock().take());
+        if let Some(cipher) = &opened.cipher {
+            cipher.forget();
+        }
+        self.request.lock().key = None;
         Ok(())
     }
 

@@ -82,6 +82,7 @@ pub fn run(store: &SqliteStore, request: Rekey) -> Result<()> {
         }
         Err(error) => {
             store.closed.store(true, Ordering::Release);
+            store.request.lock().key = None;
             result.and(Err(error.context("the store is closed, because it could not be opened again")))
         }
     }
