@@ -432,6 +432,22 @@ mod tests {
         store.close().unwrap();
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_old_file_is_spoilt_for_who_has_it_open() {
+        use std::os::unix::fs::FileExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        open(&path, None).unwrap().close().unwrap();
+        let old = File::open(&path).unwrap();
+        let store = open(&path, None).unwrap();
+        store.rekey(Rekey { key: keys()[2].clone() }).unwrap();
+        let mut start = [1; 16];
+        old.read_exact_at(&mut start, 0).unwrap();
+        assert_eq!(start, [0; 16]);
+        store.close().unwrap();
+    }
+
     /// One opens the file while it is replaced, and waits. With another name of the old file, that one stays whole.
     #[cfg(target_os = "linux")]
     fn opened_meanwhile(asked: &Key, [old, key]: [&Key; 2], other_name: bool) -> Result<u64> {
