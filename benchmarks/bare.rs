@@ -32,8 +32,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["get", database, rounds] => get(database, rounds.parse()?),
         ["filter", database, least, rounds] => filter(database, least.parse()?, rounds.parse()?),
         ["open", database, rounds] => open_and_select(database, rounds.parse()?),
+        ["walk", database, first, depth, rounds] => walk(database, first, depth.parse()?, rounds.parse()?),
         ["memory", rounds] => memory(rounds.parse()?),
-        _ => Err("usage: bare add|knn|keyword|get|open|memory ...".into()),
+        _ => Err("usage: bare add|knn|keyword|get|filter|open|walk|memory ...".into()),
     }?;
     println!("{outcome}");
     Ok(())
@@ -226,6 +227,29 @@ fn open_and_select(database: &str, rounds: usize) -> Outcome {
         std::hint::black_box(uid);
     }
     Ok(json!({ "millis": millis }))
+}
+
+/// What can be reached over relations, by one recursive query: milliseconds of each round, and how many ids it finds.
+fn walk(database: &str, first: &str, depth: i64, rounds: usize) -> Outcome {
+    let conn = connect(database)?;
+    let mut statement = conn.prepare(
+        "WITH RECURSIVE walk (id, depth, strength, path) AS (
+             SELECT ?1, 0, 1.0, '/' || ?1 || '/'
+             UNION ALL
+             SELECT r.target, depth + 1, walk.strength * r.strength, path || r.target || '/'
+             FROM walk CROSS JOIN relations r ON r.collection_id = 1 AND r.source = walk.id
+             WHERE depth < ?2 AND instr(path, '/' || r.target || '/') = 0)
+         SELECT id, max(strength), path FROM walk WHERE depth > 0 GROUP BY id ORDER BY 2 DESC LIMIT 100",
+    )?;
+    let (mut millis, mut found) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let began = Instant::now();
+        let rows = statement.query_map(params![first, depth], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let rows: Vec<(String, f64, String)> = rows.collect::<Result<_, _>>()?;
+        millis.push(began.elapsed().as_secs_f64() * 1e3);
+        found = rows;
+    }
+    Ok(json!({ "millis": millis, "strengths": found.iter().map(|row| row.1).collect::<Vec<_>>() }))
 }
 
 /// The schema with one collection, in memory: milliseconds to make and drop it.

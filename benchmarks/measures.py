@@ -192,24 +192,27 @@ def filters(folder: Path, corpus: Corpus, rows: int = 100_000, k: int = 10, roun
     with ragstore.open(path) as store:
         store.create_collection("c").add_texts(texts, vectors, metadatas=metadatas)
 
-    def fastest(call: Callable[[], object]) -> float:
-        return median(1e3 * seconds(call) for _ in range(rounds))
+    def fastest(call: Callable[[], object], times: int = rounds) -> float:
+        return median(1e3 * seconds(call) for _ in range(times))
 
     figures: Figures = {}
     queries = corpus.queries[:5]
     half = {"n": {"$lt": 500}}
     with ragstore.open(path) as store:
         collection = store["c"]
-        # In turns, since machines drift.
-        turns = [(bare("filter", path, 500, rounds), fastest(lambda: collection.count(half))) for _ in range(3)]
-        scanned, unindexed = median(median(theirs["scan"]) for theirs, _ in turns), median(ours for _, ours in turns)
+
+        # In many short turns, since machines drift.
+        def turns(what: str, name: str, goes: int = 15) -> None:
+            pairs = [
+                (median(bare("filter", path, 500, 3)[what]), fastest(lambda: collection.count(half), 3))
+                for _ in range(goes)
+            ]
+            figures[f"count, {name}"] = median(ours / theirs for theirs, ours in pairs)
+            figures[f"count, {name.split(':', maxsplit=1)[0]}: ms"] = median(ours for _, ours in pairs)
+
+        turns("scan", "no index: time / json_extract")
         collection.create_index("n")
-        turns = [(bare("filter", path, 500, rounds), fastest(lambda: collection.count(half))) for _ in range(3)]
-        plain, indexed = median(median(theirs["index"]) for theirs, _ in turns), median(ours for _, ours in turns)
-        figures["count, no index: time / json_extract"] = unindexed / scanned
-        figures["count, index: time / plain column"] = indexed / plain
-        figures["count, no index: ms"] = unindexed
-        figures["count, index: ms"] = indexed
+        turns("index", "index: time / plain column")
         whole = median(fastest(lambda v=v: collection.vector_search(v, k, exact=True)) for v in queries)
         figures["search, no filter: ms"] = whole
         for share, least in ((0.1, 1), (1, 10), (10, 100), (50, 500), (100, 1000)):
@@ -298,6 +301,39 @@ def read_back(folder: Path, corpus: Corpus, rounds: int = 300) -> Figures:
         "time / prepared SELECT": median(ours) / median(reference),
         "ms": median(ours),
         "SELECT ms": median(reference),
+    }
+
+
+def walk(folder: Path, _corpus: Corpus, nodes: int = 10_000, fan_out: int = 10, depth: int = 3) -> Figures:
+    """100,000 relations, ten of each id, walked three deep, against one recursive query."""
+    path = folder / "walk.db"
+    rng = np.random.default_rng(6)
+    ids = [f"n{i}" for i in range(nodes)]
+    with ragstore.open(path, durability="relaxed") as store:
+        collection = store.create_collection("c")
+        collection.add_texts(ids, ids=ids)
+        for first in range(0, nodes, 500):
+            with store.transaction() as tx:
+                for node in range(first, first + 500):
+                    for target in rng.choice(nodes - 1, fan_out, replace=False):
+                        strength = float(rng.uniform(0.1, 1.0))
+                        tx["c"].relate(ids[node], ids[(node + 1 + target) % nodes], "t", strength=strength)
+    pairs, reached = [], []
+    with ragstore.open(path, read_only=True) as store:
+        collection = store["c"]
+        # In many short turns, since machines drift.
+        for node in range(0, nodes, nodes // 30):
+            reference = bare("walk", path, ids[node], depth, 5)
+            times = [1e3 * seconds(lambda n=node: collection.related([ids[n]], depth=depth)) for _ in range(5)]
+            found = [r.strength for r in collection.related([ids[node]], depth=depth)]
+            assert np.allclose(found, reference["strengths"])
+            pairs.append((median(times), median(reference["millis"])))
+            reached.append(len(collection.related([ids[node]], depth=depth, limit=10**6)))
+    return {
+        "time / recursive query": median(ours / theirs for ours, theirs in pairs),
+        "ms": median(ours for ours, _ in pairs),
+        "recursive query ms": median(theirs for _, theirs in pairs),
+        "ids in reach": median(reached),
     }
 
 
@@ -452,6 +488,97 @@ def group_commit(folder: Path, _corpus: Corpus, adds: int = 200, rounds: int = 3
         calls = sum(int(m[1]) for m in re.finditer(r"(\d+)\s+(?:\d+\s+)?f(?:data)?sync$", log.read_text(), re.M))
         figures["acknowledged adds / sync"] = 16 * adds / calls
     return figures
+
+
+def churn(folder: Path, corpus: Corpus, rows: int = 10_000, rounds: int = 20) -> Figures:
+    """Half of the documents replaced, many times, then optimize(): the file against a fresh one of the same content."""
+    texts, dimension = corpus.texts, corpus.vectors.shape[1]
+    rng = np.random.default_rng(3)
+    versions = np.zeros(rows, int)
+
+    def put(collection: ragstore.Collection, numbers: list[int]) -> None:
+        picked = [(number * 7919 + int(versions[number]) * 104_729) % len(texts) for number in numbers]
+        documents = [
+            ragstore.Document(texts[place], id=f"d{number}", metadata={"n": number})
+            for number, place in zip(numbers, picked, strict=True)
+        ]
+        collection.add(documents, corpus.vectors[[p % len(corpus.vectors) for p in picked]], on_conflict="replace")
+
+    with ragstore.open(folder / "churned.db", durability="relaxed") as store:
+        collection = store.create_collection("c", dimension=dimension)
+        put(collection, list(range(rows)))
+        for number in range(1, rounds + 1):
+            half = rng.choice(rows, rows // 2, replace=False)
+            versions[half] = number
+            put(collection, half.tolist())
+        store.checkpoint("truncate")
+        before = (folder / "churned.db").stat().st_size
+        took = seconds(store.optimize)
+        after = (folder / "churned.db").stat().st_size
+        again = seconds(store.optimize)
+        vacuum = seconds(store.vacuum)
+        whole = (folder / "churned.db").stat().st_size
+    with ragstore.open(folder / "fresh.db", durability="relaxed") as store:
+        put(store.create_collection("c", dimension=dimension), list(range(rows)))
+    fresh = (folder / "fresh.db").stat().st_size
+    return {
+        "file / fresh": after / fresh,
+        "before / fresh": before / fresh,
+        "after vacuum / fresh": whole / fresh,
+        "optimize s": took,
+        "optimize with nothing to do s": again,
+        "vacuum s": vacuum,
+        "MiB of a fresh file": fresh / 2**20,
+    }
+
+
+ADDS = """
+import sys, numpy as np, ragstore
+path, name = sys.argv[1:]
+vectors = np.random.default_rng(1).standard_normal((64, 384), dtype=np.float32)
+with ragstore.open(path) as store:
+    collection = store.create_collection(name, dimension=384)
+    print("ready", flush=True)
+    n = 0
+    while True:
+        collection.add([f"text {n + i} of some words" for i in range(64)], vectors)
+        n += 64
+"""
+
+
+def backup(folder: Path, corpus: Corpus, rounds: int = 5) -> Figures:
+    """A backup while three processes write, against one of the same store at rest, for each page of it."""
+    path = folder / "live.db"
+    fill(path, corpus)
+    idle, loaded = [], []
+    with ragstore.open(path) as store:
+
+        def once() -> float:
+            took = seconds(lambda: store.backup(folder / "backup.db"))
+            return took / (folder / "backup.db").stat().st_size
+
+        once()
+        for number in range(rounds):
+            idle.append(once())
+            command = [sys.executable, "-c", ADDS, path]
+            writers = [subprocess.Popen([*command, f"w{number}-{w}"], stdout=subprocess.PIPE) for w in range(3)]
+            try:
+                for writer in writers:
+                    writer.stdout.readline()
+                loaded.append(once())
+            finally:
+                for writer in writers:
+                    writer.kill()
+                    writer.stdout.close()
+                    writer.wait()
+        size = (folder / "backup.db").stat().st_size / 2**20
+        copied = median(seconds(lambda: shutil.copy(folder / "backup.db", folder / "copy.db")) for _ in range(rounds))
+    return {
+        "time under load / at rest": median(a / b for a, b in zip(loaded, idle, strict=True)),
+        "at rest, MiB/s": 1 / median(idle) / 2**20,
+        "under load, MiB/s": 1 / median(loaded) / 2**20,
+        "cp, MiB/s": size / copied,
+    }
 
 
 def cranfield(folder: Path, data: Path, depth: int = 100) -> Figures:

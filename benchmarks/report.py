@@ -37,10 +37,13 @@ SECTIONS = [
     Section(measures.candidates, "the picture in docs/guides/search.md"),
     Section(measures.read_back, "time at most 3 of one prepared SELECT"),
     Section(measures.threads, "at least 3 times one thread on 4 cores, 1.7 on 2"),
+    Section(measures.walk, "time at most 2 of a recursive query through rusqlite"),
     Section(measures.open_file, "time at most 2 of bare rusqlite"),
     Section(measures.embedding_cache, "time at most 1.5 of embeddings given"),
     Section(measures.ephemeral, "time at most 3 of the same schema in memory"),
     Section(measures.group_commit, "at least 8 adds a sync, and 3 times one thread where a sync takes 0.1 ms"),
+    Section(measures.churn, "file at most 1.3 of a fresh one"),
+    Section(measures.backup, "time under load at most 2 of one at rest"),
 ]
 
 

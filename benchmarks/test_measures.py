@@ -18,6 +18,8 @@ SMALL = {
     "embedding_cache": {"chunks": 200, "rounds": 1},
     "ephemeral": {"rounds": 2},
     "group_commit": {"adds": 8, "rounds": 1},
+    "churn": {"rows": 200, "rounds": 2},
+    "backup": {"rounds": 1},
 }
 
 

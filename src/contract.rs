@@ -2,9 +2,14 @@
 
 mod embedding_cache;
 mod embeddings;
+mod expiry;
+mod export;
 mod filters;
 mod keyword;
+mod operations;
+mod relations;
 mod search;
+mod state;
 
 use std::sync::Arc;
 
@@ -21,7 +26,9 @@ use crate::store::{Store, Uninterrupted, Unwatched, Watch};
 
 /// Runs the whole contract; `open` gives an empty store each time, `check` looks behind the contract for leftovers.
 pub fn run(open: &dyn Fn() -> Arc<dyn Store>, check: &dyn Fn(&dyn Store)) {
-    for (name, test) in TESTS.iter().chain(&embedding_cache::TESTS) {
+    for (name, test) in
+        TESTS.iter().chain(&embedding_cache::TESTS).chain(&expiry::TESTS).chain(&relations::TESTS).chain(&state::TESTS)
+    {
         let store = open();
         assert!(store.list_collections().unwrap().is_empty(), "{name} must begin with an empty store");
         store.create_collection(collection("c")).unwrap();
@@ -31,6 +38,11 @@ pub fn run(open: &dyn Fn() -> Arc<dyn Store>, check: &dyn Fn(&dyn Store)) {
         assert_eq!(store.list_collections().unwrap_err().kind(), ErrorKind::Closed, "{name}");
         store.close().unwrap();
     }
+}
+
+/// What threads do at the same time is done one after the other.
+pub fn run_threads(store: &Arc<dyn Store>) {
+    state::racing_counters(store, 4, 25);
 }
 
 /// Makes collection `c` with so many documents.
@@ -85,6 +97,12 @@ const TESTS: &[(&str, Test)] = &[
     ("limits", search::limits),
     ("batches", search::batches),
     ("whole_store", search::whole_store),
+    ("exporting", export::snapshot),
+    ("exporting_some", export::choosing),
+    ("no_answer_changes", operations::no_answer_changes),
+    ("numbers", operations::numbers),
+    ("fares_well", operations::fares_well),
+    ("backups", operations::backups),
 ];
 
 fn collection(name: &str) -> CreateCollection {

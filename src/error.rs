@@ -53,6 +53,8 @@ pub enum ErrorKind {
     ReadOnly,
     /// The caller asked to stop.
     Cancelled,
+    /// The file lies on a network file system.
+    NetworkFilesystem,
     /// The operating system refused.
     Io,
     /// A defect of this library.
@@ -61,7 +63,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Every kind, for tests that hold other lists against this one.
-    pub const ALL: [ErrorKind; 26] = [
+    pub const ALL: [ErrorKind; 27] = [
         ErrorKind::Argument,
         ErrorKind::NotFound,
         ErrorKind::CollectionNotFound,
@@ -86,6 +88,7 @@ impl ErrorKind {
         ErrorKind::Closed,
         ErrorKind::ReadOnly,
         ErrorKind::Cancelled,
+        ErrorKind::NetworkFilesystem,
         ErrorKind::Io,
         ErrorKind::Internal,
     ];

@@ -9,8 +9,10 @@ pub mod connect;
 #[cfg(test)]
 mod contract;
 pub mod error;
+pub mod events;
 pub mod filter;
 pub mod fusion;
+mod graph;
 pub mod highlight;
 pub mod hlc;
 pub mod limits;

@@ -34,11 +34,25 @@ pub const FETCH: usize = 50;
 pub const GROUP_DEPTH: usize = 65_536;
 /// Hits of one document when hits are grouped, and chunks on either side of a hit.
 pub const WINDOW: usize = 1_000;
+/// Relations that a walk follows one after the other.
+pub const GRAPH_DEPTH: usize = 32;
 /// Vector bytes up to which a write is copied and validated by its caller, and so may share a commit.
 pub const SHARED_COMMIT_BYTES: usize = 1 << 20;
 /// Vector bytes validated and stored at a time from a caller's array.
 pub const STAGING_BYTES: usize = 1 << 20;
+/// Documents of one page of an export.
+pub const EXPORT_PAGE_DOCUMENTS: usize = 1024;
+/// Bytes of texts, metadata and vectors from which on a page of an export is full.
+pub const EXPORT_PAGE_BYTES: usize = 4 << 20;
 /// Writes waiting for the writer before the next caller blocks.
 pub const QUEUE: usize = 256;
 /// Writes that may share one commit.
 pub const COMMIT_GROUP: usize = 64;
+/// Bytes of the write-ahead log from which on a reader that keeps it from being moved is reported.
+pub const LOG_WARNING_BYTES: u64 = 64 << 20;
+/// Bytes of the write-ahead log from which on writes wait for that reader, and are refused when it stays.
+pub const LOG_BYTES: u64 = 256 << 20;
+/// Free bytes of the disk below which a store is not healthy.
+pub const LOW_DISK_BYTES: u64 = 256 << 20;
+/// Changes that the feed keeps at least.
+pub const FEED_ROWS: u64 = 1_000;

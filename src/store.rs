@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::model::{AddResult, Chunk, CollectionInfo, Document, Hits, NewDocument, OnConflict, SpaceInfo};
+use crate::model::{
+    AddResult, CheckReport, Chunk, CollectionInfo, Document, Health, Hits, Namespace, NewDocument, OnConflict, Related,
+    Relation, RepairReport, SpaceInfo, StateEntry, StoreStats,
+};
 use crate::request::{
-    Add, AddChunks, CacheEmbeddings, CachedEmbeddings, Clear, ClearEmbeddingCache, CreateCollection, CreateIndex,
-    CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DropIndex, GetDocument, ListDocuments,
-    Neighbors, Rekey, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetTokenizer, UpdateMetadata, Write,
+    Add, AddChunks, Backup, CacheEmbeddings, CachedEmbeddings, Check, Clear, ClearEmbeddingCache, CreateCollection,
+    CreateIndex, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DeleteState, DropIndex, Expire,
+    Export, GetDocument, ListDocuments, Neighbors, Operation, Rekey, Relate, RelatedTo, Relations, Repair, ScanState,
+    Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetState, SetTokenizer, Unrelate, UpdateMetadata, Write,
     Written,
 };
 
@@ -74,6 +78,44 @@ pub struct Cached {
     pub vectors: Vectors,
 }
 
+/// A collection that an export comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExportedCollection {
+    pub info: CollectionInfo,
+    /// The metadata fields that have an index, by name.
+    pub indexes: Vec<String>,
+    pub documents: u64,
+    pub chunks: u64,
+}
+
+/// Some documents of an export, in the order in which they were added, with all that belongs to them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExportedPage {
+    /// Each with its chunks, by index.
+    pub documents: Vec<(Document, Vec<Chunk>)>,
+    /// For each space of the collection, in its order.
+    pub embeddings: Vec<ExportedEmbeddings>,
+}
+
+/// The embeddings that the chunks of a page have in one space.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExportedEmbeddings {
+    /// For each chunk of the page, whether it has one.
+    pub given: Vec<bool>,
+    /// One row for each that has.
+    pub vectors: Vectors,
+}
+
+/// Takes in what an export reads, on the caller's own thread. What it fails with ends the export.
+///
+/// It may call the store, but not fork: a child that is born meanwhile can open nothing.
+pub trait Exporter {
+    /// The collection of the pages that follow.
+    fn collection(&mut self, collection: ExportedCollection) -> Result<()>;
+    /// The next documents of it.
+    fn page(&mut self, page: ExportedPage) -> Result<()>;
+}
+
 /// A store of collections. All methods may be called from any thread at any time.
 ///
 /// Each fails with `Closed` after [`Store::close`], with `Fork` in a process forked from the one that opened it, with
@@ -124,11 +166,37 @@ pub trait Store: Send + Sync {
     fn kept(&self, collection: &str, documents: &[NewDocument], on_conflict: OnConflict) -> Result<Vec<bool>>;
     /// `CollectionExists` where the embedder's model is not that of the space.
     fn cached_embeddings(&self, request: &CachedEmbeddings) -> Result<Cached>;
+    /// Reads collections whole, in pages, all of one snapshot that lasts as long as this call. Writers are not kept
+    /// waiting, but the log cannot begin anew meanwhile.
+    fn export(&self, request: &Export, exporter: &mut dyn Exporter) -> Result<()>;
     fn search(&self, request: &Search, interrupt: Arc<dyn Interrupt>) -> Result<Hits>;
     /// The hits of each vector, in order.
     fn search_batch(&self, request: &SearchBatch, interrupt: Arc<dyn Interrupt>) -> Result<Vec<Hits>>;
     /// Over several collections.
     fn search_store(&self, request: &SearchStore, interrupt: Arc<dyn Interrupt>) -> Result<Hits>;
+
+    fn get_state(&self, namespace: &Namespace, key: &str) -> Result<Option<StateEntry>>;
+    /// By key.
+    fn scan_state(&self, request: &ScanState) -> Result<Vec<StateEntry>>;
+    fn count_state(&self, namespace: &Namespace) -> Result<u64>;
+
+    /// In the order in which they were made; none for an id that is not there.
+    fn relations(&self, request: &Relations) -> Result<Vec<Relation>>;
+    /// The strongest first, then the nearest, then by id.
+    fn related(&self, request: &RelatedTo) -> Result<Vec<Related>>;
+
+    /// Works on the file itself. `Locked` where readers or another process stayed in the way for longer than the timeout.
+    fn operate(&self, operation: Operation, watch: &mut dyn Watch) -> Result<()>;
+    /// Writes a copy of one moment to another file, which is replaced when the copy is whole and verified.
+    fn backup(&self, request: &Backup, watch: &mut dyn Watch) -> Result<()>;
+    /// What it holds and what its file is made of.
+    fn stats(&self) -> Result<StoreStats>;
+    /// How it fares. What it finds is no error.
+    fn health(&self) -> Result<Health>;
+    /// Looks at everything that must hold, in one snapshot. What it finds is no error.
+    fn check(&self, request: &Check, watch: &mut dyn Watch) -> Result<CheckReport>;
+    /// Rebuilds what is derived, in place or, with what can be read of everything else, as a new store.
+    fn repair(&self, request: &Repair, watch: &mut dyn Watch) -> Result<RepairReport>;
 
     /// The spaces of a collection, `default` first.
     fn list_spaces(&self, collection: &str) -> Result<Vec<SpaceInfo>> {
@@ -158,8 +226,24 @@ pub trait Store: Send + Sync {
     fn create_space(&self, request: CreateSpace) -> Result<()> {
         self.write_one(Write::CreateSpace(request), &mut Unwatched).map(drop)
     }
+    /// How many of those that were there and as expected are deleted.
+    fn delete_state(&self, request: DeleteState) -> Result<u64> {
+        self.write_count(Write::DeleteState(request))
+    }
     fn delete_space(&self, request: DeleteSpace) -> Result<()> {
         self.write_one(Write::DeleteSpace(request), &mut Unwatched).map(drop)
+    }
+    /// `DocumentNotFound` names the ids that are of no chunk and no document.
+    fn relate(&self, request: Relate) -> Result<()> {
+        self.write_one(Write::Relate(request), &mut Unwatched).map(drop)
+    }
+    /// How many documents, and chunks of documents that stay, had expired.
+    fn expire(&self, request: Expire) -> Result<u64> {
+        self.write_count(Write::Expire(request))
+    }
+    /// How many there were.
+    fn unrelate(&self, request: Unrelate) -> Result<u64> {
+        self.write_count(Write::Unrelate(request))
     }
     fn set_embeddings(&self, request: SetEmbeddings) -> Result<()> {
         self.write_one(Write::SetEmbeddings(request), &mut Unwatched).map(drop)
@@ -183,6 +267,13 @@ pub trait Store: Send + Sync {
     /// How many vectors there were.
     fn clear_embedding_cache(&self, request: ClearEmbeddingCache) -> Result<u64> {
         self.write_count(Write::ClearEmbeddingCache(request))
+    }
+    /// Whether what was there is what was expected, and all are set.
+    fn set_state(&self, request: SetState) -> Result<bool> {
+        match self.write_one(Write::SetState(request), &mut Unwatched)? {
+            Written::Made(set) => Ok(set),
+            other => Err(mismatch(&other)),
+        }
     }
     fn set_tokenizer(&self, request: SetTokenizer, watch: &mut dyn Watch) -> Result<()> {
         self.write_one(Write::SetTokenizer(request), watch).map(drop)

@@ -7,8 +7,8 @@ ROOT = Path(__file__).parent.parent
 SOURCES = {path.relative_to(ROOT / "src"): path.read_text() for path in sorted((ROOT / "src").rglob("*.rs"))}
 
 LAYERS = [
-    {"error", "limits", "hlc", "model"},
-    {"filter", "request", "fusion", "mmr", "split", "highlight", "sync"},
+    {"error", "limits", "hlc", "model", "events"},
+    {"filter", "request", "fusion", "graph", "mmr", "split", "highlight", "sync"},
     {"store", "contract"},
     {"sqlite", "postgres"},
     {"connect"},
@@ -16,8 +16,9 @@ LAYERS = [
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 INSIDE_SQLITE = [
-    {"sql", "filter_sql", "matching", "row_set", "top_k", "distance", "tokenizer", "ffi", "lock", "pulse"},
+    {"sql", "filter_sql", "row_set", "top_k", "distance", "tokenizer", "ffi", "lock", "pulse", "schema"},
     {"tables"},
+    {"matching", "row_sets"},
     {"ops"},
 ]
 UNSAFE = {

@@ -30,6 +30,7 @@ BASES = {
     "QueryTimeoutError": (exceptions.RagstoreError, TimeoutError),
     "StoreFullError": (exceptions.RagstoreError, OSError),
     "WalFullError": (exceptions.RagstoreError,),
+    "NetworkFilesystemError": (exceptions.RagstoreError, OSError),
     "ClockSkewError": (exceptions.RagstoreError,),
     "SyncError": (exceptions.RagstoreError,),
     "ForkError": (exceptions.RagstoreError,),
@@ -48,7 +49,7 @@ def ours() -> dict[str, type]:
 
 def test_kinds_and_exceptions_are_the_same_set():
     kinds = _ragstore.error_classes()
-    assert len(kinds) == 26
+    assert len(kinds) == 27
     assert {name: kinds.pop(name) for name in BUILTINS} == BUILTINS
     assert set(kinds.values()) == set(ours().values())
     assert {f"{kind}Error" for kind in kinds} == set(ours())

@@ -8,8 +8,9 @@
 ['The cat sat on the mat.']
 """
 
-from . import exceptions
+from . import exceptions, logs
 from ._ragstore import Hit, __version__
+from .check import CheckReport, Problem, RepairReport, check, repair
 from .collection import Collection
 from .document import Chunk, Document
 from .exceptions import (
@@ -27,6 +28,7 @@ from .exceptions import (
     InvalidVectorError,
     LimitError,
     LockedError,
+    NetworkFilesystemError,
     NotFoundError,
     QuerySyntaxError,
     QueryTimeoutError,
@@ -38,14 +40,21 @@ from .exceptions import (
     WalFullError,
     WrongKeyError,
 )
+from .graph import Related, Relation
+from .operations import Health, Reason, StoreStats
 from .results import AddResult, CollectionInfo, Hits, SpaceInfo
 from .split import split
+from .state import State, TransactionState
 from .store import Store, open  # noqa: A004
+from .tracing import instrument, uninstrument
+from .tracing import instrument_if_asked as _instrument_if_asked
 from .transaction import Pending, Transaction, TransactionCollection
+from .transfer import ExportResult, ImportResult, export, import_
 from .types import Embedder, Filter, Metric, Mode, OnConflict, Progress, Rerank, Syntax
 
 __all__ = [
     "AddResult",
+    "CheckReport",
     "Chunk",
     "ClockSkewError",
     "ClosedError",
@@ -59,38 +68,59 @@ __all__ = [
     "Document",
     "DocumentNotFoundError",
     "Embedder",
+    "ExportResult",
     "Filter",
     "FilterError",
     "ForkError",
+    "Health",
     "Hit",
     "Hits",
+    "ImportResult",
     "InternalError",
     "InvalidVectorError",
     "LimitError",
     "LockedError",
     "Metric",
     "Mode",
+    "NetworkFilesystemError",
     "NotFoundError",
     "OnConflict",
     "Pending",
+    "Problem",
     "Progress",
     "QuerySyntaxError",
     "QueryTimeoutError",
     "RagstoreError",
     "ReadOnlyError",
+    "Reason",
+    "Related",
+    "Relation",
+    "RepairReport",
     "Rerank",
     "SchemaTooNewError",
     "SpaceInfo",
+    "State",
     "Store",
     "StoreFullError",
+    "StoreStats",
     "SyncError",
     "Syntax",
     "Transaction",
     "TransactionCollection",
+    "TransactionState",
     "WalFullError",
     "WrongKeyError",
     "__version__",
+    "check",
     "exceptions",
+    "export",
+    "import_",
+    "instrument",
+    "logs",
     "open",
+    "repair",
     "split",
+    "uninstrument",
 ]
+
+_instrument_if_asked()

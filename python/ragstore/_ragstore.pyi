@@ -1,17 +1,30 @@
 """The private module behind the package. Positional, and without promises."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .document import Chunk, Document
-from .rows import ChunkRow, CollectionRow, DocumentRow, HitsRow, SpaceRow
+from .rows import (
+    ChunkRow,
+    CollectionRow,
+    DocumentRow,
+    ExportedDocumentRow,
+    ExportedEmbeddingsRow,
+    HitsRow,
+    ProblemRow,
+    RelationRow,
+    RepairRow,
+    SpaceRow,
+)
 
 __all__ = [
     "Hit",
     "Options",
+    "State",
     "Store",
     "Write",
     "__version__",
@@ -19,9 +32,12 @@ __all__ = [
     "after_fork_in_child",
     "after_fork_in_parent",
     "before_fork",
+    "check",
     "error_classes",
     "new_id",
     "open",
+    "repair",
+    "set_slow",
     "split",
 ]
 
@@ -37,8 +53,16 @@ def open(
     readers: int | None,
     derived: str,
     memory_limit: int | None,
+    network_filesystem: bool,
 ) -> Store: ...
+def check(
+    path: str, key: str | bytes | None, quick: bool, progress: Callable[[int, int], object] | None
+) -> list[ProblemRow]: ...
+def repair(
+    path: str, key: str | bytes | None, to: str, progress: Callable[[int, int], object] | None
+) -> RepairRow: ...
 def split(text: str, size: int, overlap: int, syntax: str) -> list[tuple[int, int]]: ...
+def set_slow(micros: int) -> None: ...
 def new_id() -> str: ...
 def before_fork() -> None: ...
 def after_fork_in_parent() -> None: ...
@@ -114,6 +138,26 @@ class Write:
     @staticmethod
     def drop_index(collection: str, field: str) -> Write: ...
     @staticmethod
+    def expire(collection: str) -> Write: ...
+    @staticmethod
+    def relate(
+        collection: str, source: str, target: str, kind: str, strength: float, metadata: Mapping[str, Any] | None
+    ) -> Write: ...
+    @staticmethod
+    def unrelate(collection: str, source: str, target: str, kind: str | None) -> Write: ...
+    @staticmethod
+    def set_state(
+        namespace: str,
+        local: bool,
+        entries: list[tuple[str, Any]],
+        expires_at: datetime | None,
+        expected_value: tuple[Any, ...] | None,
+    ) -> Write: ...
+    @staticmethod
+    def delete_state(
+        namespace: str, local: bool, keys: list[str] | None, expected_value: tuple[Any, ...] | None
+    ) -> Write: ...
+    @staticmethod
     def set_tokenizer(collection: str, tokenizer: str) -> Write: ...
     @staticmethod
     def create_collection(
@@ -134,6 +178,13 @@ class Write:
     def delete_space(collection: str, name: str) -> Write: ...
 
 @final
+class State:
+    def __new__(cls, store: Store, name: str, local: bool) -> State: ...
+    def get(self, key: str) -> tuple[str, str, int | None] | None: ...
+    def scan(self, prefix: str, after: str | None, limit: int) -> list[tuple[str, str, int | None]]: ...
+    def count(self) -> int: ...
+
+@final
 class Store:
     @property
     def path(self) -> str | None: ...
@@ -146,6 +197,12 @@ class Store:
     def rekey(self, key: str | bytes | None) -> None: ...
     def close(self) -> None: ...
     def write(self, writes: list[Write], progress: Callable[[int, int], object] | None = None) -> list[Any]: ...
+    def operate(self, operation: str, mode: str | None, progress: Callable[[int, int], object] | None) -> None: ...
+    def backup(self, path: str, progress: Callable[[int, int], object] | None) -> None: ...
+    def stats(self) -> dict[str, int]: ...
+    def health(self) -> tuple[str, list[tuple[str, str]]]: ...
+    def check(self, quick: bool, progress: Callable[[int, int], object] | None) -> list[ProblemRow]: ...
+    def repair(self, to: str | None, progress: Callable[[int, int], object] | None) -> RepairRow: ...
     def get_collection(self, name: str) -> CollectionRow: ...
     def list_collections(self) -> list[CollectionRow]: ...
     def get(self, collection: str, chunk_ids: list[str]) -> list[ChunkRow | None]: ...
@@ -158,12 +215,29 @@ class Store:
     def neighbors(self, collection: str, chunk_id: str, before: int, after: int) -> list[ChunkRow]: ...
     def get_embeddings(self, collection: str, chunk_ids: list[str], space: str) -> NDArray[np.float32]: ...
     def count(self, collection: str, where: Mapping[str, Any] | None) -> int: ...
+    def relations(self, collection: str, id: str | None, direction: str, kind: str | None) -> list[RelationRow]: ...
+    def related(
+        self,
+        collection: str,
+        ids: list[str],
+        depth: int,
+        kinds: list[str] | None,
+        min_strength: float,
+        direction: str,
+        limit: int,
+    ) -> list[tuple[str, list[str], float, int]]: ...
     def count_documents(self, collection: str, where: Mapping[str, Any] | None) -> int: ...
     def kept(self, collection: str, documents: list[Document], on_conflict: str) -> list[bool]: ...
     def cached_embeddings(
         self, collection: str, space: str, model: str | None, texts: list[str], dimension: int | None
     ) -> tuple[str | None, SpaceRow, list[int], NDArray[np.float32]]: ...
     def unchanged(self, collection: str, documents: list[Document]) -> list[bool]: ...
+    def export(
+        self,
+        collections: list[str] | None,
+        collection: Callable[[CollectionRow, list[str], int, int], object],
+        page: Callable[[list[ExportedDocumentRow], list[ExportedEmbeddingsRow]], object],
+    ) -> None: ...
     def search(
         self,
         collection: str,

@@ -16,6 +16,7 @@ from .display import Report, Rising, reporting
 from .document import Chunk, Document
 from .embedding import BATCH, Embedding
 from .exceptions import InvalidVectorError
+from .graph import Graph
 from .results import AddResult, CollectionInfo, SpaceInfo
 from .search import Searching
 from .types import Embedder, Filter, Metric, OnConflict, Progress
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Collection"]
 
 
-class Collection(Searching):
+class Collection(Searching, Graph):
     """Documents with their chunks and embeddings, and the searches over them.
 
     It comes from `Store.create_collection` and `Store.get_collection`, and holds no data itself. All calls may be made
@@ -431,6 +432,20 @@ class Collection(Searching):
         """
         with reporting(progress, "index") as report:
             self._raw.write([Write.set_tokenizer(self.name, string("tokenizer", tokenizer))], report)
+
+    def expire(self) -> int:
+        """Remove documents and chunks whose `expires_at` has come, and say how many.
+
+        They are not there for any call from that moment on, whether this was called or not: their ids and uris are
+        free, and no search finds them. This gives their space back. A document goes with its own end, and not with that
+        of its last chunk.
+
+        Returns
+        -------
+        int
+            Documents, and chunks of documents that stay.
+        """
+        return int(self._raw.write([Write.expire(self.name)])[0])
 
     def clear(self) -> None:
         """Delete every document; the collection and its spaces stay."""

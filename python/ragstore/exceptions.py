@@ -19,6 +19,7 @@ __all__ = [
     "InvalidVectorError",
     "LimitError",
     "LockedError",
+    "NetworkFilesystemError",
     "NotFoundError",
     "QuerySyntaxError",
     "QueryTimeoutError",
@@ -101,7 +102,11 @@ class StoreFullError(RagstoreError, OSError):
 
 
 class WalFullError(RagstoreError):
-    """The write-ahead log reached its cap."""
+    """The write-ahead log reached its cap, since a reader keeps it from being moved; nothing of the call was stored."""
+
+
+class NetworkFilesystemError(RagstoreError, OSError):
+    """The file is to be written on a network file system, which was not asked for by name."""
 
 
 class ClockSkewError(RagstoreError):

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .types import Metric
 
 if TYPE_CHECKING:
     from ._ragstore import Hit
 
-__all__ = ["AddRow", "ChunkRow", "CollectionRow", "DocumentRow", "HitsRow", "SpaceRow"]
+__all__ = [
+    "AddRow",
+    "ChunkRow",
+    "CollectionRow",
+    "DocumentRow",
+    "ExportedChunkRow",
+    "ExportedDocumentRow",
+    "ExportedEmbeddingsRow",
+    "HitsRow",
+    "ProblemRow",
+    "RelationRow",
+    "RepairRow",
+    "SpaceRow",
+]
 
 # id, text, metadata, document_id, uri, index, start, end, byte_start, byte_end, line_start, line_end, token_count,
 # expires_at
@@ -44,3 +60,23 @@ AddRow: TypeAlias = tuple[list[str], list[str], int, int, int, int]
 
 # hits, exact, complete, took_ms, plan
 HitsRow: TypeAlias = tuple["list[Hit]", bool, bool, float, dict[str, Any] | None]
+
+# source, target, type, strength, metadata, created_at
+RelationRow: TypeAlias = tuple[str, str, str, float, dict[str, Any], int]
+
+# id, text, metadata as JSON on one line, index, start, end, token_count, expires_at
+ExportedChunkRow: TypeAlias = tuple[str, str | None, str, int, int | None, int | None, int | None, int | None]
+
+# id, uri, text, content_type, metadata as JSON on one line, content_hash, created_at, updated_at, expires_at, chunks
+ExportedDocumentRow: TypeAlias = tuple[
+    str, str | None, str | None, str, str, str, int, int, int | None, list[ExportedChunkRow]
+]
+
+# for each chunk of the page whether it has an embedding, and a row for each that has
+ExportedEmbeddingsRow: TypeAlias = tuple[list[bool], NDArray[np.float32]]
+
+# area, what, repairable
+ProblemRow: TypeAlias = tuple[str, str, bool]
+
+# rebuilt, salvaged, lost, problems, path
+RepairRow: TypeAlias = tuple[list[str], list[tuple[str, int]], list[str], list[ProblemRow], str | None]

@@ -16,13 +16,17 @@ from numpy.typing import ArrayLike
 from . import _ragstore
 from ._ragstore import Options, Write
 from .arguments import count, mapping_or_none, number, optional, string, strings
+from .check import CheckReport, RepairReport
 from .collection import Collection
+from .display import reporting
 from .embedding import BATCH
 from .exceptions import CollectionNotFoundError, RagstoreError
+from .operations import Health, StoreStats
 from .results import CollectionInfo, Hits, SpaceInfo
 from .search import choose_mode
+from .state import State
 from .transaction import Transaction
-from .types import Embedder, Filter, Metric, Mode
+from .types import Embedder, Filter, Metric, Mode, Progress
 from .vectors import as_query
 
 __all__ = ["Store", "open"]
@@ -42,6 +46,7 @@ def open(
     derived: Literal["auto", "memory", "off"] = "auto",
     memory_limit: int | None = None,
     embedding_cache: int = 256 << 20,
+    network_filesystem: bool = False,
 ) -> Store:
     """Open a store, and create it where there is none.
 
@@ -70,6 +75,9 @@ def open(
     embedding_cache : int
         Bytes of vectors that embedders made and the file keeps, so that a model embeds each text once; the oldest go
         first. 0 keeps nothing and looks for nothing. See `Store.clear_embedding_cache`.
+    network_filesystem : bool
+        Write also where the file lies on NFS, SMB, 9p, virtiofs, sshfs or the like. Their locks and shared memory do
+        not reach other machines: it is safe only while no other machine opens the file.
 
     Returns
     -------
@@ -83,6 +91,9 @@ def open(
         The file is no store.
     SchemaTooNewError
         A newer version wrote it.
+    NetworkFilesystemError
+        It is to be written on a network file system. With ``read_only=True`` it is opened there, and read rightly as
+        long as no other machine writes.
     WrongKeyError
         The key is another one, or there is none and the file is encrypted, or there is one and it is not. Nothing of
         the file is changed.
@@ -114,6 +125,7 @@ def open(
         "readers": None if readers is None else count("readers", readers, 1),
         "derived": string("derived", derived),
         "memory_limit": None if memory_limit is None else count("memory_limit", memory_limit),
+        "network_filesystem": bool(network_filesystem),
     }
     cache = count("embedding_cache", embedding_cache)
     # The key is not among the options: those are pickled.
@@ -124,8 +136,7 @@ class Store(AbstractContextManager["Store"]):
     """A store of collections: one file. It comes from `open`, and closes when its ``with`` block ends.
 
     All calls may be made from any thread. A store pickles as its path and options, an ephemeral or encrypted one not at
-    all. In a
-    process that was forked from the one that opened it, every call raises `ForkError`.
+    all. In a process that was forked from the one that opened it, every call raises `ForkError`.
     """
 
     def __init__(self, raw: _ragstore.Store, options: dict[str, Any]) -> None:
@@ -409,6 +420,97 @@ class Store(AbstractContextManager["Store"]):
         (removed,) = self._raw.write([Write.clear_embedding_cache(optional("model", model), named)])
         return int(removed)
 
+    def state(self, namespace: str = "default", *, local: bool = False) -> State:
+        """The values that a pipeline keeps between its runs, as a mutable mapping.
+
+        Parameters
+        ----------
+        namespace : str
+        local : bool
+            Never synced to peers. A local namespace may have the name of one that is not.
+
+        Returns
+        -------
+        State
+            A mapping of str to JSON values, with expiry, atomic `update`, `compare_and_set` and `scan` by prefix.
+        """
+        return State(self, namespace, local=local)
+
+    # operations
+
+    def check(self, *, quick: bool = False, progress: Progress = False) -> CheckReport:
+        """Look at everything that must hold in the file.
+
+        It reads one snapshot, beside readers and writers: SQLite's pages, trees and indexes, the text indexes word by
+        word against the texts, the tables of vectors against each other and the chunks, and every reference, hash,
+        place, counter and clock. What it finds is in the report; nothing of it is raised.
+
+        Parameters
+        ----------
+        quick : bool
+            Leave out what reads all content: hashes, words, metadata and the vectors themselves.
+        progress : bool or callable
+            True shows a bar; a callable gets (done, total).
+
+        Returns
+        -------
+        CheckReport
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Ctrl-C ends it.
+
+        Examples
+        --------
+        >>> import ragstore
+        >>> with ragstore.open() as store:
+        ...     _ = store.create_collection("pets").add_texts(["Cats purr."])
+        ...     store.check()
+        CheckReport(problems=[])
+        """
+        with reporting(progress, "check") as report:
+            return CheckReport._of(self._raw.check(bool(quick), report))
+
+    def repair(self, to: str | os.PathLike[str] | None = None, *, progress: Progress = False) -> RepairReport:
+        """Rebuild what can be derived; with `to`, read everything that can be read into a new store.
+
+        In place it is one write, and does what a check finds necessary: text indexes, vectors, indexes of metadata,
+        indexes of tables, counters, the clock, tables that belong to nothing. A vector that is none is gone afterwards,
+        and `lost` names its chunk. Damaged pages are not repaired in place: give `to`.
+
+        With `to` rows are read around the pages that are broken. Ids, rowids, times and metadata are kept. This file
+        stays as it is. A store that does not open any more is read by `ragstore.repair`.
+
+        Parameters
+        ----------
+        to : str or PathLike, optional
+            A new file, which must not be there. It appears when it is whole, checked and on the disk.
+        progress : bool or callable
+            True shows a bar; a callable gets (done, total).
+
+        Returns
+        -------
+        RepairReport
+
+        Raises
+        ------
+        ValueError
+            There is a file at `to`.
+        ReadOnlyError
+            The store is read-only, and there is no `to`.
+
+        Examples
+        --------
+        >>> import ragstore
+        >>> with ragstore.open() as store:
+        ...     store.repair().rebuilt
+        []
+        """
+        name = None if to is None else string("to", os.fspath(to))
+        with reporting(progress, "repair") as report:
+            return RepairReport._of(self._raw.repair(name, report))
+
     def rekey(self, key: str | bytes | None) -> None:
         """Encrypt the file with another key, encrypt one that is not, or decrypt it.
 
@@ -452,6 +554,155 @@ class Store(AbstractContextManager["Store"]):
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Queue writes on any collections and commit them as one. See `Transaction`."""
         return Transaction(self)
+
+    # operations
+
+    def checkpoint(self, mode: Literal["passive", "full", "restart", "truncate"] = "passive") -> None:
+        """Move the write-ahead log into the file. Writes do it by themselves; nothing is lost without it.
+
+        Parameters
+        ----------
+        mode : {"passive", "full", "restart", "truncate"}
+            Passive moves what readers and other processes let be moved at this moment. Full waits, up to the timeout of
+            the store, until all of it is moved; restart also until the next write can begin the log anew; truncate also
+            empties it, so that the file alone is the store until the next write.
+
+        Raises
+        ------
+        LockedError
+            A reader, or a process that writes without pause, stayed in the way for longer than the timeout.
+        ReadOnlyError
+            The store was opened to be read only.
+
+        Examples
+        --------
+        >>> import ragstore
+        >>> with ragstore.open() as store:
+        ...     _ = store.create_collection("pets")
+        ...     store.checkpoint("truncate")
+        ...     store.stats().log_bytes
+        0
+        """
+        self._raw.operate("checkpoint", string("mode", mode), None)
+
+    def optimize(self, *, progress: Progress = False) -> None:
+        """Give back the space that deletes and replacements left, and put the indexes in order.
+
+        Vectors move out of blocks with holes, the segments of each text index become one, changes that no follower
+        would still ask for are forgotten, free pages leave the file, and the planner's statistics are renewed. All in
+        small transactions: searches go on, other writers have their turns between two of them, and stopping it at any
+        point, also by a crash, leaves what was done so far. No answer changes.
+
+        Parameters
+        ----------
+        progress : bool or callable
+            True shows a bar; a callable gets (done, total).
+
+        Raises
+        ------
+        LockedError
+            Another process wrote for longer than the timeout.
+        StoreFullError
+            The log has no room; some disk is needed before more of it is free.
+        WalFullError
+            A reader keeps the log from being moved.
+        ReadOnlyError
+            The store was opened to be read only.
+        """
+        with reporting(progress, "optimize") as report:
+            self._raw.operate("optimize", None, report)
+
+    def vacuum(self) -> None:
+        """Write the whole file anew, without a hole. `optimize` does nearly as well without a copy.
+
+        It takes the time and the disk of a copy, in the temporary folder of SQLite (``SQLITE_TMPDIR``, ``TMPDIR``) and
+        once more in the log, and writers wait meanwhile. Searches go on.
+
+        Raises
+        ------
+        StoreFullError
+            There is no room for it; nothing was changed.
+        LockedError
+            Another process wrote for longer than the timeout.
+        ReadOnlyError
+            The store was opened to be read only.
+        """
+        self._raw.operate("vacuum", None, None)
+
+    def backup(self, path: str | os.PathLike[str], *, progress: Progress = False) -> None:
+        """Write a copy of one moment to another file, while searches and writes go on in any process.
+
+        The copy is made in a folder beside `path`, verified, synced and renamed: until then a file that is there stays
+        as it is, also if the disk fills or the process is killed; the next backup removes what that left. The copy is
+        one file, without a log, for its owner alone. To restore, close the store, remove its ``-wal`` and ``-shm``, and
+        copy the backup to its path. It is another replica than the store it was made of.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            The file; its folder must be there. A link is followed.
+        progress : bool or callable
+            True shows a bar; a callable gets (done, total) in pages.
+
+        Raises
+        ------
+        ValueError
+            It is a directory, or a file of the store itself.
+        NotFoundError
+            Its folder is not there.
+        LockedError
+            It is open as a database.
+        StoreFullError
+            The disk is full; a file that was there is as it was.
+        CorruptError
+            The copy is damaged, and so may be the store.
+
+        Examples
+        --------
+        >>> import os, ragstore, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, ragstore.open() as store:
+        ...     _ = store.create_collection("pets").add("Cats purr.")
+        ...     store.backup(os.path.join(folder, "backup.db"))
+        ...     with ragstore.open(os.path.join(folder, "backup.db"), read_only=True) as copy:
+        ...         copy["pets"].count()
+        1
+        """
+        name = string("path", os.fspath(path))
+        if not name:
+            raise ValueError("path is an empty string; give a file")
+        with reporting(progress, "backup") as report:
+            self._raw.backup(name, report)
+
+    def stats(self) -> StoreStats:
+        """Say what the store holds and what its file is made of.
+
+        Rows are counted by walking an index of each table, tens of milliseconds for 200,000 chunks; the pages of
+        declared fields are read. Nothing else is. Writers do not wait.
+
+        Examples
+        --------
+        >>> import ragstore
+        >>> with ragstore.open() as store:
+        ...     _ = store.create_collection("pets").add(["Cats purr.", "Dogs bark."])
+        ...     store.stats().documents
+        2
+        """
+        return StoreStats(**self._raw.stats())
+
+    def health(self) -> Health:
+        """Say how the store fares, without reading what it holds. What it finds is returned, not raised.
+
+        It looks at the writer, the length of the log and who keeps it long, the last checkpoint, the free space of the
+        disk, the locks, whether the files are still in their place, and the header. `check` looks at everything else.
+
+        Examples
+        --------
+        >>> import ragstore
+        >>> with ragstore.open() as store:
+        ...     for what, what_to_do in store.health().reasons:
+        ...         print(f"{what}: {what_to_do}")
+        """
+        return Health._of(self._raw.health())
 
 
 def _reopen(path: str, options: dict[str, Any]) -> Store:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import writes
+from . import graph, writes
 from ._ragstore import Write
 from .arguments import string
 from .document import Chunk, Document
@@ -19,6 +19,7 @@ from .vectors import as_matrix
 
 if TYPE_CHECKING:
     from .collection import Collection
+    from .state import TransactionState
     from .store import Store
 
 __all__ = ["Pending", "Transaction", "TransactionCollection"]
@@ -110,6 +111,12 @@ class Transaction:
     def collection(self, name: str | Collection) -> TransactionCollection:
         """As ``tx[name]``."""
         return self[name]
+
+    def state(self, namespace: str = "default", *, local: bool = False) -> TransactionState:
+        """The writing calls of a namespace: a cursor moves on with the documents it stands for, or not at all."""
+        from .state import TransactionState
+
+        return TransactionState(self, namespace, local=local)
 
     def _check_open(self) -> None:
         if self._state != "open":
@@ -241,6 +248,22 @@ class TransactionCollection:
     ) -> Pending[int]:
         """As `Collection.delete`."""
         return self._tx._add(writes.delete(self.name, ids, document_ids, uris, where), int)
+
+    def relate(
+        self,
+        source: str,
+        target: str,
+        type: str,
+        *,
+        strength: float = 1.0,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Pending[None]:
+        """As `Collection.relate`."""
+        return self._tx._add(graph.relate(self.name, source, target, type, strength, metadata), _nothing)
+
+    def unrelate(self, source: str, target: str, type: str | None = None) -> Pending[int]:
+        """As `Collection.unrelate`."""
+        return self._tx._add(graph.unrelate(self.name, source, target, type), int)
 
     def clear(self) -> Pending[None]:
         """As `Collection.clear`."""

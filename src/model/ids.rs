@@ -33,6 +33,11 @@ pub fn check_name(what: &str, name: &str) -> Result<()> {
     check_length(what, name, limits::NAME_BYTES)
 }
 
+/// Refuses a key of a state value over [`limits::ID_BYTES`]; it may be empty.
+pub fn check_key(what: &str, key: &str) -> Result<()> {
+    check_length(what, key, limits::ID_BYTES)
+}
+
 fn check_length(what: &str, text: &str, limit: usize) -> Result<()> {
     if text.contains('\0') {
         return Err(Error::new(ErrorKind::Argument, format!("{what} {text:?} holds a NUL character; remove it")));

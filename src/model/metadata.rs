@@ -1,3 +1,6 @@
+use std::borrow::Cow;
+
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -54,6 +57,23 @@ impl Metadata {
         &self.0
     }
 
+    /// The JSON text on one line.
+    ///
+    /// # Errors
+    /// `Corrupt` when the stored text is not a JSON object.
+    pub fn line(&self) -> Result<Cow<'_, str>> {
+        // Only what this library did not write has more than one.
+        if self.0.contains(['\n', '\r']) {
+            return Ok(Cow::Owned(Self::from_stored_map(&self.to_map()?)?.0));
+        }
+        let object = self.0.starts_with('{') && serde_json::from_str::<IgnoredAny>(&self.0).is_ok();
+        if object {
+            Ok(Cow::Borrowed(&self.0))
+        } else {
+            Err(Error::new(ErrorKind::Corrupt, "stored metadata is not a JSON object"))
+        }
+    }
+
     /// The object.
     ///
     /// # Errors
@@ -87,7 +107,7 @@ impl Metadata {
     }
 }
 
-fn depth(value: &Value) -> usize {
+pub(super) fn depth(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
         Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
@@ -95,7 +115,7 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-fn canonical(value: &Value, sink: &mut dyn FnMut(&[u8])) {
+pub(super) fn canonical(value: &Value, sink: &mut dyn FnMut(&[u8])) {
     match value {
         Value::Object(map) => {
             let mut keys: Vec<&String> = map.keys().collect();
@@ -146,6 +166,16 @@ mod tests {
     fn large_integers_survive() {
         let text = r#"{"n":123456789012345678901234567890}"#;
         assert_eq!(metadata(text).as_json(), text);
+    }
+
+    #[test]
+    fn a_line_is_one_line_and_an_object() {
+        let line = |text: &str| Metadata::from_stored(text.to_owned()).line().map(|line| line.into_owned());
+        assert_eq!(line(r#"{"a": 1.50}"#).unwrap(), r#"{"a": 1.50}"#);
+        assert_eq!(line("{\n \"a\": [1,\r\n 2]}").unwrap(), r#"{"a":[1,2]}"#);
+        for damaged in ["", "[]", "{", "{}x", "{\n", "null"] {
+            assert_eq!(line(damaged).unwrap_err().kind(), ErrorKind::Corrupt, "{damaged}");
+        }
     }
 
     #[test]

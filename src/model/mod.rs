@@ -1,19 +1,31 @@
 //! Plain data: what a store holds and what it hands out. Nothing here knows a backend.
 
+mod check;
 mod chunk;
 mod collection;
 mod document;
 mod embeddings;
+mod health;
 mod hit;
 mod ids;
 mod metadata;
+mod relation;
+mod repair;
+mod state;
+mod stats;
 mod time;
 
+pub use check::{Area, CheckReport, Problem};
 pub use chunk::{Chunk, NewChunk, Span};
 pub use collection::{CollectionInfo, Metric, SpaceInfo};
 pub use document::{AddResult, ContentHash, Document, HashedChunk, NewDocument, OnConflict};
 pub use embeddings::{Embeddings, Matrix, Rows, check_vector};
+pub use health::{Health, Reason, Status};
 pub use hit::{Hit, Hits, KeywordPlan, Leg, Marker};
-pub use ids::{check_id, check_name, new_id};
+pub use ids::{check_id, check_key, check_name, new_id};
 pub use metadata::Metadata;
+pub use relation::{Direction, Related, Relation};
+pub use repair::RepairReport;
+pub use state::{Expected, Namespace, StateEntry, StateValue};
+pub use stats::StoreStats;
 pub use time::Timestamp;

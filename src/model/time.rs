@@ -11,6 +11,11 @@ impl Timestamp {
         Self(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 
+    /// Whether it is of the years 1 to 9999, which callers can be given.
+    pub fn is_datetime(self) -> bool {
+        (-62_135_596_800_000_000..=253_402_300_799_999_999).contains(&self.0)
+    }
+
     /// Whole milliseconds since the epoch, never negative.
     pub fn millis(self) -> u64 {
         u64::try_from(self.0.max(0)).unwrap_or_default() / 1000

@@ -362,6 +362,11 @@ pub(super) fn object(value: &Bound<'_, PyAny>) -> Taken<Map<String, Value>> {
     }
 }
 
+/// A value of any kind that JSON has, for state.
+pub(super) fn value(value: &Bound<'_, PyAny>) -> Taken<Value> {
+    Walk::metadata().value(value)
+}
+
 /// Metadata of a document or a chunk; `None` is empty.
 pub(super) fn metadata(value: &Bound<'_, PyAny>) -> Taken<Metadata> {
     if value.is_none() || value.cast_exact::<PyDict>().is_ok_and(PyDictMethods::is_empty) {

@@ -33,6 +33,7 @@ fn class_name(kind: ErrorKind) -> (&'static str, &'static str) {
         ErrorKind::Locked => (OURS, "LockedError"),
         ErrorKind::QueryTimeout => (OURS, "QueryTimeoutError"),
         ErrorKind::StoreFull => (OURS, "StoreFullError"),
+        ErrorKind::NetworkFilesystem => (OURS, "NetworkFilesystemError"),
         ErrorKind::WalFull => (OURS, "WalFullError"),
         ErrorKind::ClockSkew => (OURS, "ClockSkewError"),
         ErrorKind::Sync => (OURS, "SyncError"),

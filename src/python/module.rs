@@ -13,16 +13,30 @@ mod _ragstore {
     #[pymodule_export]
     use super::super::hit::Hit;
     #[pymodule_export]
+    use super::super::open::{check, open, repair};
+    #[pymodule_export]
     use super::super::options::Options;
     #[pymodule_export]
-    use super::super::store::{Store, open};
+    use super::super::state::State;
+    #[pymodule_export]
+    use super::super::store::Store;
     #[pymodule_export]
     use super::super::write::Write;
 
     use super::super::errors::{class, guarded};
+    use super::super::events;
     use crate::connect;
     use crate::error::ErrorKind;
     use crate::split::Syntax;
+
+    /// Before anything of SQLite is used.
+    #[pymodule_init]
+    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+        guarded(|| {
+            connect::listen();
+            Ok(())
+        })
+    }
 
     #[pymodule_export]
     #[allow(non_upper_case_globals)]
@@ -44,6 +58,12 @@ mod _ragstore {
             let pieces = py.detach(|| crate::split::split(text, size, overlap, syntax))?;
             Ok(pieces.into_iter().map(|piece| (piece.start, piece.end)).collect())
         })
+    }
+
+    /// From how many microseconds on a call is told of.
+    #[pyfunction]
+    fn set_slow(micros: u64) {
+        events::set_slow(micros);
     }
 
     /// A ULID.
@@ -76,6 +96,8 @@ mod _ragstore {
     fn after_fork_in_child() -> PyResult<()> {
         guarded(|| {
             connect::after_fork_in_child();
+            // They are the parent's to tell of.
+            drop(crate::events::take());
             Ok(())
         })
     }

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::errors::guarded;
-use super::store::seconds;
+use super::open::seconds;
 use super::watch::Signals;
 use crate::error::Error;
 use crate::request::{Fusion, Include, Mode, Rerank, Search, Syntax};

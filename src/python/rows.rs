@@ -6,7 +6,10 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind};
-use crate::model::{AddResult, Chunk, CollectionInfo, Document, Metadata, SpaceInfo};
+use crate::model::{
+    AddResult, Chunk, CollectionInfo, Document, Metadata, Problem, Relation, RepairReport, SpaceInfo, StoreStats,
+    Timestamp,
+};
 use crate::request::Written;
 
 /// The dictionary of a JSON object.
@@ -52,7 +55,7 @@ pub(super) fn chunk<'py>(py: Python<'py>, chunk: &Chunk) -> PyResult<Bound<'py, 
             lines.map(|l| l.0).into_pyobject(py)?.into_any(),
             lines.map(|l| l.1).into_pyobject(py)?.into_any(),
             token_count.into_pyobject(py)?.into_any(),
-            expires_at.map(|t| t.0).into_pyobject(py)?.into_any(),
+            expires_at.map(micros).transpose()?.into_pyobject(py)?.into_any(),
         ],
     )
 }
@@ -73,9 +76,9 @@ pub(super) fn document<'py>(py: Python<'py>, document: &Document) -> PyResult<Bo
         content_type,
         metadata(py, data)?,
         content_hash.to_string(),
-        created_at.0,
-        updated_at.0,
-        expires_at.map(|t| t.0),
+        micros(*created_at)?,
+        micros(*updated_at)?,
+        expires_at.map(micros).transpose()?,
     )
         .into_pyobject(py)
 }
@@ -90,10 +93,37 @@ pub(super) fn space<'py>(py: Python<'py>, space: &SpaceInfo) -> PyResult<Bound<'
 pub(super) fn collection<'py>(py: Python<'py>, info: &CollectionInfo) -> PyResult<Bound<'py, PyTuple>> {
     let CollectionInfo { name, description, settings: kept, tokenizer, created_at, spaces } = info;
     let spaces: Vec<_> = spaces.iter().map(|s| space(py, s)).collect::<PyResult<_>>()?;
-    (name, description, object(py, kept)?, tokenizer, created_at.0, spaces).into_pyobject(py)
+    (name, description, object(py, kept)?, tokenizer, micros(*created_at)?, spaces).into_pyobject(py)
+}
+
+/// A list of `ProblemRow`.
+pub(super) fn problems<'py>(py: Python<'py>, problems: &[Problem]) -> PyResult<Bound<'py, PyList>> {
+    PyList::new(py, problems.iter().map(|problem| (problem.area.as_str(), problem.what.as_str(), problem.repairable)))
+}
+
+/// `RepairRow` of the stub.
+pub(super) fn repair<'py>(py: Python<'py>, report: &RepairReport) -> PyResult<Bound<'py, PyTuple>> {
+    let RepairReport { rebuilt, salvaged, lost, problems: left, path } = report;
+    let path = path.as_ref().map(|path| path.as_os_str());
+    (rebuilt, salvaged, lost, problems(py, left)?, path).into_pyobject(py)
+}
+
+/// Microseconds that are a moment of Python's: of the years 1 to 9999.
+fn micros(time: Timestamp) -> PyResult<i64> {
+    if time.is_datetime() {
+        return Ok(time.0);
+    }
+    let what = format!("a stored time is {} microseconds from 1970; run repair()", time.0);
+    Err(Error::new(ErrorKind::Corrupt, what).into())
 }
 
 /// `AddRow`, ids, `CollectionRow`, a count or None: what a write did.
+/// `RelationRow` of the stub.
+pub(super) fn relation<'py>(py: Python<'py>, relation: &Relation) -> PyResult<Bound<'py, PyTuple>> {
+    let Relation { source, target, kind, strength, metadata: data, created_at } = relation;
+    (source, target, kind, *strength, metadata(py, data)?, created_at.0).into_pyobject(py)
+}
+
 pub(super) fn written<'py>(py: Python<'py>, written: Written) -> PyResult<Bound<'py, PyAny>> {
     Ok(match written {
         Written::Added(AddResult { chunk_ids, document_ids, added, replaced, unchanged, skipped }) => {
@@ -102,7 +132,56 @@ pub(super) fn written<'py>(py: Python<'py>, written: Written) -> PyResult<Bound<
         Written::Ids(ids) => ids.into_pyobject(py)?.into_any(),
         Written::Collection(info) => collection(py, &info)?.into_any(),
         Written::Made(new) => new.into_pyobject(py)?.to_owned().into_any(),
+        Written::Repaired(report) => repair(py, &report)?.into_any(),
         Written::Count(count) => count.into_pyobject(py)?.into_any(),
         Written::Done => py.None().into_bound(py),
     })
+}
+
+/// The numbers by name.
+pub(super) fn stats<'py>(py: Python<'py>, stats: &StoreStats) -> PyResult<Bound<'py, PyDict>> {
+    let StoreStats {
+        collections,
+        documents,
+        chunks,
+        embeddings,
+        file_bytes,
+        log_bytes,
+        free_bytes,
+        vector_bytes,
+        text_index_bytes,
+        field_index_bytes,
+        embedding_cache_bytes,
+        cache_hits,
+        cache_misses,
+        queued_writes,
+        readers_open,
+        readers_limit,
+        reader_waits,
+        checkpoints,
+    } = *stats;
+    let numbers = PyDict::new(py);
+    for (name, number) in [
+        ("collections", collections),
+        ("documents", documents),
+        ("chunks", chunks),
+        ("embeddings", embeddings),
+        ("file_bytes", file_bytes),
+        ("log_bytes", log_bytes),
+        ("free_bytes", free_bytes),
+        ("vector_bytes", vector_bytes),
+        ("text_index_bytes", text_index_bytes),
+        ("field_index_bytes", field_index_bytes),
+        ("embedding_cache_bytes", embedding_cache_bytes),
+        ("cache_hits", cache_hits),
+        ("cache_misses", cache_misses),
+        ("queued_writes", queued_writes),
+        ("readers_open", readers_open),
+        ("readers_limit", readers_limit),
+        ("reader_waits", reader_waits),
+        ("checkpoints", checkpoints),
+    ] {
+        numbers.set_item(name, number)?;
+    }
+    Ok(numbers)
 }

@@ -3,96 +3,52 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::array;
 use super::convert;
 use super::documents;
 use super::errors::guarded;
+use super::events::{self, settle};
+use super::export::Callbacks;
 use super::hit::Hit;
 use super::options::Options;
 use super::rows;
 use super::watch::{Signals, Watcher};
 use super::write::{self, Write};
-use crate::connect;
 use crate::error::{Error, Result};
 use crate::model::{self, ContentHash};
 use crate::request::{
-    CachedEmbeddings, DEFAULT_SPACE, Derived, DocumentKey, Durability, GetDocument, ListDocuments, Mode, Neighbors,
-    Open, Rekey, Search, SearchBatch, SearchStore,
+    Backup, CachedEmbeddings, Check, DEFAULT_SPACE, DocumentKey, Export, GetDocument, ListDocuments, Mode, Neighbors,
+    Operation, Rekey, RelatedTo, Relations, Repair, Search, SearchBatch, SearchStore,
 };
 use crate::store;
 
+/// Id, path, strength and depth.
+type RelatedRow = (String, Vec<String>, f64, usize);
+
 #[pyclass(frozen, module = "ragstore._ragstore")]
-pub(super) struct Store(Arc<dyn store::Store>);
+pub(super) struct Store(pub(super) Arc<dyn store::Store>);
 
 impl Store {
+    /// The store of the core.
+    pub(super) fn core(&self) -> Arc<dyn store::Store> {
+        Arc::clone(&self.0)
+    }
+
     /// Runs `body` on the core, detached from the interpreter.
-    fn detached<T: Send>(
+    fn detached<T: Send, F: FnOnce(&dyn store::Store) -> Result<T> + Send>(
         &self,
         py: Python<'_>,
-        body: impl FnOnce(&dyn store::Store) -> Result<T> + Send,
+        body: F,
     ) -> PyResult<T> {
         let store = &*self.0;
-        guarded(|| Ok(py.detach(|| body(store))?))
+        let operation = events::operation::<F>();
+        settle(py, guarded(|| Ok(py.detach(|| events::timed(operation, || body(store)))?)))
     }
-}
-
-pub(super) fn seconds(name: &str, value: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(value)
-        .map_err(|_| PyValueError::new_err(format!("{name} is {value}; it is a number of seconds, 0 or more")))
-}
-
-#[pyfunction]
-#[allow(clippy::too_many_arguments)]
-pub(super) fn open(
-    py: Python<'_>,
-    path: Option<PathBuf>,
-    key: Option<&Bound<'_, PyAny>>,
-    create: bool,
-    read_only: bool,
-    durability: &str,
-    timeout: f64,
-    readers: Option<usize>,
-    derived: &str,
-    memory_limit: Option<usize>,
-) -> PyResult<Store> {
-    guarded(|| {
-        let mut request = path.map_or_else(Open::ephemeral, Open::file);
-        request.create = create;
-        request.read_only = read_only;
-        request.durability = match durability {
-            "full" => Durability::Full,
-            "relaxed" => Durability::Relaxed,
-            other => {
-                return Err(PyValueError::new_err(format!(
-                    "durability is {other:?}; it is one of \"full\", \"relaxed\""
-                )));
-            }
-        };
-        request.timeout = seconds("timeout", timeout)?;
-        if let Some(readers) = readers {
-            request.readers = readers;
-        }
-        request.derived = match derived {
-            "auto" => Derived::Auto,
-            "memory" => Derived::Memory,
-            "off" => Derived::Off,
-            other => {
-                return Err(PyValueError::new_err(format!(
-                    "derived is {other:?}; it is one of \"auto\", \"memory\", \"off\""
-                )));
-            }
-        };
-        request.memory_limit = memory_limit;
-        request.key = key.map(convert::key).transpose()?;
-        Ok(Store(py.detach(|| connect::open(&request))?))
-    })
 }
 
 #[pymethods]
@@ -144,11 +100,84 @@ impl Store {
             }
             let mut watcher = Watcher::new(progress, units);
             let store = &*self.0;
-            let outcome = py.detach(|| store.write(changes, &mut watcher));
+            let operation = match changes.as_slice() {
+                [change] => change.name(),
+                _ => "transaction",
+            };
+            let outcome = py.detach(|| events::timed(operation, || store.write(changes, &mut watcher)));
             // The core is done: only now may the arrays move.
             drop(pins);
-            let written = watcher.finish(py, outcome)?;
+            let written = settle(py, watcher.finish(py, outcome))?;
             PyList::new(py, written.into_iter().map(|w| rows::written(py, w)).collect::<PyResult<Vec<_>>>()?)
+        })
+    }
+
+    /// `operation` is "checkpoint" with its mode, "optimize" or "vacuum".
+    fn operate(
+        &self,
+        py: Python<'_>,
+        operation: &str,
+        mode: Option<&str>,
+        progress: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        guarded(|| {
+            let operation = match (operation, mode) {
+                ("checkpoint", Some(mode)) => Operation::Checkpoint(mode.parse()?),
+                ("optimize", None) => Operation::Optimize,
+                ("vacuum", None) => Operation::Vacuum,
+                other => return Err(Error::internal(format!("there is no operation {other:?}")).into()),
+            };
+            let mut watcher = Watcher::new(progress, 0);
+            let store = &*self.0;
+            let outcome = py.detach(|| store.operate(operation, &mut watcher));
+            watcher.finish(py, outcome)
+        })
+    }
+
+    fn backup(&self, py: Python<'_>, path: PathBuf, progress: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        guarded(|| {
+            let mut watcher = Watcher::new(progress, 0);
+            let store = &*self.0;
+            let outcome = py.detach(|| store.backup(&Backup { path }, &mut watcher));
+            watcher.finish(py, outcome)
+        })
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        rows::stats(py, &self.detached(py, |store| store.stats())?)
+    }
+
+    fn health<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let health = self.detached(py, |store| store.health())?;
+        let reasons: Vec<_> = health.reasons.into_iter().map(|reason| (reason.what, reason.what_to_do)).collect();
+        (health.status.as_str(), reasons).into_pyobject(py)
+    }
+
+    fn check<'py>(
+        &self,
+        py: Python<'py>,
+        quick: bool,
+        progress: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        guarded(|| {
+            let mut watcher = Watcher::new(progress, 0);
+            let store = &*self.0;
+            let outcome = py.detach(|| store.check(&Check { quick }, &mut watcher));
+            rows::problems(py, &watcher.finish_read(py, outcome)?.problems)
+        })
+    }
+
+    fn repair<'py>(
+        &self,
+        py: Python<'py>,
+        to: Option<PathBuf>,
+        progress: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        guarded(|| {
+            let mut watcher = Watcher::new(progress, 0);
+            let store = &*self.0;
+            let outcome = py.detach(|| store.repair(&Repair { to }, &mut watcher));
+            rows::repair(py, &watcher.finish(py, outcome)?)
         })
     }
 
@@ -232,6 +261,41 @@ impl Store {
         rows::chunks(py, &self.detached(py, |store| store.neighbors(&request))?)
     }
 
+    fn relations<'py>(
+        &self,
+        py: Python<'py>,
+        collection: String,
+        id: Option<String>,
+        direction: &str,
+        kind: Option<String>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        guarded(|| {
+            let request = Relations { collection, id, direction: direction.parse()?, kind };
+            let found = self.detached(py, |store| store.relations(&request))?;
+            PyList::new(py, found.iter().map(|relation| rows::relation(py, relation)).collect::<PyResult<Vec<_>>>()?)
+        })
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn related(
+        &self,
+        py: Python<'_>,
+        collection: String,
+        ids: Vec<String>,
+        depth: usize,
+        kinds: Option<Vec<String>>,
+        min_strength: f64,
+        direction: &str,
+        limit: usize,
+    ) -> PyResult<Vec<RelatedRow>> {
+        guarded(|| {
+            let direction = direction.parse()?;
+            let request = RelatedTo { collection, ids, depth, kinds, min_strength, direction, limit };
+            let found = self.detached(py, |store| store.related(&request))?;
+            Ok(found.into_iter().map(|related| (related.id, related.path, related.strength, related.depth)).collect())
+        })
+    }
+
     fn get_embeddings<'py>(
         &self,
         py: Python<'py>,
@@ -299,6 +363,23 @@ impl Store {
         })
     }
 
+    /// Calls `collection` and `page` with what there is, in one snapshot. What they raise ends it.
+    fn export(
+        &self,
+        py: Python<'_>,
+        collections: Option<Vec<String>>,
+        collection: Bound<'_, PyAny>,
+        page: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        guarded(|| {
+            let request = Export { collections };
+            let mut callbacks = Callbacks::new(collection, page);
+            let store = &*self.0;
+            let outcome = py.detach(|| store.export(&request, &mut callbacks));
+            settle(py, callbacks.finish(outcome))
+        })
+    }
+
     /// `mode` is "vector", "keyword" or "hybrid". Returns the hits, whether they are exact, whether they are complete, the
     /// milliseconds it took, and the plan if it was asked for.
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)]
@@ -325,8 +406,8 @@ impl Store {
             };
             let asked: Arc<dyn store::Interrupt> = interrupt.clone();
             let store = &*self.0;
-            let outcome = py.detach(|| store.search(&request, asked));
-            hits(py, interrupt.finish(outcome)?)
+            let outcome = py.detach(|| events::timed("search", || store.search(&request, asked)));
+            hits(py, settle(py, interrupt.finish(outcome))?)
         })
     }
 
@@ -349,8 +430,8 @@ impl Store {
             let interrupt = Signals::new();
             let asked: Arc<dyn store::Interrupt> = interrupt.clone();
             let store = &*self.0;
-            let outcome = py.detach(|| store.search_batch(&request, asked));
-            let answers = interrupt.finish(outcome)?;
+            let outcome = py.detach(|| events::timed("search_batch", || store.search_batch(&request, asked)));
+            let answers = settle(py, interrupt.finish(outcome))?;
             PyList::new(py, answers.into_iter().map(|answer| hits(py, answer)).collect::<PyResult<Vec<_>>>()?)
         })
     }
@@ -376,8 +457,8 @@ impl Store {
             let interrupt = Signals::new();
             let asked: Arc<dyn store::Interrupt> = interrupt.clone();
             let store = &*self.0;
-            let outcome = py.detach(|| store.search_store(&request, asked));
-            hits(py, interrupt.finish(outcome)?)
+            let outcome = py.detach(|| events::timed("search_store", || store.search_store(&request, asked)));
+            hits(py, settle(py, interrupt.finish(outcome))?)
         })
     }
 }

@@ -40,6 +40,16 @@ impl Watcher {
         Ok(())
     }
 
+    /// The outcome of a watched read, as that of a write; nothing was committed.
+    pub(super) fn finish_read<T>(mut self, py: Python<'_>, outcome: Result<T>) -> PyResult<T> {
+        if let Some(raised) = self.raised.take() {
+            return Err(raised);
+        }
+        let value = outcome?;
+        self.report(py, self.total, self.total)?;
+        Ok(value)
+    }
+
     /// The outcome of the watched write: what was raised goes before an error of the core, and the last report is made.
     pub(super) fn finish<T>(mut self, py: Python<'_>, outcome: Result<T>) -> PyResult<T> {
         match (outcome, self.raised.take()) {

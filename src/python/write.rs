@@ -9,8 +9,9 @@ use super::array::{self, Pins};
 use super::convert;
 use super::documents;
 use super::errors::guarded;
+use super::state;
 use crate::error::{Error, ErrorKind};
-use crate::model::{Embeddings, Metric, NewDocument, OnConflict};
+use crate::model::{Embeddings, Metric, Namespace, NewDocument, OnConflict, StateValue};
 use crate::request;
 
 /// A change with the arrays it reads in place. It is committed once.
@@ -312,5 +313,69 @@ impl Write {
     #[staticmethod]
     fn delete_space(collection: String, name: String) -> Self {
         Self::new(request::Write::DeleteSpace(request::DeleteSpace { collection, name }))
+    }
+
+    #[staticmethod]
+    fn set_state(
+        namespace: String,
+        local: bool,
+        entries: Vec<(String, Bound<'_, PyAny>)>,
+        expires_at: Option<&Bound<'_, PyAny>>,
+        expected_value: Option<Vec<Bound<'_, PyAny>>>,
+    ) -> PyResult<Self> {
+        guarded(|| {
+            let entry = |(key, value): (String, Bound<'_, PyAny>)| -> PyResult<(String, StateValue)> {
+                let value = state::value(&value).map_err(|refused| refused.raise("value"))?;
+                Ok((key, value))
+            };
+            let expires_at = expires_at.map(convert::timestamp).transpose();
+            Ok(Self::new(request::Write::SetState(request::SetState {
+                namespace: Namespace { name: namespace, local },
+                entries: entries.into_iter().map(entry).collect::<PyResult<_>>()?,
+                expires_at: expires_at.map_err(|refused| refused.raise("expires_at"))?,
+                expected: state::expected(expected_value)?,
+            })))
+        })
+    }
+
+    /// All of the namespace where there are no keys.
+    #[staticmethod]
+    fn delete_state(
+        namespace: String,
+        local: bool,
+        keys: Option<Vec<String>>,
+        expected_value: Option<Vec<Bound<'_, PyAny>>>,
+    ) -> PyResult<Self> {
+        guarded(|| {
+            let namespace = Namespace { name: namespace, local };
+            let expected = state::expected(expected_value)?;
+            Ok(Self::new(request::Write::DeleteState(request::DeleteState { namespace, keys, expected })))
+        })
+    }
+
+    #[staticmethod]
+    fn relate(
+        collection: String,
+        source: String,
+        target: String,
+        kind: String,
+        strength: f64,
+        metadata: &Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
+        guarded(|| {
+            let metadata = convert::metadata(metadata).map_err(|refused| refused.raise("metadata"))?;
+            let write = request::Relate { collection, source, target, kind, strength, metadata };
+            Ok(Self::new(request::Write::Relate(write)))
+        })
+    }
+
+    #[staticmethod]
+    fn unrelate(collection: String, source: String, target: String, kind: Option<String>) -> Self {
+        Self::new(request::Write::Unrelate(request::Unrelate { collection, source, target, kind }))
+    }
+
+    #[staticmethod]
+    fn expire(collection: String) -> Self {
+        Self::new(request::Write::Expire(request::Expire { collection }))
     }
 }

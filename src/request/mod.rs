@@ -2,8 +2,10 @@
 
 mod add;
 mod add_chunks;
+mod backup;
 mod cache_embeddings;
 mod cached_embeddings;
+mod check;
 mod clear;
 mod clear_embedding_cache;
 mod create_collection;
@@ -13,26 +15,39 @@ mod delete;
 mod delete_collection;
 mod delete_embeddings;
 mod delete_space;
+mod delete_state;
 mod drop_index;
+mod expire;
+mod export;
 mod get_document;
 mod key;
 mod list_documents;
 mod neighbors;
 mod open;
+mod operation;
 mod prepare;
 mod rekey;
+mod relate;
+mod related;
+mod relations;
+mod repair;
+mod scan_state;
 mod search;
 mod search_batch;
 mod search_store;
 mod set_embeddings;
 mod set_model;
+mod set_state;
 mod set_tokenizer;
+mod unrelate;
 mod update_metadata;
 
 pub use add::Add;
 pub use add_chunks::AddChunks;
+pub use backup::Backup;
 pub use cache_embeddings::CacheEmbeddings;
 pub use cached_embeddings::CachedEmbeddings;
+pub use check::Check;
 pub use clear::Clear;
 pub use clear_embedding_cache::ClearEmbeddingCache;
 pub use create_collection::CreateCollection;
@@ -42,23 +57,34 @@ pub use delete::Delete;
 pub use delete_collection::DeleteCollection;
 pub use delete_embeddings::DeleteEmbeddings;
 pub use delete_space::DeleteSpace;
+pub use delete_state::DeleteState;
 pub use drop_index::DropIndex;
+pub use expire::Expire;
+pub use export::Export;
 pub use get_document::{DocumentKey, GetDocument};
 pub use key::{Key, Secret};
 pub use list_documents::ListDocuments;
 pub use neighbors::Neighbors;
 pub use open::{Derived, Durability, Open};
+pub use operation::{Checkpoint, Operation};
 pub use prepare::{PreparedChunk, PreparedDocument, prepare_chunks, prepare_document};
 pub use rekey::Rekey;
+pub use relate::Relate;
+pub use related::RelatedTo;
+pub use relations::Relations;
+pub use repair::Repair;
+pub use scan_state::ScanState;
 pub use search::{Fusion, Include, Mode, Rerank, Search, Syntax};
 pub use search_batch::SearchBatch;
 pub use search_store::SearchStore;
 pub use set_embeddings::SetEmbeddings;
 pub use set_model::SetModel;
+pub use set_state::SetState;
 pub use set_tokenizer::SetTokenizer;
+pub use unrelate::Unrelate;
 pub use update_metadata::{MetadataMode, UpdateMetadata};
 
-use crate::model::{AddResult, CollectionInfo};
+use crate::model::{AddResult, CollectionInfo, RepairReport};
 
 /// The space that every collection has.
 pub const DEFAULT_SPACE: &str = "default";
@@ -78,11 +104,49 @@ pub enum Write {
     DeleteCollection(DeleteCollection),
     DeleteEmbeddings(DeleteEmbeddings),
     DeleteSpace(DeleteSpace),
+    DeleteState(DeleteState),
     DropIndex(DropIndex),
+    Expire(Expire),
+    Relate(Relate),
+    /// In place; a repair to another file is no write.
+    Repair,
     SetEmbeddings(SetEmbeddings),
     SetModel(SetModel),
+    SetState(SetState),
     SetTokenizer(SetTokenizer),
+    Unrelate(Unrelate),
     UpdateMetadata(UpdateMetadata),
+}
+
+impl Write {
+    /// The name of the operation.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Add(_) => "add",
+            Self::AddChunks(_) => "add_chunks",
+            Self::CacheEmbeddings(_) => "cache_embeddings",
+            Self::Clear(_) => "clear",
+            Self::ClearEmbeddingCache(_) => "clear_embedding_cache",
+            Self::CreateCollection(_) => "create_collection",
+            Self::CreateIndex(_) => "create_index",
+            Self::CreateSpace(_) => "create_space",
+            Self::Delete(_) => "delete",
+            Self::DeleteCollection(_) => "delete_collection",
+            Self::DeleteEmbeddings(_) => "delete_embeddings",
+            Self::DeleteSpace(_) => "delete_space",
+            Self::DeleteState(_) => "delete_state",
+            Self::DropIndex(_) => "drop_index",
+            Self::Expire(_) => "expire",
+            Self::Relate(_) => "relate",
+            Self::Repair => "repair",
+            Self::SetEmbeddings(_) => "set_embeddings",
+            Self::SetModel(_) => "set_model",
+            Self::SetState(_) => "set_state",
+            Self::SetTokenizer(_) => "set_tokenizer",
+            Self::Unrelate(_) => "unrelate",
+            Self::UpdateMetadata(_) => "update_metadata",
+        }
+    }
 }
 
 /// What a change did.
@@ -94,10 +158,12 @@ pub enum Written {
     Ids(Vec<String>),
     /// Of `CreateCollection`.
     Collection(CollectionInfo),
-    /// Of `ClearEmbeddingCache`, `Delete`, `DeleteEmbeddings` and `UpdateMetadata`: how many it found.
+    /// Of `ClearEmbeddingCache`, `Delete`, `DeleteEmbeddings`, `DeleteState`, `Expire`, `Unrelate` and `UpdateMetadata`: how many it found.
     Count(u64),
-    /// Of `CreateIndex`: whether it is new.
+    /// Of `CreateIndex`: whether it is new. Of `SetState`: whether what was there is what was expected.
     Made(bool),
+    /// Of `Repair`.
+    Repaired(RepairReport),
     /// Of the others.
     Done,
 }

@@ -25,6 +25,8 @@ pub struct Open {
     pub derived: Derived,
     /// Bytes for derived indexes and caches; `None` lets the store choose.
     pub memory_limit: Option<usize>,
+    /// Write also where the file lies on a network file system.
+    pub network_filesystem: bool,
 }
 
 impl Open {
@@ -45,6 +47,7 @@ impl Open {
             readers: 2 * *CORES,
             derived: Derived::Auto,
             memory_limit: None,
+            network_filesystem: false,
         }
     }
 }

@@ -283,7 +283,7 @@ mod tests {
             let cipher = Cipher::new(&key).unwrap();
             let caches = Caches::of(&Open::ephemeral());
             let conn = open::reader(store.path().unwrap(), Some(&cipher), Duration::ZERO, caches).unwrap();
-            crate::sqlite::tests::check(&conn);
+            crate::sqlite::tests::check(store);
             store.close().unwrap();
             let damage: Vec<String> =
                 sql::query_all(&conn, "PRAGMA cipher_integrity_check", [], |row| row.get(0)).unwrap();

@@ -38,7 +38,7 @@ impl Folder {
             Some(_) => &[],
             None => TEMPLATE.as_ref().map_err(Clone::clone)?.as_slice(),
         };
-        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir()?;
+        let folder = open::private_folder(&std::env::temp_dir(), PREFIX)?;
         let owned = File::create(folder.path().join(OWNED))?;
         owned.lock()?;
         fs::write(folder.path().join(DATABASE), template)?;

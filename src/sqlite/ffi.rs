@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, ffi};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::{self, Event};
 
 type ExtensionInit = unsafe extern "C" fn(*mut ffi::sqlite3, *mut *mut c_char, *const c_void) -> c_int;
 
@@ -87,6 +88,40 @@ pub fn stretch(passphrase: &[u8], salt: &[u8], rounds: c_int, out: &mut [u8]) ->
         )
     };
     if done == 1 { Ok(()) } else { Err(failed()) }
+}
+
+/// Has SQLite's own log told as events. To be called once, before anything else of SQLite is used.
+pub fn tell_log() {
+    // SAFETY: nothing of SQLite runs yet, which the caller sees to; `told` calls nothing of SQLite and may be called on
+    // any thread.
+    // Failing, it is too late: another user of this SQLite was there first. Nothing but the log is missing then.
+    let _ = unsafe { rusqlite::trace::config_log(Some(told)) };
+}
+
+/// The message names files, so of it only a number is kept.
+fn told(code: c_int, message: &str) {
+    match code {
+        ffi::SQLITE_NOTICE_RECOVER_WAL => {
+            let frames = message.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or_default();
+            events::tell(Event::Recovered { frames });
+        }
+        code if matches!(code & 0xff, ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB | ffi::SQLITE_IOERR) => {
+            events::tell(Event::Damaged { code });
+        }
+        _ => {}
+    }
+}
+
+/// How often a connection found a page in its cache and how often it had to read one, since it was last asked.
+pub fn take_cache_counts(conn: &Connection) -> (u64, u64) {
+    let count = |what: c_int| {
+        let (mut now, mut peak) = (0, 0);
+        // SAFETY: the handle is open and used by nobody else while `conn` is borrowed; both numbers are written before
+        // the call returns.
+        let code = unsafe { ffi::sqlite3_db_status(conn.handle(), what, &raw mut now, &raw mut peak, 1) };
+        if code == ffi::SQLITE_OK { u64::try_from(now).unwrap_or(0) } else { 0 }
+    };
+    (count(ffi::SQLITE_DBSTATUS_CACHE_HIT), count(ffi::SQLITE_DBSTATUS_CACHE_MISS))
 }
 
 /// Where FTS5's tokenizers are found. The connection is never closed, so what it registered stays valid.

@@ -23,10 +23,13 @@
 //! Linux only. Elsewhere nothing is held: a process must not open and close a store's files by other means while the
 //! store is open, nor use them through a second SQLite library.
 
+/// Whether the locks are held on this platform.
+pub const AVAILABLE: bool = cfg!(target_os = "linux");
+
 #[cfg(target_os = "linux")]
-pub use linux::{CheckpointLock, Exclusive, Guard};
+pub use linux::{CheckpointLock, Exclusive, Guard, WriterLock};
 #[cfg(not(target_os = "linux"))]
-pub use other::{CheckpointLock, Exclusive, Guard};
+pub use other::{CheckpointLock, Exclusive, Guard, WriterLock};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -54,6 +57,8 @@ mod linux {
     const DEADMAN: Range = Range { start: 128, length: 1 };
     /// WAL_WRITE_LOCK: UNIX_SHM_BASE + 0.
     const WAL_WRITE: Range = Range { start: 120, length: 1 };
+    /// WAL_READ_LOCK(0) to (4): each is held for reading by those that read a snapshot.
+    const WAL_READERS: [libc::off_t; 5] = [123, 124, 125, 126, 127];
     /// Ours. SQLite locks bytes 120 to 128 of `-shm`, and locks there never touch what is stored.
     const WRITER: Range = Range { start: 136, length: 1 };
     /// Ours: held by the writer that is next, so that one which writes without pause cannot overtake it.
@@ -253,6 +258,44 @@ mod linux {
             let mut request = flock(libc::F_WRLCK, WAL_WRITE);
             fcntl(self.slot.fd(Slot::SHM), libc::F_OFD_GETLK, &mut request)?;
             Ok(c_int::from(request.l_type) == libc::F_WRLCK && u32::try_from(request.l_pid) == Ok(process::id()))
+        }
+
+        /// Processes that read a snapshot at this moment; one for each of SQLite's five marks at most.
+        pub fn readers(&self) -> Result<Vec<u32>> {
+            self.check()?;
+            let mut found = Vec::new();
+            for start in WAL_READERS {
+                let mut request = flock(libc::F_WRLCK, Range { start, length: 1 });
+                fcntl(self.slot.fd(Slot::SHM), libc::F_OFD_GETLK, &mut request)?;
+                if c_int::from(request.l_type) != libc::F_UNLCK
+                    && let Ok(pid) = u32::try_from(request.l_pid)
+                    && !found.contains(&pid)
+                {
+                    found.push(pid);
+                }
+            }
+            Ok(found)
+        }
+
+        /// Whether the files at the path are still those that are locked.
+        pub fn in_place(&self, path: &Path) -> Result<bool> {
+            self.check()?;
+            let Ok(path) = fs::canonicalize(path) else { return Ok(false) };
+            let locked = [Some(self.slot.name(Slot::DATABASE)), Some(self.slot.name(Slot::SHM))];
+            Ok(locked == [name(&path)?, name(&beside(&path, "-shm"))?])
+        }
+
+        /// Whether a store of this process or another SQLite connection has the file open.
+        pub fn in_use(path: &Path) -> Result<bool> {
+            let Some(found) = name(path)? else { return Ok(false) };
+            // First: closing a descriptor of what this process has open would drop SQLite's locks on it.
+            if registry().get(&found).is_some_and(|entry| entry.guard.is_some() || entry.openings > 0) {
+                return Ok(true);
+            }
+            let file = File::open(path)?;
+            let mut request = flock(libc::F_WRLCK, SHARED);
+            fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut request)?;
+            Ok(c_int::from(request.l_type) != libc::F_UNLCK)
         }
 
         /// Gives up the locks, which must be those of the last store of this process, for one that keeps everyone out:
@@ -586,6 +629,21 @@ mod other {
         pub fn write_lock_stands(&self) -> Result<bool> {
             Ok(true)
         }
+
+        /// Cannot be asked on this platform.
+        pub fn readers(&self) -> Result<Vec<u32>> {
+            Ok(Vec::new())
+        }
+
+        /// Cannot be asked on this platform.
+        pub fn in_place(&self, path: &Path) -> Result<bool> {
+            Ok(path.exists())
+        }
+
+        /// Cannot be asked on this platform.
+        pub fn in_use(_path: &Path) -> Result<bool> {
+            Ok(false)
+        }
     }
 }
 
@@ -612,7 +670,13 @@ mod tests {
 
     /// One that says a line when it is ready and goes on.
     fn start_python(script: &str, path: &Path) -> Child {
-        let mut child = Command::new("python3").args(["-c", script]).arg(path).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("python3")
+            .args(["-c", script])
+            .arg(path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut line = [0; 6];
         child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
         assert_eq!(&line, b"ready\n");
@@ -884,6 +948,56 @@ with open(sys.argv[1] + '-shm', 'r+b') as file:
         assert_eq!(try_byte(&path, "F_OFD_SETLK", 137), "locked");
         drop(guard.lock_writer(now() + Duration::from_secs(5), &never).unwrap());
         other.wait().unwrap();
+    }
+
+    const READS: &str = "
+import sqlite3, sys
+conn = sqlite3.connect(sys.argv[1], isolation_level=None)
+conn.execute('BEGIN')
+conn.execute('SELECT count(*) FROM t').fetchall()
+print('ready', flush=True)
+sys.stdin.read()
+";
+
+    #[test]
+    fn who_reads_is_known_by_its_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, conn) = store(folder.path());
+        let guard = Guard::acquire(&path).unwrap();
+        assert!(guard.readers().unwrap().is_empty());
+        let mut other = start_python(READS, &path);
+        assert_eq!(guard.readers().unwrap(), [other.id()]);
+        insert(&conn, "since");
+        conn.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
+        let mut both = [other.id(), std::process::id()];
+        let mut found = guard.readers().unwrap();
+        both.sort_unstable();
+        found.sort_unstable();
+        assert_eq!(found, both);
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert_eq!(guard.readers().unwrap(), [std::process::id()]);
+    }
+
+    #[test]
+    fn files_in_use_and_files_that_were_replaced_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, conn) = store(folder.path());
+        let elsewhere = folder.path().join("elsewhere.db");
+        assert!(!Guard::in_use(&elsewhere).unwrap());
+        drop(conn);
+        assert!(!Guard::in_use(&path).unwrap());
+        let mut other = start_python(READS, &path);
+        assert!(Guard::in_use(&path).unwrap());
+        other.kill().unwrap();
+        other.wait().unwrap();
+        let conn = connect(&path);
+        let guard = Guard::acquire(&path).unwrap();
+        assert!(Guard::in_use(&path).unwrap() && guard.in_place(&path).unwrap());
+        fs::copy(&path, &elsewhere).unwrap();
+        fs::rename(&elsewhere, &path).unwrap();
+        assert!(!guard.in_place(&path).unwrap());
+        drop(conn);
     }
 
     #[test]

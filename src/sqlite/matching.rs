@@ -6,10 +6,21 @@ use rusqlite::{Connection, params_from_iter};
 use super::filter_sql::{self, Documents, Indexes, Kind, ROWS};
 use super::row_set::RowSet;
 use super::sql;
+use super::tables::expiry;
 use crate::error::Result;
 use crate::filter::Filter;
+use crate::model::Timestamp;
 
-/// The chunks of a collection that match a filter.
+/// The chunks of a collection that match a filter and are there now.
+pub fn living(conn: &Connection, collection_id: i64, filter: &Filter, now: Timestamp) -> Result<RowSet> {
+    let rows = chunks(conn, collection_id, filter)?;
+    Ok(match expiry::chunks(conn, collection_id, now)? {
+        Some(expired) => rows.difference(&expired),
+        None => rows,
+    })
+}
+
+/// The chunks of a collection that match a filter, expired or not.
 pub fn chunks(conn: &Connection, collection_id: i64, filter: &Filter) -> Result<RowSet> {
     let indexes = filter_sql::indexes(conn, collection_id)?;
     match from_indexes(conn, &indexes, filter)? {
@@ -22,8 +33,11 @@ pub fn chunks(conn: &Connection, collection_id: i64, filter: &Filter) -> Result<
     }
 }
 
-/// How many chunks of a collection match a filter.
-pub fn count(conn: &Connection, collection_id: i64, filter: &Filter) -> Result<u64> {
+/// How many chunks of a collection match a filter and are there now.
+pub fn count(conn: &Connection, collection_id: i64, filter: &Filter, now: Timestamp) -> Result<u64> {
+    if expiry::any(conn, now)? {
+        return living(conn, collection_id, filter, now).map(|rows| rows.len());
+    }
     let indexes = filter_sql::indexes(conn, collection_id)?;
     if let Some(condition) = filter_sql::indexed(filter, &indexes, 1) {
         let field = condition.values[0].clone();

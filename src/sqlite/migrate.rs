@@ -10,23 +10,33 @@ use super::lock;
 use super::sql;
 use super::tables::meta;
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::{self, Event};
 use crate::model::Timestamp;
 
 /// "RAGS", in the header of every store.
 pub const APPLICATION_ID: i32 = 0x5241_4753;
 
+/// One step of the format.
+#[derive(Debug, Clone, Copy)]
+struct Migration {
+    text: &'static str,
+    /// It changes rows that users stored, so the file is backed up before.
+    rewrites: bool,
+}
+
 /// Every step of the format, oldest first; a file's version is how many it has taken. Never edited once landed: each
 /// file keeps the hash of the text it took.
-const MIGRATIONS: [&str; 2] = [
-    include_str!("../../sql/sqlite/migrations/0001_format_1.sql"),
-    include_str!("../../sql/sqlite/migrations/0002_embedding_cache.sql"),
+const MIGRATIONS: [Migration; 2] = [
+    Migration { text: include_str!("../../sql/sqlite/migrations/0001_format_1.sql"), rewrites: false },
+    Migration { text: include_str!("../../sql/sqlite/migrations/0002_embedding_cache.sql"), rewrites: false },
 ];
 
 /// Of each migration, once: every opening compares them.
-static HASHES: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let hash = |text: &&str| Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    MIGRATIONS.iter().map(hash).collect()
-});
+static HASHES: LazyLock<Vec<String>> = LazyLock::new(|| MIGRATIONS.iter().map(hash).collect());
+
+fn hash(migration: &Migration) -> String {
+    Sha256::digest(migration.text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// What the header says of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +69,7 @@ pub fn look(conn: &Connection) -> Result<(Header, String)> {
 
 fn read_header(conn: &Connection) -> Result<Header> {
     let application: i32 = conn.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-    let version: usize = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let version = format_of(conn)?;
     if application == 0 && version == 0 {
         let objects: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         if objects == 0 {
@@ -84,55 +94,109 @@ fn read_header(conn: &Connection) -> Result<Header> {
     }
 }
 
-/// Takes the migrations that are missing, in one transaction, and compares the hashes of those that were taken.
-pub fn migrate(conn: &Connection, deadline: Instant) -> Result<()> {
+/// Takes the migrations that are missing, in one transaction, and compares the hashes of those that were taken. Before
+/// one that rewrites what users stored, `back_up` is called with the format that the file has.
+pub fn migrate(conn: &Connection, deadline: Instant, back_up: &dyn Fn(usize) -> Result<()>) -> Result<()> {
     if header(conn)? == Header::Current {
         return Ok(());
     }
     let _activity = lock::begin_immediate(conn, deadline, &|| false)?;
-    let result = take_missing(conn);
+    let began = Instant::now();
+    let result = take_missing(conn, back_up);
     if result.is_err() {
         lock::rollback(conn);
     }
-    result?;
+    let (from, to) = result?;
+    // A new file is not migrated, nor is one that another process was first with.
+    if (1..to).contains(&from) {
+        events::tell(Event::Migrated { from, to, took: began.elapsed() });
+    }
     compare(conn)
 }
 
-/// Under the write lock: another process may have come first.
-fn take_missing(conn: &Connection) -> Result<()> {
+/// Under the write lock: another process may have come first. From which version to which it went.
+fn take_missing(conn: &Connection, back_up: &dyn Fn(usize) -> Result<()>) -> Result<(usize, usize)> {
+    let from = format_of(conn)?;
     if header(conn)? != Header::Current {
-        take(conn, MIGRATIONS.len())?;
+        take(conn, &MIGRATIONS, back_up)?;
     }
     conn.execute_batch("COMMIT")?;
-    Ok(())
+    Ok((from, MIGRATIONS.len()))
 }
 
-/// Takes the migrations that are missing up to a version.
-fn take(conn: &Connection, version: usize) -> Result<()> {
-    let taken: usize = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    for (index, text) in MIGRATIONS.iter().enumerate().take(version).skip(taken) {
-        conn.execute_batch(text)?;
+fn format_of(conn: &Connection) -> Result<usize> {
+    Ok(conn.query_row("PRAGMA user_version", [], |row| row.get(0))?)
+}
+
+/// Takes those of the migrations that are missing. Nobody else can write, so what is backed up is what is rewritten.
+fn take(conn: &Connection, migrations: &[Migration], back_up: &dyn Fn(usize) -> Result<()>) -> Result<()> {
+    let taken = format_of(conn)?;
+    if taken > 0 && migrations.iter().skip(taken).any(|migration| migration.rewrites) {
+        back_up(taken).map_err(|error| {
+            error.context("a backup is taken before a new format rewrites the file; nothing was changed")
+        })?;
+    }
+    for (index, migration) in migrations.iter().enumerate().skip(taken) {
+        conn.execute_batch(migration.text).map_err(|error| misfit(index, error.into()))?;
         sql::execute(
             conn,
             "INSERT INTO migrations (version, sha256, applied_at) VALUES (?1, ?2, ?3)",
-            params![index + 1, HASHES[index], Timestamp::now().0],
+            params![index + 1, hash(migration), Timestamp::now().0],
         )?;
     }
     if taken == 0 {
         meta::init(conn)?;
     }
     conn.pragma_update(None, "application_id", APPLICATION_ID)?;
-    conn.pragma_update(None, "user_version", version)?;
+    conn.pragma_update(None, "user_version", migrations.len())?;
     Ok(())
 }
 
-/// Refuses a file whose migrations were not those of this version.
+/// What a file is, read in the transaction that is open; a current file's record of migrations is compared too.
+pub fn state(conn: &Connection) -> Result<Header> {
+    let header = read_header(conn)?;
+    if header == Header::Current {
+        compare(conn)?;
+    }
+    Ok(header)
+}
+
+/// Refuses what is not a store of this or an older format with the migrations of this version.
+pub fn verify(conn: &Connection) -> Result<()> {
+    match read_header(conn)? {
+        Header::Current | Header::Older => compare_taken(conn),
+        Header::Empty => Err(Error::new(ErrorKind::Corrupt, "there is nothing in it")),
+    }
+}
+
+/// A migration is of the format before it: where that is what the header says, and not what the file is, it fails.
+fn misfit(taken: usize, error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Internal => Error::new(
+            ErrorKind::Corrupt,
+            format!("its header says that its format is {taken}, and it is not: {}", error.message()),
+        ),
+        _ => error,
+    }
+}
+
+/// Refuses a current file whose migrations were not those of this version.
 fn compare(conn: &Connection) -> Result<()> {
+    compare_up_to(conn, MIGRATIONS.len())
+}
+
+/// The same of a file of any format.
+fn compare_taken(conn: &Connection) -> Result<()> {
+    let taken: usize = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    compare_up_to(conn, taken)
+}
+
+fn compare_up_to(conn: &Connection, taken: usize) -> Result<()> {
     let stored: Vec<(usize, String)> =
         sql::query_all(conn, "SELECT version, sha256 FROM migrations ORDER BY version", [], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })?;
-    if stored.iter().map(|(version, hash)| (*version, hash)).eq((1..).zip(HASHES.iter())) {
+    if stored.iter().map(|(version, hash)| (*version, hash)).eq((1..).zip(HASHES.iter().take(taken))) {
         return Ok(());
     }
     Err(Error::new(
@@ -145,13 +209,17 @@ fn compare(conn: &Connection) -> Result<()> {
 #[cfg(test)]
 pub fn make_older(conn: &Connection, version: usize) {
     conn.execute_batch("BEGIN IMMEDIATE").unwrap();
-    take(conn, version).unwrap();
+    take(conn, &MIGRATIONS[..version], &|_| Ok(())).unwrap();
     conn.execute_batch("COMMIT").unwrap();
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn none(_: usize) -> Result<()> {
+        panic!("no migration of today rewrites anything")
+    }
 
     fn soon() -> Instant {
         Instant::now() + std::time::Duration::from_secs(5)
@@ -161,11 +229,11 @@ mod tests {
     fn an_empty_file_becomes_current_once() {
         let conn = Connection::open_in_memory().unwrap();
         assert_eq!(header(&conn).unwrap(), Header::Empty);
-        migrate(&conn, soon()).unwrap();
+        migrate(&conn, soon(), &none).unwrap();
         assert_eq!(header(&conn).unwrap(), Header::Current);
         let store: Vec<u8> =
             conn.query_row("SELECT value FROM meta WHERE key = 'store_id'", [], |row| row.get(0)).unwrap();
-        migrate(&conn, soon()).unwrap();
+        migrate(&conn, soon(), &none).unwrap();
         let again: Vec<u8> =
             conn.query_row("SELECT value FROM meta WHERE key = 'store_id'", [], |row| row.get(0)).unwrap();
         assert_eq!(store, again);
@@ -191,7 +259,7 @@ mod tests {
     #[test]
     fn an_upgraded_file_is_a_fresh_one() {
         let fresh = Connection::open_in_memory().unwrap();
-        migrate(&fresh, soon()).unwrap();
+        migrate(&fresh, soon(), &none).unwrap();
         for version in 1..MIGRATIONS.len() {
             let conn = Connection::open_in_memory().unwrap();
             make_older(&conn, version);
@@ -199,7 +267,7 @@ mod tests {
             assert_ne!(format(&conn), format(&fresh));
             let kept = "SELECT value FROM meta WHERE key = 'store_id'";
             let store: Vec<u8> = conn.query_row(kept, [], |row| row.get(0)).unwrap();
-            migrate(&conn, soon()).unwrap();
+            migrate(&conn, soon(), &none).unwrap();
             assert_eq!(header(&conn).unwrap(), Header::Current);
             assert_eq!(format(&conn), format(&fresh));
             assert_eq!(store, conn.query_row(kept, [], |row| row.get::<_, Vec<u8>>(0)).unwrap());
@@ -213,11 +281,11 @@ mod tests {
         assert_eq!(header(&conn).unwrap_err().kind(), ErrorKind::Corrupt);
 
         let conn = Connection::open_in_memory().unwrap();
-        migrate(&conn, soon()).unwrap();
+        migrate(&conn, soon(), &none).unwrap();
         conn.execute_batch("UPDATE migrations SET sha256 = 'x'").unwrap();
-        assert_eq!(migrate(&conn, soon()).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(migrate(&conn, soon(), &none).unwrap_err().kind(), ErrorKind::Corrupt);
         conn.execute_batch("PRAGMA user_version = 99").unwrap();
-        assert_eq!(migrate(&conn, soon()).unwrap_err().kind(), ErrorKind::SchemaTooNew);
+        assert_eq!(migrate(&conn, soon(), &none).unwrap_err().kind(), ErrorKind::SchemaTooNew);
     }
 
     #[test]
@@ -229,5 +297,37 @@ mod tests {
                 include_str!("../../sql/sqlite/migrations/0002_embedding_cache.sha256").trim(),
             ]
         );
+    }
+
+    #[test]
+    fn a_migration_that_rewrites_is_preceded_by_a_backup() {
+        let conn = Connection::open_in_memory().unwrap();
+        make_older(&conn, 1);
+        conn.execute_batch("UPDATE meta SET value = x'01' WHERE key = 'store_id'").unwrap();
+        let rewrites = Migration { text: "UPDATE meta SET value = x'02' WHERE key = 'store_id'", rewrites: true };
+        let migrations = [MIGRATIONS[0], MIGRATIONS[1], rewrites];
+        let value = || -> Vec<u8> {
+            conn.query_row("SELECT value FROM meta WHERE key = 'store_id'", [], |row| row.get(0)).unwrap()
+        };
+        let asked = std::cell::RefCell::new(Vec::new());
+        let attempt = |refuse: bool| {
+            conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+            let taken = take(&conn, &migrations, &|format| {
+                asked.borrow_mut().push((format, value()));
+                if refuse { Err(Error::new(ErrorKind::StoreFull, "no room")) } else { Ok(()) }
+            });
+            conn.execute_batch(if taken.is_ok() { "COMMIT" } else { "ROLLBACK" }).unwrap();
+            taken
+        };
+        let refused = attempt(true).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::StoreFull);
+        assert!(refused.message().contains("nothing was changed"));
+        assert_eq!(value(), [1]);
+        attempt(false).unwrap();
+        assert_eq!((value(), asked.into_inner()), (vec![2], vec![(1, vec![1]), (1, vec![1])]));
+        // One that is new has nothing to lose.
+        let fresh = Connection::open_in_memory().unwrap();
+        fresh.execute_batch("BEGIN").unwrap();
+        take(&fresh, &migrations, &none).unwrap();
     }
 }

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::backup;
 use super::cipher::{self, Cipher};
 use super::ffi;
 use super::filter_sql;
 use super::lock;
 use super::migrate::{self, Header};
+use super::schema;
 use crate::error::{Error, ErrorKind, Result};
 use crate::request::{Durability, Open};
 
@@ -118,14 +120,24 @@ pub fn sync_parent(path: &Path) -> Result<()> {
     path.parent().map_or(Ok(()), sync_directory)
 }
 
+/// Makes a folder, private to its owner, that is removed with the value.
+pub fn private_folder(parent: &Path, prefix: &str) -> Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    Ok(builder.tempdir_in(parent)?)
+}
+
+/// Makes the entries of a directory durable.
 #[cfg(unix)]
-fn sync_directory(path: &Path) -> Result<()> {
+pub fn sync_directory(path: &Path) -> Result<()> {
     Ok(fs::File::open(path)?.sync_all()?)
 }
 
 /// Directories cannot be synced here; the file system journals their entries.
 #[cfg(not(unix))]
-fn sync_directory(_path: &Path) -> Result<()> {
+pub fn sync_directory(_path: &Path) -> Result<()> {
     Ok(())
 }
 
@@ -139,14 +151,24 @@ pub fn writer(
 ) -> Result<Connection> {
     let open = || -> Result<Connection> {
         let conn = connect(path, cipher, Access::Write, Duration::ZERO)?;
-        let set = set_up_writer(&conn, cipher.is_some(), synchronous, caches, deadline);
+        let back_up = |format| back_up(path, cipher, format, caches);
+        let set = set_up_writer(&conn, cipher.is_some(), synchronous, caches, deadline, &back_up);
         if let Some(cipher) = cipher {
             // Before its errors: they may come of this.
             cipher.check_salt(&conn)?;
         }
         set.map(|()| conn)
     };
-    lock::retry_locked(deadline, open).map_err(|e| at(path, &e))
+    lock::retry_locked(deadline, open).map_err(|e| unopened(path, &e))
+}
+
+/// Keeps the file beside itself as it is, with its key, before a migration rewrites it.
+pub fn back_up(path: &Path, cipher: Option<&Cipher>, format: usize, caches: Caches) -> Result<()> {
+    let mut name = std::ffi::OsString::from(path);
+    name.push(format!(".format-{format}.bak"));
+    let conn = reader(path, cipher, Duration::ZERO, caches)?;
+    let snapshot = conn.unchecked_transaction()?;
+    backup::to(&snapshot, Path::new(&name), cipher, caches)
 }
 
 fn set_up_writer(
@@ -155,12 +177,13 @@ fn set_up_writer(
     synchronous: Synchronous,
     caches: Caches,
     deadline: Instant,
+    back_up: &dyn Fn(usize) -> Result<()>,
 ) -> Result<()> {
     // Readers need no vec0: they read its blocks.
     ffi::register_vec0(conn)?;
     if migrate::header(conn)? == Header::Empty {
         if !encrypted {
-            // SQLCipher has 4 KiB, which its tools take for granted (docs/adr/0010).
+            // SQLCipher has 4 KiB, which its tools take for granted (docs/adr/0012).
             conn.pragma_update(None, "page_size", PAGE_SIZE)?;
         }
         conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
@@ -187,7 +210,7 @@ fn set_up_writer(
         conn.pragma_update(None, "secure_delete", "FAST")?;
     }
     set_cache(conn, caches.writer)?;
-    migrate::migrate(conn, deadline)
+    migrate::migrate(conn, deadline, back_up)
 }
 
 /// A connection that reads.
@@ -195,6 +218,19 @@ pub fn reader(path: &Path, cipher: Option<&Cipher>, timeout: Duration, caches: C
     let open = || -> Result<Connection> {
         let conn = connect(path, cipher, Access::Read, timeout)?;
         set_cache(&conn, caches.reader)?;
+        Ok(conn)
+    };
+    open().map_err(|e| at(path, &e))
+}
+
+/// A connection to a file that is there, that a copy is written to and that nobody else knows. It syncs nothing, and leaves no log when
+/// it closes.
+pub fn copy(path: &Path, cipher: Option<&Cipher>, caches: Caches) -> Result<Connection> {
+    let open = || -> Result<Connection> {
+        let conn = alone(path, cipher)?;
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+        conn.pragma_update(None, "synchronous", "OFF")?;
+        set_cache(&conn, caches.writer)?;
         Ok(conn)
     };
     open().map_err(|e| at(path, &e))
@@ -212,10 +248,13 @@ pub fn first_reader(
     let conn = lock::retry_locked(deadline, || reader(path, cipher, timeout, caches))?;
     let look = || -> Result<Header> {
         let (header, mode) = migrate::look(&conn)?;
+        if header != Header::Empty {
+            schema::refuse_foreign(&conn)?;
+        }
         // Another tool took the log away; the writer brings it back.
         Ok(if header == Header::Current && mode != "wal" { Header::Older } else { header })
     };
-    let header = lock::retry_locked(deadline, look).map_err(|e| at(path, &e))?;
+    let header = lock::retry_locked(deadline, look).map_err(|e| unopened(path, &e))?;
     Ok((conn, header))
 }
 
@@ -305,9 +344,27 @@ fn connect(path: &Path, cipher: Option<&Cipher>, access: Access, timeout: Durati
     Ok(conn)
 }
 
+/// A connection to a file that may be damaged anywhere: it reads past entries of the schema that SQLite cannot.
+pub fn salvager(path: &Path, cipher: Option<&Cipher>, timeout: Duration) -> Result<Connection> {
+    let conn = connect(path, cipher, Access::Read, timeout)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, true)?;
+    Ok(conn)
+}
+
 fn set_cache(conn: &Connection, bytes: usize) -> Result<()> {
     // In KiB, negative as SQLite wants it.
     Ok(conn.pragma_update(None, "cache_size", -i64::try_from(bytes >> 10).unwrap_or(i64::MAX))?)
+}
+
+/// What a damaged file is told whose store does not open.
+fn unopened(path: &Path, error: &Error) -> Error {
+    let help = if error.kind() == ErrorKind::Corrupt && !error.message().contains("ragstore.repair") {
+        format!("{}; {}", error.message(), schema::REPAIR)
+    } else {
+        return at(path, error);
+    };
+    at(path, &Error::new(ErrorKind::Corrupt, help))
 }
 
 fn at(path: &Path, error: &Error) -> Error {

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::ffi::c_int;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -12,6 +13,7 @@ use rusqlite::Connection;
 use super::cipher::Cipher;
 use super::fork;
 use super::open::{self, Caches};
+use super::page_cache::PageCache;
 use super::pulse::Pulse;
 use super::row_sets::RowSets;
 use super::tables::changes;
@@ -31,20 +33,44 @@ pub struct Readers {
     changed: Condvar,
     /// What the filters of searches let through.
     pub row_sets: RowSets,
+    /// Of all connections, as of the last time each was given back.
+    pub cache: PageCache,
+    /// How often a read had to wait for a connection.
+    waits: AtomicU64,
+}
+
+/// How the pool fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pool {
+    pub open: usize,
+    pub limit: usize,
+    pub waits: u64,
 }
 
 /// A connection whose long statements ask a pulse, where it has one, whether to go on.
-struct Reader {
+pub struct Reader {
     conn: Connection,
     pulse: Arc<Mutex<Option<Arc<Pulse>>>>,
 }
 
 impl Reader {
-    fn new(mut conn: Connection) -> Result<Self> {
+    /// Takes a connection.
+    pub fn new(mut conn: Connection) -> Result<Self> {
         let pulse: Arc<Mutex<Option<Arc<Pulse>>>> = Arc::default();
         let asked = Arc::clone(&pulse);
         conn.progress_handler(STEPS, Some(move || asked.lock().as_ref().is_some_and(|pulse| !pulse.beats())))?;
         Ok(Self { conn, pulse })
+    }
+
+    /// Runs `read` on one snapshot, while `pulse` beats.
+    pub fn read_while<T>(&self, pulse: &Arc<Pulse>, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        *self.pulse.lock() = Some(Arc::clone(pulse));
+        let snapshot = self.conn.unchecked_transaction()?;
+        let result = read(&snapshot).map_err(|error| pulse.name(error));
+        // Nothing was written; ending the snapshot cannot lose anything.
+        drop(snapshot);
+        *self.pulse.lock() = None;
+        result
     }
 }
 
@@ -52,6 +78,8 @@ struct State {
     idle: Vec<Reader>,
     /// Idle and lent.
     open: usize,
+    /// Connections beside the pool.
+    apart: usize,
     closed: bool,
 }
 
@@ -66,9 +94,10 @@ impl Readers {
         idle: Option<Connection>,
     ) -> Result<Self> {
         let idle: Vec<Reader> = idle.map(Reader::new).transpose()?.into_iter().collect();
-        let state = State { open: idle.len(), idle, closed: false };
-        let (state, changed, row_sets) = (Mutex::new(state), Condvar::new(), RowSets::default());
-        Ok(Self { path, cipher, timeout, most: most.max(1), caches, state, changed, row_sets })
+        let state = Mutex::new(State { open: idle.len(), idle, apart: 0, closed: false });
+        let (changed, row_sets, cache, waits) =
+            (Condvar::new(), RowSets::default(), PageCache::default(), AtomicU64::new(0));
+        Ok(Self { path, cipher, timeout, most: most.max(1), caches, state, changed, row_sets, cache, waits })
     }
 
     /// Runs `read` on one snapshot of the database.
@@ -85,6 +114,34 @@ impl Readers {
         result.map_err(|error| pulse.name(error))
     }
 
+    /// Runs `read` on a connection of its own, on one snapshot: what takes long takes none from the pool. Closing waits
+    /// for it.
+    pub fn apart<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(closed());
+        }
+        state.apart += 1;
+        drop(state);
+        let _apart = Apart(self);
+        let _activity = fork::enter();
+        let conn = self.connect()?;
+        let snapshot = conn.unchecked_transaction()?;
+        let result = read(&snapshot);
+        snapshot.finish()?;
+        self.cache.count(&conn);
+        result
+    }
+
+    fn connect(&self) -> Result<Connection> {
+        open::reader(&self.path, self.cipher.as_deref(), self.timeout, self.caches)
+    }
+
+    /// How it fares.
+    pub fn pool(&self) -> Pool {
+        Pool { open: self.state.lock().open, limit: self.most, waits: self.waits.load(Ordering::Relaxed) }
+    }
+
     /// A second connection on the snapshot that `conn` has; `None` when all are lent, or when a commit came between.
     /// Only one thread may use it, for no longer than the snapshot lasts, and that one keeps forks waiting for both.
     pub fn beside(&self, conn: &Connection, pulse: &Arc<Pulse>) -> Result<Option<Beside<'_>>> {
@@ -98,6 +155,7 @@ impl Readers {
     fn lease(&self) -> Result<Lease<'_>> {
         let deadline = Instant::now() + self.timeout;
         let mut state = self.state.lock();
+        let mut waited = false;
         loop {
             if state.closed {
                 return Err(closed());
@@ -118,10 +176,18 @@ impl Readers {
                     ),
                 ));
             }
+            if !std::mem::replace(&mut waited, true) {
+                self.waits.fetch_add(1, Ordering::Relaxed);
+            }
             self.changed.wait_until(&mut state, deadline);
         }
         drop(state);
         self.opened()
+    }
+
+    /// A connection that is not of the pool: closing the pool does not wait for it. The caller has begun an activity.
+    pub fn separate(&self) -> Result<Connection> {
+        self.connect()
     }
 
     /// A connection that nobody has to be waited for.
@@ -142,7 +208,7 @@ impl Readers {
     fn opened(&self) -> Result<Lease<'_>> {
         let mut lease = Lease { readers: self, broken: Cell::new(false), reader: None };
         let _activity = fork::enter();
-        lease.reader = Some(Reader::new(open::reader(&self.path, self.cipher.as_deref(), self.timeout, self.caches)?)?);
+        lease.reader = Some(Reader::new(self.connect()?)?);
         Ok(lease)
     }
 
@@ -151,7 +217,7 @@ impl Readers {
         let mut state = self.state.lock();
         state.closed = true;
         self.changed.notify_all();
-        while state.open > state.idle.len() {
+        while state.open > state.idle.len() || state.apart > 0 {
             self.changed.wait(&mut state);
         }
         let _activity = fork::enter();
@@ -212,6 +278,9 @@ impl Drop for Lease<'_> {
     fn drop(&mut self) {
         self.set(None);
         let mut reader = self.reader.take();
+        if let Some(reader) = &reader {
+            self.readers.cache.count(&reader.conn);
+        }
         if self.broken.get() {
             let _activity = fork::enter();
             drop(reader.take());
@@ -223,6 +292,16 @@ impl Drop for Lease<'_> {
         }
         drop(state);
         self.readers.changed.notify_all();
+    }
+}
+
+/// Counts a connection beside the pool; it is dropped after that connection.
+struct Apart<'r>(&'r Readers);
+
+impl Drop for Apart<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().apart -= 1;
+        self.0.changed.notify_all();
     }
 }
 

@@ -14,14 +14,15 @@ use std::sync::atomic::Ordering;
 
 use rusqlite::Connection;
 
+use super::SqliteStore;
 use super::cipher::Cipher;
 use super::ffi;
 use super::fork;
 use super::guard::{Exclusive, Guard};
 use super::open;
+use super::opened::Opened;
 use super::readers::closed;
 use super::sql;
-use super::{Opened, SqliteStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::request::{Open, Rekey};
 
@@ -55,7 +56,7 @@ pub fn run(store: &SqliteStore, request: Rekey) -> Result<()> {
             "calls of this store did not end within the timeout; let them end, and do not call rekey inside one",
         ));
     };
-    store.check()?;
+    store.usable()?;
     let file = fs::canonicalize(path)?;
     let guard = opened.close().ok_or_else(closed)?;
     let from = opened.cipher.take();
@@ -71,7 +72,7 @@ pub fn run(store: &SqliteStore, request: Rekey) -> Result<()> {
     };
     let again = {
         let _activity = fork::enter();
-        Opened::open(&Open { create: false, ..next.clone() })
+        Opened::open(&Open { create: false, ..next.clone() }, store.source)
     };
     match again {
         Ok(again) => {
@@ -363,7 +364,7 @@ mod tests {
             assert_eq!(start == b"SQLite format 3\0", key.is_none());
             let conn = reader(&path, key.as_ref());
             assert_eq!(content(&conn), before);
-            crate::sqlite::tests::check(&conn);
+            crate::sqlite::tests::check(&store);
             drop(conn);
             assert_eq!(store.count("c", None).unwrap(), contract_count(&before));
             if last.is_some() || key.is_some() {

@@ -6,17 +6,29 @@ use rusqlite::{CachedStatement, Connection, Params, Row};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Timestamp;
 
+/// What helps against a damaged file.
+const HELP: &str = "; check() says what is damaged, and repair() rebuilds or salvages it";
+
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode as Code;
+        use rusqlite::ffi;
         let kind = match error.sqlite_error_code() {
             Some(Code::DatabaseBusy | Code::DatabaseLocked | Code::FileLockingProtocolFailed) => ErrorKind::Locked,
             Some(Code::DiskFull) => ErrorKind::StoreFull,
-            Some(Code::DatabaseCorrupt | Code::NotADatabase) => ErrorKind::Corrupt,
+            // What would break a constraint is refused before: the rows that it meets are not as they must be.
+            Some(Code::DatabaseCorrupt | Code::NotADatabase | Code::ConstraintViolation) => ErrorKind::Corrupt,
+            Some(Code::SystemIoFailure)
+                if is_of(&error, &[ffi::SQLITE_IOERR_SHORT_READ, ffi::SQLITE_IOERR_CORRUPTFS]) =>
+            {
+                ErrorKind::Corrupt
+            }
             Some(Code::ReadOnly) => ErrorKind::ReadOnly,
             Some(Code::OperationInterrupted) => ErrorKind::Cancelled,
             Some(Code::SystemIoFailure | Code::CannotOpen | Code::PermissionDenied) => ErrorKind::Io,
-            Some(Code::TooBig) => ErrorKind::Limit,
+            // A damaged row may claim any size.
+            Some(Code::TooBig | Code::OutOfMemory) => ErrorKind::Limit,
+            _ if is_stored(&error) => ErrorKind::Corrupt,
             _ => ErrorKind::Internal,
         };
         let mut message = format!("SQLite: {error}");
@@ -25,7 +37,53 @@ impl From<rusqlite::Error> for Error {
             message.truncate(end);
             message.push('…');
         }
+        match error.sqlite_error_code() {
+            _ if kind == ErrorKind::Corrupt => message.push_str(HELP),
+            Some(Code::OutOfMemory) => {
+                message.push_str(": the process has too little, or the file is damaged; check() says")
+            }
+            _ => {}
+        }
         Self::new(kind, message)
+    }
+}
+
+/// The message without what helps, for what is already a part of that.
+pub fn plain(error: &Error) -> &str {
+    error.message().trim_end_matches(HELP)
+}
+
+fn is_of(error: &rusqlite::Error, codes: &[std::ffi::c_int]) -> bool {
+    matches!(error, rusqlite::Error::SqliteFailure(code, _) if codes.contains(&code.extended_code))
+}
+
+/// Whether an error speaks of what is stored: a value of another type than its column's, or a table or a row that must
+/// be there. SQLite has no code of its own for the latter.
+fn is_stored(error: &rusqlite::Error) -> bool {
+    const SAYS: [&str; 10] = [
+        "no such table",
+        "no such view",
+        "no such column",
+        "no such rowid",
+        "no such module",
+        "vtable constructor failed",
+        "cannot open value of type",
+        "invalid fts5 file format",
+        "unsupported file format",
+        // Without a word more: FTS5 met what it cannot read.
+        "SQL logic error",
+    ];
+    match error {
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::Utf8Error(..)
+        | rusqlite::Error::BlobSizeError => true,
+        rusqlite::Error::SqliteFailure(code, None) => code.extended_code == rusqlite::ffi::SQLITE_ERROR,
+        rusqlite::Error::SqliteFailure(_, Some(message)) | rusqlite::Error::SqlInputError { msg: message, .. } => {
+            SAYS.iter().any(|says| message.starts_with(says))
+        }
+        _ => false,
     }
 }
 
@@ -79,6 +137,14 @@ pub fn time(value: Option<Timestamp>) -> Option<i64> {
     value.map(|time| time.0)
 }
 
+/// A number that is written into the name of a table.
+pub fn part_of_name(row: &Row<'_>, column: usize) -> rusqlite::Result<i64> {
+    match row.get(column)? {
+        number if number < 1 => Err(rusqlite::Error::IntegralValueOutOfRange(column, number)),
+        number => Ok(number),
+    }
+}
+
 /// Two columns that hold a range, or nothing.
 pub fn range(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<(u64, u64)>> {
     let (start, end): (Option<u64>, Option<u64>) = (row.get(first)?, row.get(first + 1)?);
@@ -97,11 +163,27 @@ mod tests {
             (ffi::SQLITE_BUSY, ErrorKind::Locked),
             (ffi::SQLITE_CORRUPT, ErrorKind::Corrupt),
             (ffi::SQLITE_NOTADB, ErrorKind::Corrupt),
+            (ffi::SQLITE_CONSTRAINT, ErrorKind::Corrupt),
+            (ffi::SQLITE_IOERR_SHORT_READ, ErrorKind::Corrupt),
             (ffi::SQLITE_IOERR, ErrorKind::Io),
             (ffi::SQLITE_READONLY, ErrorKind::ReadOnly),
             (ffi::SQLITE_MISUSE, ErrorKind::Internal),
         ] {
             assert_eq!(Error::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)).kind(), kind);
         }
+    }
+    #[test]
+    fn what_is_stored_and_is_not_as_it_must_be_is_corrupt() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES (-1)").unwrap();
+        let kind = |text: &str| query_one(&conn, text, [], |row| row.get::<_, u64>(0)).unwrap_err().kind();
+        assert_eq!(kind("SELECT a FROM t"), ErrorKind::Corrupt);
+        assert_eq!(kind("SELECT 'text'"), ErrorKind::Corrupt);
+        assert_eq!(kind("SELECT CAST(x'ff' AS TEXT)"), ErrorKind::Corrupt);
+        assert_eq!(kind("SELECT a FROM absent"), ErrorKind::Corrupt);
+        assert_eq!(kind("SELECT FROM"), ErrorKind::Internal);
+        let error = Error::from(conn.blob_open(rusqlite::MAIN_DB, "t", "a", 1, true).err().unwrap());
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.message().contains("repair()"), "{error}");
     }
 }

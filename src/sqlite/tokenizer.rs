@@ -191,7 +191,8 @@ impl TokenizerSpec {
         Ok(found)
     }
 
-    fn instance(&self) -> Result<Rc<Fts5Tokenizer>> {
+    /// The tokenizer itself, of this thread.
+    pub fn instance(&self) -> Result<Rc<Fts5Tokenizer>> {
         const KEPT: usize = 8;
         thread_local! {
             static CACHE: RefCell<Vec<(TokenizerSpec, Rc<Fts5Tokenizer>)>> = const { RefCell::new(Vec::new()) };

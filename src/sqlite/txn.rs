@@ -1,10 +1,14 @@
 //! What every write works with inside its transaction.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::guard::Guard;
+use super::fork::Activity;
+use super::guard::{Guard, WriterLock};
+use super::lock;
 use super::tables::changes::Stamp;
 use super::tables::meta;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,19 +30,42 @@ pub struct Txn<'c> {
     guard: Option<&'c Guard>,
     commit_tag: i64,
     clock: Hlc,
+    /// Collections and ids of chunks and documents that one write deleted; it may have made some of them anew.
+    gone: RefCell<Vec<(i64, String)>>,
 }
 
 impl<'c> Txn<'c> {
     /// Reads the clock; the write lock is held.
     pub fn new(conn: &'c Connection, guard: Option<&'c Guard>) -> Result<Self> {
         let commit_tag = i64::from_le_bytes(meta::random()?);
-        Ok(Self { conn, now: Timestamp::now(), guard, commit_tag, clock: meta::clock(conn)? })
+        let gone = RefCell::default();
+        Ok(Self { conn, now: Timestamp::now(), guard, commit_tag, clock: meta::clock(conn)?, gone })
     }
 
     /// The next moment, shared by all that one write changes.
     pub fn stamp(&mut self) -> Stamp {
         self.clock = self.clock.tick(self.now.millis());
         Stamp { commit_tag: self.commit_tag, hlc: self.clock }
+    }
+
+    /// Notes that a chunk or a document was deleted.
+    pub fn deleted(&self, collection_id: i64, uid: &str) {
+        self.gone.borrow_mut().push((collection_id, uid.to_owned()));
+    }
+
+    /// What was deleted since this was last asked.
+    pub fn take_deleted(&self) -> Vec<(i64, String)> {
+        self.gone.take()
+    }
+
+    /// The last moment that was given.
+    pub fn clock(&self) -> Hlc {
+        self.clock
+    }
+
+    /// Moves the clock up to a moment that was given before.
+    pub fn raise_clock(&mut self, clock: Hlc) {
+        self.clock = self.clock.max(Hlc { replica: self.clock.replica, ..clock }.tick(0));
     }
 
     /// To be called between rows: stops a write whose caller does not want it any more, and one whose lock was lost,
@@ -59,6 +86,63 @@ impl<'c> Txn<'c> {
     pub fn finish(self) -> Result<()> {
         meta::set_clock(self.conn, self.clock)
     }
+}
+
+/// How often a transaction that lost its lock runs again before its caller is told.
+pub const ATTEMPTS: usize = 5;
+
+/// SQLite's write lock and the writers' turn.
+pub struct Locked<'g> {
+    _activity: Activity,
+    _turn: Option<WriterLock<'g>>,
+}
+
+/// Waits for the writers' turn and begins a transaction. Without a guard nobody else knows the file.
+pub fn begin<'g>(
+    conn: &Connection,
+    guard: Option<&'g Guard>,
+    deadline: Instant,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Locked<'g>> {
+    let turn = guard.map(|guard| guard.lock_writer(deadline, cancelled)).transpose()?;
+    if let Some(guard) = guard {
+        guard.wait_for_other_libraries(deadline, cancelled)?;
+    }
+    Ok(Locked { _activity: lock::begin_immediate(conn, deadline, cancelled)?, _turn: turn })
+}
+
+/// One transaction that no caller waits for and that changes no answer: it leaves the clock and the feed alone.
+pub fn transact<T>(
+    conn: &Connection,
+    guard: Option<&Guard>,
+    timeout: Duration,
+    progress: &Progress,
+    mut body: impl FnMut(&Txn<'_>) -> Result<T>,
+) -> Result<T> {
+    let cancelled = || progress.cancelled.load(Ordering::Relaxed);
+    let mut attempt = || -> Result<Option<T>> {
+        let _locked = begin(conn, guard, Instant::now() + timeout, &cancelled)?;
+        let mut run = || -> Result<Option<T>> {
+            let txn = Txn::new(conn, guard)?;
+            txn.check(progress)?;
+            let outcome = body(&txn);
+            if !txn.lock_stands()? {
+                return Ok(None);
+            }
+            let outcome = outcome?;
+            conn.execute_batch("COMMIT")?;
+            Ok(Some(outcome))
+        };
+        let result = run();
+        lock::rollback(conn);
+        result
+    };
+    for _ in 0..ATTEMPTS {
+        if let Some(outcome) = attempt()? {
+            return Ok(outcome);
+        }
+    }
+    Err(lost_lock().context(format!("{ATTEMPTS} times in a row")))
 }
 
 /// Internal to the writer, which runs the transaction again.

@@ -1,11 +1,15 @@
 //! The one thread that writes. It takes writes from a bounded queue, commits those that may share a commit as one, and
-//! acknowledges each after the commit.
+//! acknowledges each after the commit. Operations on the file run on it too, never inside a transaction of others.
 
+mod log;
+mod operate;
+
+use std::cell::Cell;
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,31 +20,46 @@ use rusqlite::hooks::Wal;
 
 use super::cipher::Cipher;
 use super::fork;
-use super::guard::{CheckpointLock, Guard};
+use super::guard::Guard;
 use super::lock;
 use super::open::{self, Caches, Synchronous};
 use super::ops::{self, Step};
+use super::page_cache::PageCache;
 use super::readers::closed;
-use super::txn::{Progress, Txn, lost_lock};
+use super::txn::{self, ATTEMPTS, Progress, Txn, lost_lock};
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::{Event, Source};
 use crate::limits;
-use crate::request::{Write, Written};
+use crate::request::{Operation, Write, Written};
 use crate::store::Watch;
 
 /// How often a waiting caller looks at its progress and at signals.
 const TICK: Duration = Duration::from_millis(50);
 /// How long the writer waits for as many writes as shared the last commit. Less than one sync of a fast disk.
 const GATHER: Duration = Duration::from_micros(100);
-/// How long closing waits for its turn to truncate the log.
-const PATIENCE: Duration = Duration::from_millis(200);
-/// Pages of the log from which on the writer moves them into the file, after the callers have their answers.
-const LOG_PAGES: usize = 1000;
-/// How often a transaction that lost its lock runs again before its caller is told.
-const ATTEMPTS: usize = 5;
-
 enum Command {
     Write(Job),
+    Operate(Task),
     Close,
+}
+
+/// An operation and who waits for it.
+struct Task {
+    operation: Operation,
+    progress: Arc<Progress>,
+    reply: Sender<Result<()>>,
+}
+
+/// What others may know of the writer while it works.
+#[derive(Debug, Default)]
+pub struct Status {
+    /// What a panic said. Nothing is written after it.
+    pub poison: Mutex<Option<String>>,
+    /// Why the log was last not moved, where that was no reader.
+    pub checkpoint_failure: Mutex<Option<String>>,
+    pub checkpoints: AtomicU64,
+    /// Of the write connection's page cache.
+    pub cache: PageCache,
 }
 
 struct Job {
@@ -65,14 +84,22 @@ impl Job {
             Write::CacheEmbeddings(cache) => cache.embeddings.bytes() <= limits::SHARED_COMMIT_BYTES,
             Write::SetEmbeddings(set) => set.chunk_ids.len() <= DOCUMENTS,
             Write::DeleteEmbeddings(delete) => delete.chunk_ids.len() <= DOCUMENTS,
-            Write::CreateCollection(_) | Write::CreateSpace(_) | Write::SetModel(_) => true,
+            Write::SetState(set) => set.entries.len() <= DOCUMENTS,
+            Write::DeleteState(delete) => delete.keys.as_ref().is_some_and(|keys| keys.len() <= DOCUMENTS),
+            Write::CreateCollection(_)
+            | Write::CreateSpace(_)
+            | Write::Relate(_)
+            | Write::SetModel(_)
+            | Write::Unrelate(_) => true,
             Write::Clear(_)
             | Write::ClearEmbeddingCache(_)
             | Write::Delete(_)
             | Write::CreateIndex(_)
             | Write::DeleteCollection(_)
             | Write::DropIndex(_)
+            | Write::Expire(_)
             | Write::DeleteSpace(_)
+            | Write::Repair
             | Write::SetTokenizer(_)
             | Write::UpdateMetadata(_) => false,
         })
@@ -98,6 +125,7 @@ pub struct Config {
     pub synchronous: Synchronous,
     pub timeout: Duration,
     pub caches: Caches,
+    pub source: Source,
 }
 
 /// The callers' side. The connection and the thread are made when first needed: a store that only reads opens sooner.
@@ -108,6 +136,8 @@ pub struct Writer {
     closed: AtomicBool,
     /// Let go with the connection.
     guard: Mutex<Option<Arc<Guard>>>,
+    /// Shared with the thread.
+    pub status: Arc<Status>,
 }
 
 struct Running {
@@ -119,8 +149,9 @@ impl Writer {
     /// With a connection where there is one already. An ephemeral store has no guard: nobody else knows its file, and
     /// nobody needs it afterwards.
     pub fn new(config: Config, guard: Option<Arc<Guard>>, conn: Option<Connection>) -> Result<Self> {
-        let writer =
-            Self { config, running: Mutex::new(None), closed: AtomicBool::new(false), guard: Mutex::new(guard) };
+        let (running, closed, guard, status) =
+            (Mutex::new(None), AtomicBool::new(false), Mutex::new(guard), Arc::default());
+        let writer = Self { config, running, closed, guard, status };
         if let Some(conn) = conn {
             let running = writer.start(conn)?;
             *writer.running.lock() = Some(running);
@@ -139,17 +170,21 @@ impl Writer {
                 Ok(())
             }
         }))?;
-        let Config { timeout, path, cipher: _, synchronous: _, caches: _ } = &self.config;
+        let Config { timeout, path, cipher: _, synchronous: _, caches: _, source } = &self.config;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let worker = Worker {
             conn,
             guard: self.guard.lock().clone(),
+            path: path.clone(),
             timeout: *timeout,
+            source: *source,
             commands,
             log,
             next: None,
             expected: 1,
-            poison: None,
+            status: Arc::clone(&self.status),
+            stuck: Cell::new(false),
+            warned: false,
         };
         let thread = thread::Builder::new().name(format!("ragstore {name}")).spawn(move || worker.run())?;
         Ok(Running { queue, thread })
@@ -166,7 +201,7 @@ impl Writer {
         let conn = {
             let _activity = fork::enter();
             {
-                let Config { path, cipher, synchronous, timeout, caches } = &self.config;
+                let Config { path, cipher, synchronous, timeout, caches, source: _ } = &self.config;
                 open::writer(path, cipher.as_deref(), *synchronous, *caches, Instant::now() + *timeout)?
             }
         };
@@ -176,10 +211,28 @@ impl Writer {
 
     /// Queues writes that are committed as one and waits for their outcome.
     pub fn write(&self, writes: Vec<Write>, watch: &mut dyn Watch) -> Result<Vec<Written>> {
+        self.ask(|progress, reply| Command::Write(Job { writes, progress, reply }), watch)
+    }
+
+    /// Queues an operation and waits for its end.
+    pub fn operate(&self, operation: Operation, watch: &mut dyn Watch) -> Result<()> {
+        self.ask(|progress, reply| Command::Operate(Task { operation, progress, reply }), watch)
+    }
+
+    /// Writes and operations that wait for their turn.
+    pub fn queued(&self) -> usize {
+        self.running.lock().as_ref().map_or(0, |running| running.queue.len())
+    }
+
+    fn ask<T>(
+        &self,
+        command: impl FnOnce(Arc<Progress>, Sender<Result<T>>) -> Command,
+        watch: &mut dyn Watch,
+    ) -> Result<T> {
         let queue = self.queue()?;
         let progress = Arc::new(Progress::default());
         let (reply, outcome) = bounded(1);
-        let mut command = Command::Write(Job { writes, progress: Arc::clone(&progress), reply });
+        let mut command = command(Arc::clone(&progress), reply);
         loop {
             match queue.send_timeout(command, TICK) {
                 Ok(()) => break,
@@ -242,7 +295,9 @@ impl Writer {
 struct Worker {
     conn: Connection,
     guard: Option<Arc<Guard>>,
+    path: PathBuf,
     timeout: Duration,
+    source: Source,
     commands: Receiver<Command>,
     /// Pages in the log as of the last commit.
     log: Arc<AtomicUsize>,
@@ -250,8 +305,11 @@ struct Worker {
     next: Option<Command>,
     /// Writes that shared the last commit.
     expected: usize,
-    /// What a panic said. Nothing is written after it.
-    poison: Option<String>,
+    status: Arc<Status>,
+    /// A reader kept the log from being moved for as long as a write may wait; the next does not wait again.
+    stuck: Cell<bool>,
+    /// It was told that the log grows.
+    warned: bool,
 }
 
 enum Failure {
@@ -272,16 +330,11 @@ impl Worker {
                 },
             };
             match command {
-                Command::Write(job) => {
-                    let group = self.gather(job);
-                    self.expected = group.len();
-                    self.commit(group);
-                    if self.log.load(Ordering::Relaxed) >= LOG_PAGES {
-                        self.move_log();
-                    }
-                }
+                Command::Write(job) => self.write(job),
+                Command::Operate(task) => self.operate(task),
                 Command::Close => break,
             }
+            self.status.cache.count(&self.conn);
         }
         if self.guard.is_some() {
             self.truncate_log();
@@ -292,6 +345,13 @@ impl Worker {
             drop(self.conn);
         }
         drop(self.guard);
+    }
+
+    fn write(&mut self, job: Job) {
+        let group = self.gather(job);
+        self.expected = group.len();
+        self.commit(group);
+        self.tend_log();
     }
 
     /// The write with those that wait behind it and may share its commit.
@@ -320,14 +380,13 @@ impl Worker {
     }
 
     fn commit(&mut self, group: Vec<Job>) {
-        if let Some(poison) = &self.poison {
-            let error = Error::internal(format!("the writer stopped after a panic ({poison}); open the store again"));
+        if let Some(error) = self.poisoned() {
             group.into_iter().for_each(|job| job.answer(Err(error.clone())));
             return;
         }
         match self.guarded(&group) {
             Ok(outcomes) => group.into_iter().zip(outcomes).for_each(|(job, outcome)| job.answer(Ok(outcome))),
-            Err(Failure::Own(_)) if group.len() > 1 && self.poison.is_none() => {
+            Err(Failure::Own(_)) if group.len() > 1 && self.poisoned().is_none() => {
                 // One victim does not take the others along.
                 group.into_iter().for_each(|job| self.commit(vec![job]));
             }
@@ -337,15 +396,25 @@ impl Worker {
         }
     }
 
+    fn poisoned(&self) -> Option<Error> {
+        let poison = self.status.poison.lock();
+        let message = poison.as_ref()?;
+        Some(Error::internal(format!("the writer stopped after a panic ({message}); open the store again")))
+    }
+
     fn guarded(&mut self, group: &[Job]) -> std::result::Result<Vec<Vec<Written>>, Failure> {
         let attempt = catch_unwind(AssertUnwindSafe(|| self.attempts(group)));
-        attempt.unwrap_or_else(|panic| {
-            let message = panic_message(panic.as_ref());
-            lock::rollback(&self.conn);
-            let error = Error::internal(format!("the writer panicked: {message}; nothing of the call was stored"));
-            self.poison = Some(message);
-            Err(Failure::Shared(error))
-        })
+        attempt.unwrap_or_else(|panic| Err(Failure::Shared(self.poison(panic.as_ref()))))
+    }
+
+    /// Rolls back after a panic; nothing is written any more.
+    fn poison(&self, panic: &(dyn std::any::Any + Send)) -> Error {
+        let message = panic_message(panic);
+        lock::rollback(&self.conn);
+        let error = Error::internal(format!("the writer panicked: {message}; nothing of the call was stored"));
+        self.tell(Event::WriterPanicked);
+        *self.status.poison.lock() = Some(message);
+        error
     }
 
     fn attempts(&self, group: &[Job]) -> std::result::Result<Vec<Vec<Written>>, Failure> {
@@ -354,10 +423,12 @@ impl Worker {
             .map(|job| job.writes.iter().map(Step::prepare).collect::<Result<_>>())
             .collect::<Result<_>>()
             .map_err(Failure::Own)?;
-        for _ in 0..ATTEMPTS {
+        self.make_room(&|| group.iter().all(Job::cancelled)).map_err(Failure::Shared)?;
+        for attempt in 1..=ATTEMPTS {
             if let Some(outcomes) = self.attempt(group, &steps)? {
                 return Ok(outcomes);
             }
+            self.tell(Event::LockLost { attempt });
         }
         Err(Failure::Shared(lost_lock().context(format!("{ATTEMPTS} times in a row"))))
     }
@@ -371,11 +442,7 @@ impl Worker {
         let deadline = Instant::now() + self.timeout;
         let cancelled = || group.iter().all(Job::cancelled);
         let guard = self.guard.as_deref();
-        let _turn = guard.map(|guard| guard.lock_writer(deadline, &cancelled)).transpose().map_err(Failure::Shared)?;
-        if let Some(guard) = guard {
-            guard.wait_for_other_libraries(deadline, &cancelled).map_err(Failure::Shared)?;
-        }
-        let _activity = lock::begin_immediate(&self.conn, deadline, &cancelled).map_err(Failure::Shared)?;
+        let _locked = txn::begin(&self.conn, guard, deadline, &cancelled).map_err(Failure::Shared)?;
         let result = self.transaction(group, steps);
         if !matches!(result, Ok(Some(_))) {
             lock::rollback(&self.conn);
@@ -384,6 +451,9 @@ impl Worker {
     }
 
     fn transaction(&self, group: &[Job], steps: &[Vec<Step<'_>>]) -> Result<Option<Vec<Vec<Written>>>> {
+        if group.iter().any(|job| job.writes.iter().any(|write| matches!(write, Write::Repair))) {
+            ops::repair::ensure_clock(&self.conn)?;
+        }
         let mut txn = Txn::new(&self.conn, self.guard.as_deref())?;
         let mut outcomes = Vec::with_capacity(group.len());
         for (job, steps) in group.iter().zip(steps) {
@@ -402,33 +472,10 @@ impl Worker {
         Ok(Some(outcomes))
     }
 
-    /// Moves the log into the file as far as readers let it, beside the writers of other processes.
-    fn move_log(&self) {
-        let Some(_moving) = self.lock_checkpoint() else { return };
+    /// A fork waits for it: the queue of events must not be inherited half changed.
+    fn tell(&self, event: Event) {
         let _activity = fork::enter();
-        // Not moving it loses nothing: the next commit, closing or opening comes to it.
-        let _ = self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-        self.log.store(0, Ordering::Relaxed);
-    }
-
-    /// Moves the whole log and truncates it, so that the file alone is the store.
-    fn truncate_log(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        let turn = self.guard.as_deref().map(|guard| guard.lock_writer(deadline, &|| false)).transpose();
-        // Others write: the last of them moves the log.
-        let Ok(_turn) = turn else { return };
-        let Some(_moving) = self.lock_checkpoint() else { return };
-        let _activity = fork::enter();
-        // As above.
-        let _ = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-    }
-
-    /// `None` while another process moves the log. Without a guard there is no other.
-    fn lock_checkpoint(&self) -> Option<Option<CheckpointLock<'_>>> {
-        match &self.guard {
-            Some(guard) => guard.lock_checkpoint().ok().flatten().map(Some),
-            None => Some(None),
-        }
+        self.source.tell(event);
     }
 }
 

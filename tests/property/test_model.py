@@ -705,6 +705,10 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.close()
         self.open()
 
+    @rule(operation=st.sampled_from(["optimize", "vacuum", "checkpoint"]))
+    def operate(self, operation):
+        getattr(self.store, operation)()
+
     # searching
 
     @rule(data=st.data(), k=st.sampled_from([1, 2, 5, ALL]), where=filters, space=spaces)

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use super::shared::{self, Incoming, Target};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{AddResult, OnConflict, new_id};
+use crate::model::{AddResult, OnConflict, Timestamp, new_id};
 use crate::request::{Add, PreparedDocument};
 use crate::sqlite::tables::changes::{self, Entity, Op};
 use crate::sqlite::tables::chunks::{self, ChunkRow};
@@ -63,7 +63,7 @@ impl Adder<'_, '_> {
         on_conflict: OnConflict,
     ) -> Result<()> {
         let conn = self.txn.conn;
-        let Some(old) = existing(conn, self.target, new)? else {
+        let Some(old) = self.living(new)? else {
             let uid = new.id.map_or_else(new_id, str::to_owned);
             let id = documents::insert(conn, self.stamp, self.txn.now, self.target.id(), &uid, new)?;
             if new.id.is_some() {
@@ -73,7 +73,9 @@ impl Adder<'_, '_> {
             return self.chunks(id, uid, new, incoming, row);
         };
         let stored = chunks::of_document(conn, old.id)?;
-        if same_content(&old, &stored, new) && self.same_embeddings(&stored, incoming.as_deref_mut(), row)? {
+        if same_content(&old, &stored, new, self.txn.now)
+            && self.same_embeddings(&stored, incoming.as_deref_mut(), row)?
+        {
             self.result.unchanged += 1;
             self.keep(old, stored);
             return Ok(());
@@ -99,6 +101,7 @@ impl Adder<'_, '_> {
                 }
                 let uid = new.id.map_or_else(|| old.uid.clone(), str::to_owned);
                 if uid != old.uid {
+                    self.txn.deleted(self.target.id(), &old.uid);
                     changes::bury(conn, self.stamp, self.target.id(), Entity::Document, &old.uid)?;
                     shared::document_changed(self.txn, self.stamp, self.target, old.id, &old.uid, Op::Delete)?;
                     changes::unbury(conn, self.target.id(), Entity::Document, &uid)?;
@@ -106,6 +109,18 @@ impl Adder<'_, '_> {
                 documents::replace(conn, self.stamp, self.txn.now, old.id, &uid, new)?;
                 self.result.replaced += 1;
                 self.chunks(old.id, uid, new, incoming, row)
+            }
+        }
+    }
+
+    /// The stored document that a new one meets. One that has expired is not there, and goes now.
+    fn living(&self, new: &PreparedDocument<'_>) -> Result<Option<DocumentRow>> {
+        loop {
+            match existing(self.txn.conn, self.target, new, self.txn.now)? {
+                Some(old) if old.expired(self.txn.now) => {
+                    shared::delete_document(self.txn, self.stamp, self.target, old.id, &old.uid)?;
+                }
+                found => return Ok(found),
             }
         }
     }
@@ -148,11 +163,17 @@ impl Adder<'_, '_> {
     }
 }
 
-/// The stored document that a new one meets, by id or by uri.
-pub fn existing(conn: &Connection, target: &Target, new: &PreparedDocument<'_>) -> Result<Option<DocumentRow>> {
+/// The stored document that a new one meets, by id or by uri; one that has expired before one that is there.
+pub fn existing(
+    conn: &Connection,
+    target: &Target,
+    new: &PreparedDocument<'_>,
+    now: Timestamp,
+) -> Result<Option<DocumentRow>> {
     let by_id = new.id.map(|id| documents::by_uid(conn, target.id(), id)).transpose()?.flatten();
     let by_uri = new.uri.map(|uri| documents::by_uri(conn, target.id(), uri)).transpose()?.flatten();
     match (by_id, by_uri) {
+        (Some(expired), _) | (_, Some(expired)) if expired.expired(now) => Ok(Some(expired)),
         (Some(a), Some(b)) if a.id != b.id => Err(Error::new(
             ErrorKind::Conflict,
             format!(
@@ -164,11 +185,12 @@ pub fn existing(conn: &Connection, target: &Target, new: &PreparedDocument<'_>) 
     }
 }
 
-/// Whether the content is the same, and so are the names it was given.
-pub fn same_content(old: &DocumentRow, stored: &[ChunkRow], new: &PreparedDocument<'_>) -> bool {
+/// Whether the content is the same and all there, and so are the names it was given.
+pub fn same_content(old: &DocumentRow, stored: &[ChunkRow], new: &PreparedDocument<'_>, now: Timestamp) -> bool {
     old.content_hash == new.content_hash
         && new.id.is_none_or(|id| id == old.uid)
         && new.uri == old.uri.as_deref()
         && stored.len() == new.chunks.len()
+        && !stored.iter().any(|chunk| chunk.expired(now))
         && stored.iter().zip(&new.chunks).all(|(old, new)| new.id.is_none_or(|id| id == old.uid))
 }

@@ -9,6 +9,7 @@ pub fn run(txn: &mut Txn<'_>, request: &AddChunks, progress: &Progress) -> Resul
     check_id("document id", &request.document_id)?;
     let mut target = Target::find(txn.conn, &request.collection)?;
     let document = documents::by_uid(txn.conn, target.id(), &request.document_id)?
+        .filter(|document| !document.expired(txn.now))
         .ok_or_else(|| shared::no_such("document", &[&request.document_id]))?;
     let text = documents::text(txn.conn, document.id)?;
     let new = prepare_chunks(&request.chunks, text.as_deref())?;

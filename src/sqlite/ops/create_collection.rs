@@ -56,7 +56,7 @@ pub fn run(txn: &mut Txn<'_>, request: &CreateCollection) -> Result<CollectionIn
         conn,
         stamp,
         Change {
-            collection_id: id,
+            collection_id: Some(id),
             space_id: None,
             entity: Entity::Collection,
             uid: Some(&request.name),

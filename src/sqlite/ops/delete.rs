@@ -4,11 +4,10 @@ use rusqlite::Connection;
 
 use super::shared::{self, Target};
 use crate::error::Result;
-use crate::model::{check_id, check_name};
+use crate::model::{Timestamp, check_id, check_name};
 use crate::request::Delete;
 use crate::sqlite::matching;
-use crate::sqlite::sql;
-use crate::sqlite::tables::chunks::{self, ChunkRow};
+use crate::sqlite::tables::chunks;
 use crate::sqlite::tables::documents::{self, DocumentRow};
 use crate::sqlite::txn::{Progress, Txn};
 
@@ -17,26 +16,25 @@ pub fn run(txn: &mut Txn<'_>, request: &Delete, progress: &Progress) -> Result<u
     let target = Target::find(conn, &request.collection)?;
     let named = request.chunk_ids.is_some() || request.document_ids.is_some() || request.uris.is_some();
     let mut chunks = BTreeMap::new();
-    for chunk in
-        shared::find_chunks(conn, &target, request.chunk_ids.as_deref().unwrap_or_default())?.into_iter().flatten()
-    {
+    let ids = request.chunk_ids.as_deref().unwrap_or_default();
+    for chunk in shared::find_chunks(conn, &target, ids, txn.now)?.into_iter().flatten() {
         chunks.insert(chunk.id, chunk);
     }
-    let mut documents = find_documents(conn, &target, request)?;
+    let mut documents = find_documents(conn, &target, request, txn.now)?;
     if let Some(filter) = &request.filter {
-        let matching = matching::chunks(conn, target.id(), filter)?;
+        let matching = matching::living(conn, target.id(), filter, txn.now)?;
         if named {
             chunks.retain(|id, _| matching.contains(*id));
             let mut kept = BTreeMap::new();
             for (id, document) in documents {
-                if shared::document_matches(conn, id, filter)? {
+                if shared::document_matches(conn, id, filter, txn.now)? {
                     kept.insert(id, document);
                 }
             }
             documents = kept;
         } else {
             for id in matching.iter() {
-                chunks.insert(id, by_row(conn, id)?);
+                chunks.insert(id, chunks::by_row(conn, id)?);
             }
         }
     }
@@ -66,7 +64,12 @@ pub fn run(txn: &mut Txn<'_>, request: &Delete, progress: &Progress) -> Result<u
     Ok(found)
 }
 
-fn find_documents(conn: &Connection, target: &Target, request: &Delete) -> Result<BTreeMap<i64, DocumentRow>> {
+fn find_documents(
+    conn: &Connection,
+    target: &Target,
+    request: &Delete,
+    now: Timestamp,
+) -> Result<BTreeMap<i64, DocumentRow>> {
     let mut found = BTreeMap::new();
     for uid in request.document_ids.iter().flatten() {
         check_id("document id", uid)?;
@@ -80,11 +83,6 @@ fn find_documents(conn: &Connection, target: &Target, request: &Delete) -> Resul
             found.insert(document.id, document);
         }
     }
+    found.retain(|_, document: &mut DocumentRow| !document.expired(now));
     Ok(found)
-}
-
-fn by_row(conn: &Connection, id: i64) -> Result<ChunkRow> {
-    sql::query_one(conn, "SELECT id, document_id, uid FROM chunks WHERE id = ?1", [id], |row| {
-        Ok(ChunkRow { id: row.get(0)?, document_id: row.get(1)?, uid: row.get(2)? })
-    })
 }

@@ -29,7 +29,7 @@ pub fn run(txn: &mut Txn<'_>, request: &DeleteCollection) -> Result<()> {
         conn,
         stamp,
         Change {
-            collection_id: target.id(),
+            collection_id: Some(target.id()),
             space_id: None,
             entity: Entity::Collection,
             uid: Some(&request.name),

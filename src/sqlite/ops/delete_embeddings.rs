@@ -13,7 +13,7 @@ pub fn run(txn: &mut Txn<'_>, request: &DeleteEmbeddings, progress: &Progress) -
     let target = Target::find(conn, &request.collection)?;
     let space = spaces::require(conn, target.id(), &request.space)?;
     let Some(table) = space.table() else { return Ok(0) };
-    let named = shared::find_chunks(conn, &target, &request.chunk_ids)?.into_iter().flatten();
+    let named = shared::find_chunks(conn, &target, &request.chunk_ids, txn.now)?.into_iter().flatten();
     let chunks: BTreeMap<i64, _> = named.map(|chunk| (chunk.id, chunk)).collect();
     let stamp = txn.stamp();
     let mut vector = vec![0.0; table.dimension];

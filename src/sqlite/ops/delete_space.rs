@@ -22,7 +22,7 @@ pub fn run(txn: &mut Txn<'_>, request: &DeleteSpace) -> Result<()> {
         conn,
         stamp,
         Change {
-            collection_id: target.id(),
+            collection_id: Some(target.id()),
             space_id: Some(space.id),
             entity: Entity::Collection,
             uid: Some(&request.collection),

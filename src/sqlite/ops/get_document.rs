@@ -2,9 +2,10 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 
 use crate::error::Result;
-use crate::model::{Document, check_id, check_name};
+use crate::model::{Document, Timestamp, check_id, check_name};
 use crate::request::{DocumentKey, GetDocument};
 use crate::sqlite::sql;
+use crate::sqlite::tables::expiry::document_alive;
 use crate::sqlite::tables::{collections, documents};
 
 pub fn run(conn: &Connection, request: &GetDocument) -> Result<Option<Document>> {
@@ -21,8 +22,9 @@ pub fn run(conn: &Connection, request: &GetDocument) -> Result<Option<Document>>
         DocumentKey::ContentHash(hash) => ("content_hash", Value::Blob(hash.0.to_vec())),
     };
     let text = format!(
-        "SELECT {} FROM documents d WHERE d.collection_id = ?1 AND d.{column} = ?2 ORDER BY d.id LIMIT 1",
-        documents::COLUMNS
+        "SELECT {} FROM documents d WHERE d.collection_id = ?1 AND d.{column} = ?2 AND {} ORDER BY d.id LIMIT 1",
+        documents::COLUMNS,
+        document_alive(3)
     );
-    sql::query_optional(conn, &text, params![collection.id, value], documents::read)
+    sql::query_optional(conn, &text, params![collection.id, value, Timestamp::now().0], documents::read)
 }

@@ -2,6 +2,7 @@ use rusqlite::Connection;
 
 use super::shared::{self, Target};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::Timestamp;
 use crate::sqlite::tables::spaces;
 use crate::sqlite::tables::vectors::Reader;
 use crate::store::Vectors;
@@ -9,7 +10,7 @@ use crate::store::Vectors;
 pub fn run(conn: &Connection, collection: &str, chunk_ids: &[String], space: &str) -> Result<Vectors> {
     let target = Target::find(conn, collection)?;
     let table = spaces::require(conn, target.id(), space)?.table();
-    let chunks = shared::require_chunks(conn, &target, chunk_ids)?;
+    let chunks = shared::require_chunks(conn, &target, chunk_ids, Timestamp::now())?;
     let Some(table) = table else {
         return match chunk_ids {
             [] => Ok(Vectors { values: Vec::new(), dimension: 0 }),

@@ -2,10 +2,11 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Document, check_id};
+use crate::model::{Document, Timestamp, check_id};
 use crate::request::ListDocuments;
 use crate::sqlite::filter_sql::{self, Documents, Indexes};
 use crate::sqlite::sql;
+use crate::sqlite::tables::expiry::{chunk_alive, document_alive};
 use crate::sqlite::tables::{collections, documents};
 
 pub fn run(conn: &Connection, request: &ListDocuments) -> Result<Vec<Document>> {
@@ -28,6 +29,7 @@ pub fn run(conn: &Connection, request: &ListDocuments) -> Result<Vec<Document>> 
         Value::Integer(before),
         Value::Integer(i64::try_from(request.limit).unwrap_or(i64::MAX)),
         Value::Integer(i64::try_from(request.offset).unwrap_or(i64::MAX)),
+        Value::Integer(Timestamp::now().0),
     ];
     let condition = match &request.filter {
         None => String::new(),
@@ -36,14 +38,17 @@ pub fn run(conn: &Connection, request: &ListDocuments) -> Result<Vec<Document>> 
             values.extend(condition.values);
             // A document without chunks is judged by its own metadata: every column of `c` is NULL then.
             format!(
-                " AND EXISTS (SELECT 1 FROM (SELECT 1) LEFT JOIN chunks c ON c.document_id = d.id WHERE {})",
+                " AND EXISTS (SELECT 1 FROM (SELECT 1) LEFT JOIN chunks c ON c.document_id = d.id AND {} WHERE {})",
+                chunk_alive(5),
                 condition.sql
             )
         }
     };
     let text = format!(
-        "SELECT {} FROM documents d WHERE +d.collection_id = ?1 AND d.id < ?2{condition} ORDER BY d.id DESC LIMIT ?3 OFFSET ?4",
-        documents::COLUMNS
+        "SELECT {} FROM documents d WHERE +d.collection_id = ?1 AND d.id < ?2 AND {}{condition}
+         ORDER BY d.id DESC LIMIT ?3 OFFSET ?4",
+        documents::COLUMNS,
+        document_alive(5)
     );
     sql::query_all(conn, &text, params_from_iter(values), documents::read)
 }

@@ -12,23 +12,36 @@ mod delete;
 mod delete_collection;
 mod delete_embeddings;
 mod delete_space;
+mod delete_state;
 mod drop_index;
+mod expire;
+mod relate;
 mod set_embeddings;
 mod set_model;
+mod set_state;
 mod set_tokenizer;
 mod shared;
 mod staging;
+mod unrelate;
 mod update_metadata;
 
 pub mod cached_embeddings;
+pub mod check;
 pub mod count;
+pub mod count_state;
+pub mod export;
 pub mod get;
 pub mod get_chunks;
 pub mod get_collection;
 pub mod get_document;
 pub mod get_embeddings;
+pub mod get_state;
 pub mod list_documents;
 pub mod neighbors;
+pub mod related;
+pub mod relations;
+pub mod repair;
+pub mod scan_state;
 pub mod search;
 pub mod search_batch;
 pub mod search_store;
@@ -67,7 +80,7 @@ impl<'w> Step<'w> {
 /// Runs one write.
 pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Written> {
     txn.check(progress)?;
-    Ok(match step {
+    let written = match step {
         Step::Add { request, documents } => Written::Added(add::run(txn, request, documents, progress)?),
         Step::AddChunks(request) => Written::Ids(add_chunks::run(txn, request, progress)?),
         Step::Other(write) => match write {
@@ -99,10 +112,17 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
                 delete_space::run(txn, request)?;
                 Written::Done
             }
+            Write::DeleteState(request) => Written::Count(delete_state::run(txn, request, progress)?),
             Write::DropIndex(request) => {
                 drop_index::run(txn, request)?;
                 Written::Done
             }
+            Write::Expire(request) => Written::Count(expire::run(txn, request, progress)?),
+            Write::Relate(request) => {
+                relate::run(txn, request)?;
+                Written::Done
+            }
+            Write::Repair => Written::Repaired(repair::run(txn, progress)?),
             Write::SetEmbeddings(request) => {
                 set_embeddings::run(txn, request, progress)?;
                 Written::Done
@@ -111,11 +131,15 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
                 set_model::run(txn, request)?;
                 Written::Done
             }
+            Write::SetState(request) => Written::Made(set_state::run(txn, request, progress)?),
             Write::SetTokenizer(request) => {
                 set_tokenizer::run(txn, request, progress)?;
                 Written::Done
             }
+            Write::Unrelate(request) => Written::Count(unrelate::run(txn, request)?),
             Write::UpdateMetadata(request) => Written::Count(update_metadata::run(txn, request, progress)?),
         },
-    })
+    };
+    shared::cut_relations(txn)?;
+    Ok(written)
 }

@@ -3,11 +3,12 @@ use std::sync::Arc;
 
 use super::search::{check_k, check_query, ranked, read_hit};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::Hits;
+use crate::model::{Hits, Timestamp};
 use crate::request::{Include, SearchBatch};
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::readers::Readers;
-use crate::sqlite::tables::{collections, spaces, vectors};
+use crate::sqlite::tables::vectors::Rows;
+use crate::sqlite::tables::{collections, expiry, spaces, vectors};
 
 /// Queries that are compared with a block while it is at hand.
 const TOGETHER: usize = 64;
@@ -25,11 +26,21 @@ pub fn run(readers: &Readers, request: &SearchBatch, pulse: &Arc<Pulse>) -> Resu
         space.check_dimension(request.dimension)?;
         let filter = request.filter.as_ref();
         let allowed = filter.map(|filter| readers.row_sets.chunks(conn, collection.id, filter)).transpose()?;
+        let expired = expiry::chunks(conn, collection.id, Timestamp::now())?;
+        let living = match (&allowed, &expired) {
+            (Some(allowed), Some(expired)) => Some(allowed.difference(expired)),
+            _ => None,
+        };
+        let rows = match (living.as_ref().or(allowed.as_deref()), &expired) {
+            (Some(allowed), _) => Rows::Only(allowed),
+            (None, Some(expired)) => Rows::Without(expired),
+            (None, None) => Rows::All,
+        };
         let mut answers = Vec::with_capacity(queries.len());
         for group in queries.chunks(TOGETHER) {
             let neighbors = match space.table() {
                 Some(table) => {
-                    let found = vectors::search(conn, table, group, request.k, allowed.as_deref(), &|| pulse.beats())?;
+                    let found = vectors::search(conn, table, group, request.k, rows, &|| pulse.beats())?;
                     if !found.complete {
                         return Err(Error::new(ErrorKind::Cancelled, "interrupted"));
                     }

@@ -23,7 +23,7 @@ pub fn run(readers: &Readers, request: &SearchStore, pulse: &Arc<Pulse>) -> Resu
         let all: Vec<Ranker<'_>> = collections
             .iter()
             .map(|collection| Ranker::new(conn, readers, pulse, collection, request.filter.as_ref()))
-            .collect();
+            .collect::<Result<_>>()?;
         let (ranked, complete) = rank(&all, request)?;
         let (hits, markers) = pulse.spare(|| read(conn, request, &collections, ranked))?;
         Ok((hits, complete, markers))

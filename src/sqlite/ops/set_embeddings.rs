@@ -12,7 +12,7 @@ use crate::sqlite::txn::{Progress, Txn};
 pub fn run(txn: &mut Txn<'_>, request: &SetEmbeddings, progress: &Progress) -> Result<()> {
     let conn = txn.conn;
     let mut target = Target::find(conn, &request.collection)?;
-    let chunks = shared::require_chunks(conn, &target, &request.chunk_ids)?;
+    let chunks = shared::require_chunks(conn, &target, &request.chunk_ids, txn.now)?;
     let mut distinct = BTreeSet::new();
     if let Some(twice) = chunks.iter().find(|chunk| !distinct.insert(chunk.id)) {
         return Err(Error::new(
@@ -40,7 +40,7 @@ pub fn run(txn: &mut Txn<'_>, request: &SetEmbeddings, progress: &Progress) -> R
             conn,
             stamp,
             Change {
-                collection_id: target.id(),
+                collection_id: Some(target.id()),
                 space_id: Some(table.space_id),
                 entity: Entity::Embedding,
                 uid: Some(&chunk.uid),

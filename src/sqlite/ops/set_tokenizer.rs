@@ -16,7 +16,7 @@ pub fn run(txn: &mut Txn<'_>, request: &SetTokenizer, progress: &Progress) -> Re
     let conn = txn.conn;
     let target = Target::find(conn, &request.collection)?;
     let tokenizer = TokenizerSpec::parse(&request.tokenizer)?;
-    if TokenizerSpec::parse(&target.collection.tokenizer)? == tokenizer {
+    if target.collection.spec()? == tokenizer {
         return Ok(());
     }
     let stamp = txn.stamp();
@@ -40,7 +40,7 @@ pub fn run(txn: &mut Txn<'_>, request: &SetTokenizer, progress: &Progress) -> Re
         conn,
         stamp,
         Change {
-            collection_id: target.id(),
+            collection_id: Some(target.id()),
             space_id: None,
             entity: Entity::Collection,
             uid: Some(&request.collection),

@@ -6,7 +6,7 @@ use rusqlite::{Connection, params_from_iter};
 use super::staging::Staging;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
-use crate::model::{ContentHash, Embeddings, HashedChunk, Metadata, check_id, new_id};
+use crate::model::{ContentHash, Embeddings, HashedChunk, Metadata, Timestamp, check_id, new_id};
 use crate::request::PreparedChunk;
 use crate::sqlite::filter_sql::{self, Documents, Indexes};
 use crate::sqlite::sql;
@@ -14,8 +14,10 @@ use crate::sqlite::tables::changes::{self, Change, Entity, Op, Stamp};
 use crate::sqlite::tables::chunks::{self, ChunkRow, Place};
 use crate::sqlite::tables::collections::{self, CollectionRow};
 use crate::sqlite::tables::documents;
+use crate::sqlite::tables::expiry::chunk_alive;
 use crate::sqlite::tables::field_values;
 use crate::sqlite::tables::fts::{self, FtsTable};
+use crate::sqlite::tables::relations;
 use crate::sqlite::tables::spaces::{self, SpaceRow};
 use crate::sqlite::tables::vectors::{self, Reader, VectorTable};
 use crate::sqlite::txn::Txn;
@@ -105,7 +107,13 @@ pub fn insert_chunks(
     for (offset, chunk) in new.iter().enumerate() {
         let uid = match chunk.id {
             Some(id) => {
-                if chunks::by_uid(conn, target.id(), id)?.is_some() {
+                let there = chunks::by_uid(conn, target.id(), id)?;
+                if let Some(expired) = there.as_ref().filter(|chunk| chunk.expired(txn.now)) {
+                    delete_chunk(txn, stamp, target, expired)?;
+                    if expired.document_id != document_id {
+                        document_touched(txn, stamp, target, expired.document_id)?;
+                    }
+                } else if there.is_some() {
                     return Err(Error::new(
                         ErrorKind::Conflict,
                         format!("there is a chunk {id:?} already; chunk ids are unique in a collection: give another"),
@@ -137,11 +145,12 @@ pub fn delete_chunk(txn: &Txn<'_>, stamp: Stamp, target: &Target, chunk: &ChunkR
         vectors::delete(conn, table, chunk.id)?;
     }
     chunks::delete(conn, chunk.id)?;
+    txn.deleted(target.id(), &chunk.uid);
     changes::append(
         conn,
         stamp,
         Change {
-            collection_id: target.id(),
+            collection_id: Some(target.id()),
             space_id: None,
             entity: Entity::Chunk,
             uid: Some(&chunk.uid),
@@ -157,8 +166,30 @@ pub fn delete_document(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64, ui
         delete_chunk(txn, stamp, target, &chunk)?;
     }
     documents::delete(txn.conn, id)?;
+    txn.deleted(target.id(), uid);
     changes::bury(txn.conn, stamp, target.id(), Entity::Document, uid)?;
     document_changed(txn, stamp, target, id, uid, Op::Delete)
+}
+
+/// Deletes the relations of what a write deleted, and did not make anew.
+pub fn cut_relations(txn: &mut Txn<'_>) -> Result<()> {
+    let gone = txn.take_deleted();
+    if gone.is_empty() || !relations::any(txn.conn)? {
+        return Ok(());
+    }
+    let stamp = txn.stamp();
+    for (collection_id, uid) in gone {
+        if !is_there(txn.conn, collection_id, &uid, txn.now)? {
+            relations::delete_of(txn.conn, stamp, collection_id, &uid)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a collection has a chunk or a document of that id.
+pub fn is_there(conn: &Connection, collection_id: i64, id: &str, now: Timestamp) -> Result<bool> {
+    Ok(chunks::by_uid(conn, collection_id, id)?.is_some_and(|chunk| !chunk.expired(now))
+        || documents::by_uid(conn, collection_id, id)?.is_some_and(|document| !document.expired(now)))
 }
 
 /// Moves a chunk to a new rowid with its text index row and the vectors of every space but `without`: a rowid never
@@ -192,7 +223,7 @@ pub fn renumber_chunk(
         conn,
         stamp,
         Change {
-            collection_id: target.id(),
+            collection_id: Some(target.id()),
             space_id: None,
             entity: Entity::Chunk,
             uid: Some(&chunk.uid),
@@ -209,7 +240,7 @@ pub fn document_changed(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64, u
         txn.conn,
         stamp,
         Change {
-            collection_id: target.id(),
+            collection_id: Some(target.id()),
             space_id: None,
             entity: Entity::Document,
             uid: Some(uid),
@@ -222,6 +253,14 @@ pub fn document_changed(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64, u
 /// Hashes and stamps a document whose chunks, metadata or embeddings changed, and appends it to the feed.
 pub fn document_touched(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64) -> Result<()> {
     let conn = txn.conn;
+    let hash = hash_of(conn, id)?;
+    documents::touch(conn, stamp, txn.now, id, hash)?;
+    let uid = documents::by_row(conn, id)?.uid;
+    document_changed(txn, stamp, target, id, &uid, Op::Put)
+}
+
+/// The hash of a document as it is stored.
+pub fn hash_of(conn: &Connection, id: i64) -> Result<ContentHash> {
     let text = format!("SELECT {} FROM documents d WHERE d.id = ?1", documents::COLUMNS);
     let document = sql::query_one(conn, &text, [id], documents::read)?;
     let text = format!(
@@ -229,53 +268,60 @@ pub fn document_touched(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64) -
         chunks::COLUMNS
     );
     let all = sql::query_all(conn, &text, [id], chunks::read)?;
-    let hash = ContentHash::of(
+    ContentHash::of(
         document.text.as_deref(),
         &document.content_type,
         &document.metadata,
         all.iter().map(HashedChunk::from),
-    )?;
-    documents::touch(conn, stamp, txn.now, id, hash)?;
-    document_changed(txn, stamp, target, id, &document.id, Op::Put)
+    )
 }
 
 /// The rows of chunks named by id, in that order; `None` where there is no such chunk.
-pub fn find_chunks(conn: &Connection, target: &Target, uids: &[String]) -> Result<Vec<Option<ChunkRow>>> {
+pub fn find_chunks(
+    conn: &Connection,
+    target: &Target,
+    uids: &[String],
+    now: Timestamp,
+) -> Result<Vec<Option<ChunkRow>>> {
     uids.iter()
         .map(|uid| {
             check_id("chunk id", uid)?;
-            chunks::by_uid(conn, target.id(), uid)
+            Ok(chunks::by_uid(conn, target.id(), uid)?.filter(|chunk| !chunk.expired(now)))
         })
         .collect()
 }
 
 /// The same, where each must be there.
-pub fn require_chunks(conn: &Connection, target: &Target, uids: &[String]) -> Result<Vec<ChunkRow>> {
-    let found = find_chunks(conn, target, uids)?;
+pub fn require_chunks(conn: &Connection, target: &Target, uids: &[String], now: Timestamp) -> Result<Vec<ChunkRow>> {
+    let found = find_chunks(conn, target, uids, now)?;
     let missing: Vec<&String> = uids.iter().zip(&found).filter(|(_, row)| row.is_none()).map(|(uid, _)| uid).collect();
     if missing.is_empty() { Ok(found.into_iter().flatten().collect()) } else { Err(no_such("chunk", &missing)) }
 }
 
 /// Names what is missing, the first few of it.
 pub fn no_such(what: &str, missing: &[&String]) -> Error {
+    Error::new(ErrorKind::DocumentNotFound, format!("there is no {what} {}; nothing was changed", few(missing)))
+}
+
+/// The first few names, and how many more there are.
+pub fn few(names: &[impl std::fmt::Debug]) -> String {
     const SHOWN: usize = 5;
-    let shown: Vec<String> = missing.iter().take(SHOWN).map(|uid| format!("{uid:?}")).collect();
-    let more = missing.len().saturating_sub(SHOWN);
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("{name:?}")).collect();
+    let more = names.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    Error::new(
-        ErrorKind::DocumentNotFound,
-        format!("there is no {what} {}{more}; nothing was changed", shown.join(", ")),
-    )
+    format!("{}{more}", shown.join(", "))
 }
 
 /// Whether a chunk of a document matches; a document without chunks is judged by its own metadata.
-pub fn document_matches(conn: &Connection, id: i64, filter: &Filter) -> Result<bool> {
-    let condition = filter_sql::condition(filter, &Indexes::new(), Documents::Joined, 2);
+pub fn document_matches(conn: &Connection, id: i64, filter: &Filter, now: Timestamp) -> Result<bool> {
+    let condition = filter_sql::condition(filter, &Indexes::new(), Documents::Joined, 3);
     let text = format!(
-        "SELECT EXISTS (SELECT 1 FROM documents d LEFT JOIN chunks c ON c.document_id = d.id WHERE d.id = ?1 AND {})",
+        "SELECT EXISTS (SELECT 1 FROM documents d LEFT JOIN chunks c ON c.document_id = d.id AND {}
+                        WHERE d.id = ?1 AND {})",
+        chunk_alive(2),
         condition.sql
     );
-    let mut values = vec![Value::Integer(id)];
+    let mut values = vec![Value::Integer(id), Value::Integer(now.0)];
     values.extend(condition.values);
     sql::query_one(conn, &text, params_from_iter(values), |row| row.get(0))
 }

@@ -14,10 +14,10 @@ pub fn run(txn: &mut Txn<'_>, request: &UpdateMetadata, progress: &Progress) -> 
     let target = Target::find(conn, &request.collection)?;
     let mut rows = BTreeSet::new();
     if let Some(ids) = &request.chunk_ids {
-        rows.extend(shared::require_chunks(conn, &target, ids)?.into_iter().map(|chunk| chunk.id));
+        rows.extend(shared::require_chunks(conn, &target, ids, txn.now)?.into_iter().map(|chunk| chunk.id));
     }
     if let Some(filter) = &request.filter {
-        let matching = matching::chunks(conn, target.id(), filter)?;
+        let matching = matching::living(conn, target.id(), filter, txn.now)?;
         if request.chunk_ids.is_some() {
             rows.retain(|&row| matching.contains(row));
         } else if request.document_ids.is_none() {
@@ -28,9 +28,9 @@ pub fn run(txn: &mut Txn<'_>, request: &UpdateMetadata, progress: &Progress) -> 
     let mut missing = Vec::new();
     for uid in request.document_ids.iter().flatten() {
         check_id("document id", uid)?;
-        match documents::by_uid(conn, target.id(), uid)? {
+        match documents::by_uid(conn, target.id(), uid)?.filter(|document| !document.expired(txn.now)) {
             Some(document) => {
-                let keep = |filter| shared::document_matches(conn, document.id, filter);
+                let keep = |filter| shared::document_matches(conn, document.id, filter, txn.now);
                 if request.filter.as_ref().map_or(Ok(true), keep)? {
                     named.insert(document.id);
                 }

@@ -17,6 +17,8 @@ pub enum Entity {
     Document,
     Chunk,
     Embedding,
+    Relation,
+    State,
 }
 
 /// What became of it.
@@ -34,6 +36,8 @@ impl Entity {
             Entity::Document => "document",
             Entity::Chunk => "chunk",
             Entity::Embedding => "embedding",
+            Entity::Relation => "relation",
+            Entity::State => "state",
         }
     }
 }
@@ -58,7 +62,8 @@ pub struct Stamp {
 /// One row of the feed.
 #[derive(Debug, Clone, Copy)]
 pub struct Change<'a> {
-    pub collection_id: i64,
+    /// `None`: it belongs to none.
+    pub collection_id: Option<i64>,
     pub space_id: Option<i64>,
     pub entity: Entity,
     pub uid: Option<&'a str>,
@@ -93,7 +98,18 @@ pub fn head(conn: &Connection) -> Result<Option<(i64, i64)>> {
     sql::query_optional(conn, text, [], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
-/// Remembers that a document or a collection (`collection_id` 0) was deleted.
+/// The first and the last row of the feed.
+pub fn ends(conn: &Connection) -> Result<Option<(i64, i64)>> {
+    let text = "SELECT (SELECT min(seq) FROM changes), (SELECT max(seq) FROM changes)";
+    sql::query_one(conn, text, [], |row| Ok(row.get::<_, Option<i64>>(0)?.zip(row.get(1)?)))
+}
+
+/// Forgets what came before a row of the feed, and says how many rows. A follower that has not come so far begins anew.
+pub fn forget_before(conn: &Connection, seq: i64) -> Result<usize> {
+    sql::execute(conn, "DELETE FROM changes WHERE seq < ?1", params![seq])
+}
+
+/// Remembers that a document was deleted, or what belongs to no collection (`collection_id` 0).
 pub fn bury(conn: &Connection, stamp: Stamp, collection_id: i64, entity: Entity, uid: &str) -> Result<()> {
     sql::execute(
         conn,
@@ -129,4 +145,9 @@ pub fn bury_all(conn: &Connection, stamp: Stamp, collection_id: i64) -> Result<(
         params![collection_id, hlc, stamp.commit_tag],
     )?;
     Ok(())
+}
+
+/// Gives every row of the feed the tag of this commit, so that nothing that was derived before it holds any more.
+pub fn renew_tags(conn: &Connection, stamp: Stamp) -> Result<()> {
+    sql::execute(conn, "UPDATE changes SET commit_tag = ?1", params![stamp.commit_tag]).map(drop)
 }

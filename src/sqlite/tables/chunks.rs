@@ -14,27 +14,47 @@ pub struct ChunkRow {
     pub id: i64,
     pub document_id: i64,
     pub uid: String,
+    /// The earlier of its own end and its document's.
+    pub expires_at: Option<Timestamp>,
 }
+
+impl ChunkRow {
+    /// Whether it is not there any more for anyone who reads.
+    pub fn expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+}
+
+/// Columns of [`read_row`] with their tables.
+const ROW: &str = "SELECT c.id, c.document_id, c.uid, c.expires_at, d.expires_at
+                   FROM chunks c JOIN documents d ON d.id = c.document_id";
 
 fn read_row(row: &Row<'_>) -> rusqlite::Result<ChunkRow> {
-    Ok(ChunkRow { id: row.get(0)?, document_id: row.get(1)?, uid: row.get(2)? })
+    let ends: [Option<i64>; 2] = [row.get(3)?, row.get(4)?];
+    let expires_at = ends.into_iter().flatten().min().map(Timestamp);
+    Ok(ChunkRow { id: row.get(0)?, document_id: row.get(1)?, uid: row.get(2)?, expires_at })
 }
 
-/// The chunk of that id.
+/// The chunk of that rowid.
+pub fn by_row(conn: &Connection, id: i64) -> Result<ChunkRow> {
+    sql::query_one(conn, &format!("{ROW} WHERE c.id = ?1"), params![id], read_row)
+}
+
+/// The chunk of that id, expired or not.
 pub fn by_uid(conn: &Connection, collection_id: i64, uid: &str) -> Result<Option<ChunkRow>> {
     sql::query_optional(
         conn,
-        "SELECT id, document_id, uid FROM chunks WHERE collection_id = ?1 AND uid = ?2",
+        &format!("{ROW} WHERE c.collection_id = ?1 AND c.uid = ?2"),
         params![collection_id, uid],
         read_row,
     )
 }
 
-/// The chunks of a document, by index.
+/// The chunks of a document, expired or not, by index.
 pub fn of_document(conn: &Connection, document_id: i64) -> Result<Vec<ChunkRow>> {
     sql::query_all(
         conn,
-        "SELECT id, document_id, uid FROM chunks WHERE document_id = ?1 ORDER BY chunk_index",
+        &format!("{ROW} WHERE c.document_id = ?1 ORDER BY c.chunk_index"),
         params![document_id],
         read_row,
     )
@@ -136,6 +156,11 @@ pub fn content(conn: &Connection, id: i64) -> Result<Option<String>> {
 pub fn delete(conn: &Connection, id: i64) -> Result<()> {
     sql::execute(conn, "DELETE FROM field_values WHERE chunk_id = ?1", params![id])?;
     sql::execute(conn, "DELETE FROM chunks WHERE id = ?1", params![id]).map(drop)
+}
+
+/// How many there are, in every collection.
+pub fn count_all(conn: &Connection) -> Result<u64> {
+    sql::query_one(conn, "SELECT count(*) FROM chunks", [], |row| row.get(0))
 }
 
 /// The rowids of every chunk of a collection, ascending.

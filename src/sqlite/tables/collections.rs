@@ -8,6 +8,7 @@ use super::spaces;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{CollectionInfo, Timestamp};
 use crate::sqlite::sql;
+use crate::sqlite::tokenizer::TokenizerSpec;
 
 /// A collection as its row has it.
 #[derive(Debug, Clone)]
@@ -21,17 +22,27 @@ pub struct CollectionRow {
     pub fts_generation: i64,
 }
 
+impl CollectionRow {
+    /// Its tokenizer, which was read when it was stored.
+    pub fn spec(&self) -> Result<TokenizerSpec> {
+        TokenizerSpec::parse(&self.tokenizer).map_err(|error| {
+            let what = format!("collection {:?}: {}; run repair(to=...)", self.name, error.message());
+            Error::new(ErrorKind::Corrupt, what)
+        })
+    }
+}
+
 const COLUMNS: &str = "id, name, description, settings, tokenizer, created_at, fts_generation";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<CollectionRow> {
     Ok(CollectionRow {
-        id: row.get(0)?,
+        id: sql::part_of_name(row, 0)?,
         name: row.get(1)?,
         description: row.get(2)?,
         settings: row.get(3)?,
         tokenizer: row.get(4)?,
         created_at: Timestamp(row.get(5)?),
-        fts_generation: row.get(6)?,
+        fts_generation: sql::part_of_name(row, 6)?,
     })
 }
 
@@ -48,6 +59,11 @@ pub fn require(conn: &Connection, name: &str) -> Result<CollectionRow> {
             format!("there is no collection {name:?}; create_collection makes one, list_collections names them"),
         )
     })
+}
+
+/// The collection of that rowid.
+pub fn by_row(conn: &Connection, id: i64) -> Result<CollectionRow> {
+    sql::query_one(conn, &format!("SELECT {COLUMNS} FROM collections WHERE id = ?1"), params![id], read)
 }
 
 /// All of them, by name.

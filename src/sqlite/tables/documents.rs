@@ -15,27 +15,44 @@ pub struct DocumentRow {
     pub uid: String,
     pub uri: Option<String>,
     pub content_hash: ContentHash,
+    expires_at: Option<Timestamp>,
 }
+
+impl DocumentRow {
+    /// Whether it is not there any more for anyone who reads.
+    pub fn expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+}
+
+/// Columns of [`read_row`] with their table.
+const ROW: &str = "SELECT id, uid, source_uri, content_hash, expires_at FROM documents";
 
 fn read_row(row: &Row<'_>) -> rusqlite::Result<DocumentRow> {
-    Ok(DocumentRow { id: row.get(0)?, uid: row.get(1)?, uri: row.get(2)?, content_hash: ContentHash(row.get(3)?) })
+    Ok(DocumentRow {
+        id: row.get(0)?,
+        uid: row.get(1)?,
+        uri: row.get(2)?,
+        content_hash: ContentHash(row.get(3)?),
+        expires_at: row.get::<_, Option<i64>>(4)?.map(Timestamp),
+    })
 }
 
-/// The document of that id.
+/// The document of that id, expired or not.
 pub fn by_uid(conn: &Connection, collection_id: i64, uid: &str) -> Result<Option<DocumentRow>> {
     sql::query_optional(
         conn,
-        "SELECT id, uid, source_uri, content_hash FROM documents WHERE collection_id = ?1 AND uid = ?2",
+        &format!("{ROW} WHERE collection_id = ?1 AND uid = ?2"),
         params![collection_id, uid],
         read_row,
     )
 }
 
-/// The document of that uri.
+/// The document of that uri, expired or not.
 pub fn by_uri(conn: &Connection, collection_id: i64, uri: &str) -> Result<Option<DocumentRow>> {
     sql::query_optional(
         conn,
-        "SELECT id, uid, source_uri, content_hash FROM documents WHERE collection_id = ?1 AND source_uri = ?2",
+        &format!("{ROW} WHERE collection_id = ?1 AND source_uri = ?2"),
         params![collection_id, uri],
         read_row,
     )
@@ -43,7 +60,7 @@ pub fn by_uri(conn: &Connection, collection_id: i64, uri: &str) -> Result<Option
 
 /// The document of that rowid.
 pub fn by_row(conn: &Connection, id: i64) -> Result<DocumentRow> {
-    sql::query_one(conn, "SELECT id, uid, source_uri, content_hash FROM documents WHERE id = ?1", params![id], read_row)
+    sql::query_one(conn, &format!("{ROW} WHERE id = ?1"), params![id], read_row)
 }
 
 /// The text of a document.
@@ -150,6 +167,11 @@ pub fn touch(conn: &Connection, stamp: Stamp, now: Timestamp, id: i64, hash: Con
         params![id, hash.0, now.0, stamp.hlc.to_bytes()],
     )
     .map(drop)
+}
+
+/// How many there are, in every collection.
+pub fn count_all(conn: &Connection) -> Result<u64> {
+    sql::query_one(conn, "SELECT count(*) FROM documents", [], |row| row.get(0))
 }
 
 /// Removes a document whose chunks are gone.

@@ -119,7 +119,7 @@ mod tests {
 
     fn store() -> Connection {
         let conn = Connection::open_in_memory().unwrap();
-        migrate::migrate(&conn, Instant::now() + Duration::from_secs(5)).unwrap();
+        migrate::migrate(&conn, Instant::now() + Duration::from_secs(5), &|_| Ok(())).unwrap();
         conn
     }
 

@@ -19,6 +19,13 @@ pub fn declare(conn: &Connection, collection_id: i64, path: &str) -> Result<Opti
     Ok((added > 0).then(|| conn.last_insert_rowid()))
 }
 
+/// The declared fields of a collection, by name.
+pub fn declared(conn: &Connection, collection_id: i64) -> Result<Vec<String>> {
+    sql::query_all(conn, "SELECT path FROM fields WHERE collection_id = ?1 ORDER BY path", [collection_id], |row| {
+        row.get(0)
+    })
+}
+
 /// Forgets a field with its values.
 pub fn drop_field(conn: &Connection, id: i64) -> Result<()> {
     sql::execute(conn, "DELETE FROM field_values WHERE field_id = ?1", [id])?;
@@ -27,15 +34,25 @@ pub fn drop_field(conn: &Connection, id: i64) -> Result<()> {
 
 /// Indexes a chunk.
 pub fn insert(conn: &Connection, fields: &Indexes, chunk_id: i64, chunk: &str, document: &str) -> Result<()> {
+    each(fields, chunk, document, &mut |field, kind, value| put(conn, field, (kind, value), chunk_id))
+}
+
+/// Calls `value` with each field, kind and value that a chunk has by its metadata; with some of them twice.
+pub fn each(
+    fields: &Indexes,
+    chunk: &str,
+    document: &str,
+    value: &mut dyn FnMut(i64, Kind, Value) -> Result<()>,
+) -> Result<()> {
     for (path, &field) in fields {
         let keys: Vec<String> = path.split('.').map(str::to_owned).collect();
         let values = Values::at(&keys, chunk, document);
         if values == Values::Missing {
             continue;
         }
-        put(conn, field, (Kind::Present, Value::Integer(0)), chunk_id)?;
+        value(field, Kind::Present, Value::Integer(0))?;
         if matches!(values, Values::Many(_)) {
-            put(conn, field, (Kind::Many, Value::Integer(0)), chunk_id)?;
+            value(field, Kind::Many, Value::Integer(0))?;
         }
         for scalar in values.scalars() {
             let literal = match scalar {
@@ -45,12 +62,14 @@ pub fn insert(conn: &Connection, fields: &Indexes, chunk_id: i64, chunk: &str, d
                 Scalar::Float(value) => Literal::Float(*value),
                 Scalar::Text(text) => {
                     if let Some(time) = parse_time(text) {
-                        put(conn, field, key(&Literal::Time(time)), chunk_id)?;
+                        let (kind, time) = key(&Literal::Time(time));
+                        value(field, kind, time)?;
                     }
                     Literal::Text(text.to_string())
                 }
             };
-            put(conn, field, key(&literal), chunk_id)?;
+            let (kind, literal) = key(&literal);
+            value(field, kind, literal)?;
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! One value per key: who this store is, and how far its clock has come.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ToSql, params};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::hlc::Hlc;
@@ -17,6 +17,13 @@ pub fn init(conn: &Connection) -> Result<()> {
         sql::execute(conn, "INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)", params![key, value])?;
     }
     Ok(())
+}
+
+/// Makes the store another replica, whose clock goes on from where it stands.
+pub fn renew_replica(conn: &Connection) -> Result<()> {
+    let replica = random::<16>()?;
+    sql::execute(conn, "UPDATE meta SET value = ?1 WHERE key = 'replica_id'", params![replica])?;
+    set_clock(conn, Hlc { replica, ..clock(conn)? })
 }
 
 /// The clock's high-water mark. Read under the write lock only: processes share one replica.
@@ -40,6 +47,11 @@ pub fn embedding_cache_bytes(conn: &Connection) -> Result<u64> {
 pub fn add_embedding_cache_bytes(conn: &Connection, bytes: i64) -> Result<()> {
     sql::execute(conn, "UPDATE meta SET value = value + ?1 WHERE key = 'embedding_cache_bytes'", params![bytes])
         .map(drop)
+}
+
+/// Sets the value of a key.
+pub fn put(conn: &Connection, key: &str, value: &dyn ToSql) -> Result<()> {
+    sql::execute(conn, "INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)", params![key, value]).map(drop)
 }
 
 /// Random bytes of the operating system.

@@ -5,6 +5,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::vectors::{self, VectorTable};
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
 use crate::model::{Metric, SpaceInfo, Timestamp};
 use crate::sqlite::sql;
 
@@ -55,15 +56,24 @@ const COLUMNS: &str = "id, name, dimension, metric, model, vec_generation";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<SpaceRow> {
     let metric: String = row.get(3)?;
+    let dimension: Option<usize> = row.get(2)?;
+    // Memory is taken by it.
+    if let Some(given) = dimension.filter(|given| !(1..=limits::DIMENSION).contains(given)) {
+        return Err(rusqlite::Error::IntegralValueOutOfRange(2, i64::try_from(given).unwrap_or(i64::MAX)));
+    }
+    let generation: i64 = row.get(5)?;
+    if generation < i64::from(dimension.is_some()) {
+        return Err(rusqlite::Error::IntegralValueOutOfRange(5, generation));
+    }
     Ok(SpaceRow {
-        id: row.get(0)?,
+        id: sql::part_of_name(row, 0)?,
         name: row.get(1)?,
-        dimension: row.get(2)?,
+        dimension,
         metric: metric
             .parse()
             .map_err(|e: Error| rusqlite::Error::FromSqlConversionFailure(3, Type::Text, e.into()))?,
         model: row.get(4)?,
-        generation: row.get(5)?,
+        generation,
     })
 }
 
@@ -77,6 +87,12 @@ pub fn find(conn: &Connection, collection_id: i64, name: &str) -> Result<Option<
 pub fn require(conn: &Connection, collection_id: i64, name: &str) -> Result<SpaceRow> {
     find(conn, collection_id, name)?
         .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no space {name:?}; create_space makes one")))
+}
+
+/// The space of that rowid, with its collection.
+pub fn by_row(conn: &Connection, id: i64) -> Result<(i64, SpaceRow)> {
+    let text = format!("SELECT {COLUMNS}, collection_id FROM spaces WHERE id = ?1");
+    sql::query_one(conn, &text, params![id], |row| Ok((row.get(6)?, read(row)?)))
 }
 
 /// All of a collection, oldest first; the oldest is the default one.

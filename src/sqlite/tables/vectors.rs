@@ -17,7 +17,7 @@ use crate::sqlite::sql;
 use crate::sqlite::top_k::{Neighbor, TopK};
 
 /// Vectors of one block.
-const BLOCK: usize = 128;
+pub const BLOCK: usize = 128;
 
 /// A filtered search looks vectors up by rowid while they are fewer than one in this many; beyond, it goes through the
 /// blocks and what each has of them. By measurement: below, reading every block's rowids costs more than the lookups.
@@ -56,24 +56,33 @@ pub fn create(conn: &Connection, table: VectorTable) -> Result<()> {
         Metric::Cosine => "cosine",
         Metric::L2 | Metric::Ip => "l2",
     };
-    conn.execute_batch(&format!(
+    let text = format!(
         "CREATE VIRTUAL TABLE {} USING vec0(embedding float[{}] distance_metric={metric}, chunk_size={BLOCK})",
         table.name(),
         table.dimension
-    ))?;
-    Ok(())
+    );
+    conn.execute_batch(&text).map_err(|error| refused(table, error.into()))
 }
 
 /// Drops the table.
 pub fn drop_table(conn: &Connection, table: VectorTable) -> Result<()> {
-    conn.execute_batch(&format!("DROP TABLE {}", table.name()))?;
-    Ok(())
+    conn.execute_batch(&format!("DROP TABLE {}", table.name())).map_err(|error| refused(table, error.into()))
 }
 
 /// Stores the vector of a chunk that has none.
 pub fn insert(conn: &Connection, table: VectorTable, chunk_id: i64, vector: &[f32]) -> Result<()> {
     let text = format!("INSERT INTO {} (rowid, embedding) VALUES (?1, ?2)", table.name());
-    sql::execute(conn, &text, params![chunk_id, bytemuck::cast_slice::<f32, u8>(vector)]).map(drop)
+    let stored = sql::execute(conn, &text, params![chunk_id, bytemuck::cast_slice::<f32, u8>(vector)]);
+    stored.map(drop).map_err(|error| refused(table, error))
+}
+
+/// What vec0 refuses is checked before: its tables do not fit together. It has no code of its own for that.
+fn refused(table: VectorTable, error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Internal => damaged(table, error.message()),
+        ErrorKind::Corrupt => error.context(table.name()),
+        _ => error,
+    }
 }
 
 /// Removes the vector of a chunk and says whether it had one.
@@ -82,7 +91,8 @@ pub fn delete(conn: &Connection, table: VectorTable, chunk_id: i64) -> Result<bo
     if locate(conn, table, chunk_id)?.is_none() {
         return Ok(false);
     }
-    sql::execute(conn, &format!("DELETE FROM {} WHERE rowid = ?1", table.name()), params![chunk_id])?;
+    let text = format!("DELETE FROM {} WHERE rowid = ?1", table.name());
+    sql::execute(conn, &text, params![chunk_id]).map_err(|error| refused(table, error))?;
     Ok(true)
 }
 
@@ -149,6 +159,66 @@ impl<'c> Reader<'c> {
     }
 }
 
+/// Whether the table is the living one of its space.
+pub fn lives(conn: &Connection, table: VectorTable) -> Result<bool> {
+    let text = "SELECT 1 FROM spaces WHERE id = ?1 AND vec_generation = ?2";
+    Ok(sql::query_optional(conn, text, params![table.space_id, table.generation], |_| Ok(()))?.is_some())
+}
+
+/// How many vectors there are.
+pub fn count(conn: &Connection, table: VectorTable) -> Result<u64> {
+    sql::query_one(conn, &format!("SELECT count(*) FROM {}", table.shadow("rowids")), [], |row| row.get(0))
+}
+
+/// Bytes of the blocks, with the holes in them.
+pub fn bytes(conn: &Connection, table: VectorTable) -> Result<u64> {
+    let place = table.vector_bytes() + size_of::<i64>();
+    Ok(stored(conn, table)?.saturating_mul(place as u64))
+}
+
+/// Blocks with holes that are worth filling, each with its number of vectors, the emptiest first. vec0 fills holes of
+/// the last block alone, so that one is not among them.
+pub fn sparse_blocks(conn: &Connection, table: VectorTable) -> Result<Vec<(i64, u32)>> {
+    const FULL_ENOUGH: u32 = (BLOCK - BLOCK / 8) as u32;
+    let text = format!(
+        "SELECT chunk_id, validity FROM {chunks} WHERE chunk_id < (SELECT max(chunk_id) FROM {chunks})",
+        chunks = table.shadow("chunks")
+    );
+    let blocks = sql::query_all(conn, &text, [], |row| {
+        let validity = row.get_ref(1)?.as_blob()?;
+        Ok((row.get(0)?, validity.iter().map(|bits| bits.count_ones()).sum::<u32>()))
+    })?;
+    let mut sparse: Vec<(i64, u32)> = blocks.into_iter().filter(|(_, vectors)| *vectors < FULL_ENOUGH).collect();
+    sparse.sort_unstable_by_key(|(block, vectors)| (*vectors, *block));
+    Ok(sparse)
+}
+
+/// Moves every vector out of a block, which goes with the last of them, and says how many there were. Rowids stay.
+pub fn empty_block(conn: &Connection, table: VectorTable, block: i64) -> Result<u64> {
+    let text = format!("SELECT validity, rowids FROM {} WHERE chunk_id = ?1", table.shadow("chunks"));
+    let found = sql::query_optional(conn, &text, params![block], |row| {
+        Ok((row.get::<_, [u8; BLOCK / 8]>(0)?, row.get::<_, Vec<u8>>(1)?))
+    })?;
+    let Some((valid, rowids)) = found else { return Ok(0) };
+    if rowids.len() != BLOCK * size_of::<i64>() {
+        return Err(damaged(table, "a block of rowids has a wrong size"));
+    }
+    let mut vector = vec![0.0; table.dimension];
+    let mut moved = 0;
+    for place in (0..BLOCK).filter(|place| valid[place / 8] & (1 << (place % 8)) != 0) {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&rowids[place * 8..place * 8 + 8]);
+        let chunk_id = i64::from_ne_bytes(bytes);
+        // Anew for each: writing through vec0 expires an open blob.
+        if !Reader::new(conn, table).read(chunk_id, &mut vector)? || !delete(conn, table, chunk_id)? {
+            return Err(damaged(table, "a block holds a row that is not listed"));
+        }
+        insert(conn, table, chunk_id, &vector)?;
+        moved += 1;
+    }
+    Ok(moved)
+}
+
 /// How vectors were looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Road {
@@ -168,21 +238,29 @@ pub struct Found {
     pub complete: bool,
 }
 
-/// The `k` nearest to each query, of all vectors or of those in `allowed`. Asks before each block whether to go on.
+/// Which vectors are looked at.
+#[derive(Debug, Clone, Copy)]
+pub enum Rows<'a> {
+    All,
+    Only(&'a RowSet),
+    Without(&'a RowSet),
+}
+
+/// The `k` nearest to each query, of all vectors or of some. Asks before each block whether to go on.
 pub fn search(
     conn: &Connection,
     table: VectorTable,
     queries: &[&[f32]],
     k: usize,
-    allowed: Option<&RowSet>,
+    rows: Rows<'_>,
     keep_going: &dyn Fn() -> bool,
 ) -> Result<Found> {
     let mut queries: Vec<_> = queries.iter().map(|vector| (Query::new(vector, table.metric), TopK::new(k))).collect();
-    let (road, complete) = match allowed {
-        Some(allowed) if allowed.len().saturating_mul(SPARSE) < stored(conn, table)? => {
+    let (road, complete) = match rows {
+        Rows::Only(allowed) if allowed.len().saturating_mul(SPARSE) < stored(conn, table)? => {
             (Road::Rows, walk(conn, table, &mut queries, allowed, keep_going)?)
         }
-        allowed => (Road::Blocks, scan(conn, table, &mut queries, allowed, keep_going)?),
+        rows => (Road::Blocks, scan(conn, table, &mut queries, rows, keep_going)?),
     };
     Ok(Found { neighbors: queries.into_iter().map(|(_, best)| best.into_sorted()).collect(), road, complete })
 }
@@ -220,7 +298,7 @@ fn scan(
     conn: &Connection,
     table: VectorTable,
     queries: &mut [(Query<'_>, TopK)],
-    allowed: Option<&RowSet>,
+    rows: Rows<'_>,
     keep_going: &dyn Fn() -> bool,
 ) -> Result<bool> {
     let text = format!("SELECT chunk_id, validity, rowids FROM {}", table.shadow("chunks"));
@@ -244,12 +322,10 @@ fn scan(
             bytes.copy_from_slice(&rowids[place * 8..place * 8 + 8]);
             i64::from_ne_bytes(bytes)
         };
-        if let Some(allowed) = allowed {
-            for place in 0..BLOCK {
-                if !allowed.contains(chunk_id(place)) {
-                    valid[place / 8] &= !(1 << (place % 8));
-                }
-            }
+        match rows {
+            Rows::All => {}
+            Rows::Only(allowed) => keep(&mut valid, |place| allowed.contains(chunk_id(place))),
+            Rows::Without(left_out) => keep(&mut valid, |place| !left_out.contains(chunk_id(place))),
         }
         let wanted = valid.iter().map(|bits| bits.count_ones() as usize).sum::<usize>();
         if wanted > FEW {
@@ -268,6 +344,13 @@ fn scan(
         }
     }
     Ok(true)
+}
+
+/// Takes from a validity bitmap the places that are not wanted.
+fn keep(valid: &mut [u8; BLOCK / 8], wanted: impl Fn(usize) -> bool) {
+    for place in (0..BLOCK).filter(|&place| !wanted(place)) {
+        valid[place / 8] &= !(1 << (place % 8));
+    }
 }
 
 #[cfg(test)]
@@ -297,7 +380,8 @@ mod tests {
         k: usize,
         allowed: Option<&RowSet>,
     ) -> Vec<Neighbor> {
-        let mut found = search(conn, table, &[query], k, allowed, &|| true).unwrap();
+        let rows = allowed.map_or(Rows::All, Rows::Only);
+        let mut found = search(conn, table, &[query], k, rows, &|| true).unwrap();
         assert!(found.complete);
         found.neighbors.remove(0)
     }
@@ -366,6 +450,29 @@ mod tests {
         let even: Vec<i64> = (1..=300).map(|i| i * 2).collect();
         assert_eq!(ids(Some(&RowSet::from_rows(&even)), 3), [2, 4, 6]);
         assert_eq!(ids(None, 1000).len(), 600);
+    }
+
+    #[test]
+    fn blocks_with_holes_are_emptied_and_vectors_stay() {
+        let (conn, table) = filled(Metric::L2, 8, 1000);
+        let blocks = || stored(&conn, table).unwrap() / BLOCK as u64;
+        assert_eq!((blocks(), sparse_blocks(&conn, table).unwrap()), (8, Vec::new()));
+        // A full block, one with few holes, three of which little is left, and the last.
+        for id in (257..=640).filter(|id| id % 10 != 0).chain(129..140) {
+            assert!(delete(&conn, table, id).unwrap());
+        }
+        let sparse = sparse_blocks(&conn, table).unwrap();
+        assert_eq!(sparse.iter().map(|(_, vectors)| *vectors).collect::<Vec<_>>(), [13, 13, 13]);
+        let before = nearest(&conn, table, &vector(3, 8), 1000, None);
+        for (block, vectors) in sparse {
+            assert_eq!(empty_block(&conn, table, block).unwrap(), u64::from(vectors));
+            assert_eq!(empty_block(&conn, table, block).unwrap(), 0);
+        }
+        assert_eq!(nearest(&conn, table, &vector(3, 8), 1000, None), before);
+        assert_eq!((blocks(), sparse_blocks(&conn, table).unwrap()), (6, Vec::new()));
+        assert_eq!(count(&conn, table).unwrap(), 1000 - 345 - 11);
+        let theirs = by_vec0(&conn, table, &vector(3, 8), 1000);
+        assert_eq!(theirs.len(), before.len());
     }
 
     #[test]

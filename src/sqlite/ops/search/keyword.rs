@@ -8,14 +8,14 @@ use rusqlite::{Connection, ffi, params_from_iter};
 use super::{Ranked, expression};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::model::{KeywordPlan, Leg};
+use crate::model::{KeywordPlan, Leg, Timestamp};
 use crate::request::Syntax;
 use crate::sqlite::filter_sql::{self, Documents};
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::sql;
 use crate::sqlite::tables::collections::CollectionRow;
+use crate::sqlite::tables::expiry;
 use crate::sqlite::tables::fts::FtsTable;
-use crate::sqlite::tokenizer::TokenizerSpec;
 
 /// The k best, and what was asked for them.
 pub struct KeywordLeg {
@@ -34,6 +34,14 @@ impl Default for KeywordLeg {
     }
 }
 
+/// Which of the chunks that hold the words are ranked.
+#[derive(Debug, Clone, Copy)]
+pub struct Among<'a> {
+    pub filter: Option<&'a Filter>,
+    /// Those that are there at that moment; `None` where nothing has expired.
+    pub alive_at: Option<Timestamp>,
+}
+
 pub fn rank(
     conn: &Connection,
     pulse: &Pulse,
@@ -41,11 +49,11 @@ pub fn rank(
     text: &str,
     syntax: Syntax,
     k: usize,
-    filter: Option<&Filter>,
+    among: Among<'_>,
 ) -> Result<KeywordLeg> {
     let began = pulse.elapsed();
     let table = FtsTable { collection_id: collection.id, generation: collection.fts_generation };
-    let spec = TokenizerSpec::parse(&collection.tokenizer)?;
+    let spec = collection.spec()?;
     let plan = expression::plan(conn, table, &spec, syntax, text)?;
     if plan.expression.is_empty() {
         return Ok(KeywordLeg {
@@ -57,23 +65,28 @@ pub fn rank(
     }
     let name = table.name();
     let mut values = vec![Value::Text(plan.expression.clone()), Value::Integer(i64::try_from(k).unwrap_or(i64::MAX))];
-    let query = match filter {
+    let mut conditions = Vec::new();
+    if let Some(filter) = among.filter {
+        let indexes = filter_sql::indexes(conn, collection.id)?;
+        let condition = filter_sql::condition(filter, &indexes, Documents::Joined, values.len() + 1);
+        values.extend(condition.values);
+        conditions.push(condition.sql);
+    }
+    if let Some(now) = among.alive_at {
+        values.push(Value::Integer(now.0));
+        conditions.push(expiry::alive(values.len()));
+    }
+    let query = if conditions.is_empty() {
         // FTS5's own ordering by rank alone sorts every row; this keeps the k best, and is the quicker by a third.
-        None => {
-            format!("SELECT rowid, rank FROM {name} WHERE {name} MATCH ?1 ORDER BY rank, rowid LIMIT ?2")
-        }
-        Some(filter) => {
-            let indexes = filter_sql::indexes(conn, collection.id)?;
-            let condition = filter_sql::condition(filter, &indexes, Documents::Joined, values.len() + 1);
-            values.extend(condition.values);
-            // CROSS JOIN keeps the text index outermost, so that the filter is asked of matching chunks alone.
-            format!(
-                "SELECT f.rowid, f.rank FROM {name} f CROSS JOIN chunks c ON c.id = f.rowid
-                 CROSS JOIN documents d ON d.id = c.document_id
-                 WHERE f.{name} MATCH ?1 AND {} ORDER BY f.rank, f.rowid LIMIT ?2",
-                condition.sql
-            )
-        }
+        format!("SELECT rowid, rank FROM {name} WHERE {name} MATCH ?1 ORDER BY rank, rowid LIMIT ?2")
+    } else {
+        // CROSS JOIN keeps the text index outermost, so that the rest is asked of matching chunks alone.
+        format!(
+            "SELECT f.rowid, f.rank FROM {name} f CROSS JOIN chunks c ON c.id = f.rowid
+             CROSS JOIN documents d ON d.id = c.document_id
+             WHERE f.{name} MATCH ?1 AND {} ORDER BY f.rank, f.rowid LIMIT ?2",
+            conditions.join(" AND ")
+        )
     };
     let mut statement = sql::prepare(conn, &query)?;
     let rows: Vec<(i64, f64)> = statement

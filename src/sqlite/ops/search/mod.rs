@@ -19,13 +19,12 @@ use self::select::Candidate;
 pub use self::vector::{check_query, ranked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::model::{Hit, Hits, Marker};
+use crate::model::{Hit, Hits, Marker, Timestamp};
 use crate::request::{Fusion, Mode, Search};
 use crate::sqlite::marker::QueryMarker;
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::readers::Readers;
 use crate::sqlite::tables::collections::{self, CollectionRow};
-use crate::sqlite::tokenizer::TokenizerSpec;
 
 /// What one snapshot says.
 struct Found {
@@ -40,9 +39,9 @@ pub fn run(readers: &Readers, request: &Search, pulse: &Arc<Pulse>) -> Result<Hi
     let mut plan = Plan::new(request.explain);
     let Found { mut candidates, mut ranking, marker } = readers.read_while(pulse, |conn| {
         let collection = collections::require(conn, &request.collection)?;
-        let ranker = Ranker::new(conn, readers, pulse, &collection, request.filter.as_ref());
+        let ranker = Ranker::new(conn, readers, pulse, &collection, request.filter.as_ref())?;
         let (ranking, mut candidates) = select::candidates(&ranker, request, &mut plan)?;
-        pulse.spare(|| plan.timed("read", pulse, |_| read(conn, request, &name, &mut candidates)))?;
+        pulse.spare(|| plan.timed("read", pulse, |_| read(conn, request, &name, &mut candidates, ranker.now)))?;
         let marker = request.mode.text().map(|(text, syntax)| marker(&collection, text, syntax)).transpose()?;
         Ok(Found { candidates, ranking, marker })
     })?;
@@ -65,13 +64,19 @@ pub fn run(readers: &Readers, request: &Search, pulse: &Arc<Pulse>) -> Result<Hi
 }
 
 /// The rows of the candidates, and around them what their texts are widened to in the end.
-fn read(conn: &Connection, request: &Search, name: &Arc<str>, candidates: &mut [Candidate]) -> Result<()> {
+fn read(
+    conn: &Connection,
+    request: &Search,
+    name: &Arc<str>,
+    candidates: &mut [Candidate],
+    now: Timestamp,
+) -> Result<()> {
     for candidate in candidates {
         candidate.hit = Some(hits::read(conn, candidate.ranked, name, request.include)?);
         if let Some(around) = request.window
             && request.include.text
         {
-            candidate.passage = window::passage(conn, candidate.ranked.chunk_id, around)?;
+            candidate.passage = window::passage(conn, candidate.ranked.chunk_id, around, now)?;
         }
     }
     Ok(())
@@ -87,7 +92,7 @@ fn widened(candidate: Candidate) -> Option<Hit> {
 
 /// Marks the words of a query as the tokenizer of a collection sees them.
 pub fn marker(collection: &CollectionRow, text: &str, syntax: crate::request::Syntax) -> Result<Arc<dyn Marker>> {
-    let spec = TokenizerSpec::parse(&collection.tokenizer)?;
+    let spec = collection.spec()?;
     Ok(Arc::new(QueryMarker::new(spec, syntax, text)))
 }
 

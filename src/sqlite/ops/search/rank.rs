@@ -12,13 +12,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
 use crate::fusion;
 use crate::limits;
-use crate::model::{KeywordPlan, Leg};
+use crate::model::{KeywordPlan, Leg, Timestamp};
 use crate::request::{Fusion, Mode, Syntax};
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::readers::Readers;
 use crate::sqlite::row_set::RowSet;
 use crate::sqlite::tables::collections::CollectionRow;
-use crate::sqlite::tables::vectors::Road;
+use crate::sqlite::tables::expiry;
+use crate::sqlite::tables::vectors::{Road, Rows};
 
 /// A candidate before its row is read.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +66,10 @@ pub struct Ranker<'a> {
     filter: Option<&'a Filter>,
     /// What the filter lets through, found once.
     allowed: OnceCell<(Arc<RowSet>, Duration)>,
+    /// The moment that decides what has expired.
+    pub now: Timestamp,
+    /// What has, if anything.
+    expired: Option<RowSet>,
 }
 
 impl<'a> Ranker<'a> {
@@ -74,8 +79,10 @@ impl<'a> Ranker<'a> {
         pulse: &'a Arc<Pulse>,
         collection: &'a CollectionRow,
         filter: Option<&'a Filter>,
-    ) -> Self {
-        Self { conn, pulse, collection, readers, filter, allowed: OnceCell::new() }
+    ) -> Result<Self> {
+        let now = Timestamp::now();
+        let expired = expiry::chunks(conn, collection.id, now)?;
+        Ok(Self { conn, pulse, collection, readers, filter, allowed: OnceCell::new(), now, expired })
     }
 
     /// The `depth` best.
@@ -105,15 +112,19 @@ impl<'a> Ranker<'a> {
 
     /// The leg of distance.
     pub fn near(&self, vector: &[f32], space: &str, depth: usize) -> Result<vector::VectorLeg> {
-        let allowed = self.allowed()?;
-        let leg = vector::rank(self.conn, self.pulse, self.collection, vector, space, depth, allowed)?;
+        let rows = match (self.allowed()?, &self.expired) {
+            (Some(allowed), _) => Rows::Only(allowed),
+            (None, Some(expired)) => Rows::Without(expired),
+            (None, None) => Rows::All,
+        };
+        let leg = vector::rank(self.conn, self.pulse, self.collection, vector, space, depth, rows)?;
         self.pulse.check()?;
         Ok(leg)
     }
 
     /// The leg of words.
     pub fn found(&self, text: &str, syntax: Syntax, depth: usize) -> Result<keyword::KeywordLeg> {
-        keyword::rank(self.conn, self.pulse, self.collection, text, syntax, depth, self.filter)
+        keyword::rank(self.conn, self.pulse, self.collection, text, syntax, depth, self.condition())
     }
 
     /// Both legs on one snapshot, at the same time where a second connection is free.
@@ -127,12 +138,12 @@ impl<'a> Ranker<'a> {
         let (near, found, concurrent) = match self.readers.beside(self.conn, self.pulse)? {
             Some(beside) => {
                 let collection = self.collection;
-                let (pulse, filter) = (self.pulse, self.filter);
+                let (pulse, condition) = (self.pulse, self.condition());
                 thread::scope(|scope| -> Result<_> {
                     // It does not count as inside SQLite for a fork, which waits for the calling thread anyway.
                     let words =
                         thread::Builder::new().name("ragstore keyword".into()).spawn_scoped(scope, move || {
-                            keyword::rank(beside.conn()?, pulse, collection, text, Syntax::Natural, depth, filter)
+                            keyword::rank(beside.conn()?, pulse, collection, text, Syntax::Natural, depth, condition)
                         })?;
                     let near = self.near(vector, space, depth);
                     let found = words.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -156,11 +167,19 @@ impl<'a> Ranker<'a> {
         }
     }
 
+    /// What is asked of a chunk beside its words.
+    fn condition(&self) -> keyword::Among<'a> {
+        keyword::Among { filter: self.filter, alive_at: self.expired.as_ref().map(|_| self.now) }
+    }
+
     fn allowed(&self) -> Result<Option<&RowSet>> {
         let Some(filter) = self.filter else { return Ok(None) };
         if self.allowed.get().is_none() {
             let began = self.pulse.elapsed();
-            let rows = self.readers.row_sets.chunks(self.conn, self.collection.id, filter)?;
+            let mut rows = self.readers.row_sets.chunks(self.conn, self.collection.id, filter)?;
+            if let Some(expired) = &self.expired {
+                rows = Arc::new(rows.difference(expired));
+            }
             let _ = self.allowed.set((rows, self.pulse.elapsed().saturating_sub(began)));
         }
         Ok(self.allowed.get().map(|(rows, _)| &**rows))

@@ -157,8 +157,10 @@ fn enough(ranker: &Ranker<'_>, candidates: &[Candidate], k: usize, size: usize) 
     for document in documents {
         let found = counts.get(&document).copied().unwrap_or_default();
         if found < size {
-            let count = "SELECT count(*) FROM (SELECT 1 FROM chunks WHERE document_id = ?1 LIMIT ?2)";
-            let has: usize = sql::query_one(ranker.conn, count, params![document, size], |row| row.get(0))?;
+            let count = "SELECT count(*) FROM (SELECT 1 FROM chunks WHERE document_id = ?1
+                         AND (expires_at IS NULL OR expires_at > ?3) LIMIT ?2)";
+            let has: usize =
+                sql::query_one(ranker.conn, count, params![document, size, ranker.now.0], |row| row.get(0))?;
             if found < has {
                 return Ok(false);
             }

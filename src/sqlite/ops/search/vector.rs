@@ -9,10 +9,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::model::{Leg, Metric, check_vector};
 use crate::sqlite::pulse::Pulse;
-use crate::sqlite::row_set::RowSet;
 use crate::sqlite::tables::collections::CollectionRow;
 use crate::sqlite::tables::spaces;
-use crate::sqlite::tables::vectors::{self, Road};
+use crate::sqlite::tables::vectors::{self, Road, Rows};
 use crate::sqlite::top_k::Neighbor;
 
 /// The k nearest, and how they were found.
@@ -33,14 +32,14 @@ pub fn rank(
     vector: &[f32],
     space: &str,
     k: usize,
-    allowed: Option<&RowSet>,
+    rows: Rows<'_>,
 ) -> Result<VectorLeg> {
     let began = pulse.elapsed();
     let space = spaces::require(conn, collection.id, space)?;
     check_query(vector, space.metric)?;
     space.check_dimension(vector.len())?;
     let Some(table) = space.table() else { return Ok(VectorLeg { complete: true, ..VectorLeg::default() }) };
-    let found = vectors::search(conn, table, &[vector], k, allowed, &|| pulse.beats())?;
+    let found = vectors::search(conn, table, &[vector], k, rows, &|| pulse.beats())?;
     let neighbors = found.neighbors.into_iter().next().unwrap_or_default();
     Ok(VectorLeg {
         ranked: ranked(&neighbors, space.metric),

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, MAIN_DB, params};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::Timestamp;
 use crate::sqlite::sql;
 
 /// Consecutive chunks of one document.
@@ -21,15 +22,21 @@ struct Part {
 
 /// A chunk with those before and after it: cut out of the document's text where all of them have their
 /// place in it, and put together from their own texts elsewhere. `None` where none has a text.
-pub fn passage(conn: &Connection, chunk_id: i64, (before, after): (u64, u64)) -> Result<Option<Passage>> {
+pub fn passage(
+    conn: &Connection,
+    chunk_id: i64,
+    (before, after): (u64, u64),
+    now: Timestamp,
+) -> Result<Option<Passage>> {
     let place = "SELECT document_id, chunk_index FROM chunks WHERE id = ?1";
     let (document_id, index): (i64, u64) =
         sql::query_one(conn, place, [chunk_id], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let parts: Vec<Part> = sql::query_all(
         conn,
         "SELECT content, char_start, char_end, byte_start, byte_end FROM chunks
-         WHERE document_id = ?1 AND chunk_index BETWEEN ?2 AND ?3 ORDER BY chunk_index",
-        params![document_id, index.saturating_sub(before), index.saturating_add(after)],
+         WHERE document_id = ?1 AND chunk_index BETWEEN ?2 AND ?3
+         AND (expires_at IS NULL OR expires_at > ?4) ORDER BY chunk_index",
+        params![document_id, index.saturating_sub(before), index.saturating_add(after), now.0],
         |row| Ok(Part { text: row.get(0)?, chars: sql::range(row, 1)?, bytes: sql::range(row, 3)? }),
     )?;
     let chars = hull(parts.iter().map(|part| part.chars));

@@ -1,0 +1,124 @@
+"""What a store says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+__all__ = ["Health", "Reason", "StoreStats"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """What a store holds, what its file is made of, and how its connections fare.
+
+    Attributes
+    ----------
+    collections, documents, chunks, embeddings : int
+        How many; embeddings of every space. What expired and was not removed yet is counted.
+    file_bytes, log_bytes : int
+        Of the file, and of the write-ahead log beside it, on the disk.
+    free_bytes : int
+        Of pages in the file that hold nothing; `Store.optimize` gives them back.
+    vector_bytes, text_index_bytes : int
+        Of the blocks of vectors and of the text indexes, with what deletes left in them.
+    field_index_bytes : int
+        Of the indexes that `Collection.create_index` made.
+    embedding_cache_bytes : int
+        Of the vectors in the cache of embedders.
+    cache_hits, cache_misses : int
+        Pages that connections found in their memory, and pages they read, since the store was opened. What a
+        connection counts while it works is added when it is done.
+    queued_writes : int
+        Calls that wait for the writer.
+    readers_open, readers_limit, reader_waits : int
+        Read connections that are open and that may be, and how often a read waited for one.
+    checkpoints : int
+        How often this store moved its log into the file.
+    """
+
+    collections: int
+    documents: int
+    chunks: int
+    embeddings: int
+    file_bytes: int
+    log_bytes: int
+    free_bytes: int
+    vector_bytes: int
+    text_index_bytes: int
+    field_index_bytes: int
+    embedding_cache_bytes: int
+    cache_hits: int
+    cache_misses: int
+    queued_writes: int
+    readers_open: int
+    readers_limit: int
+    reader_waits: int
+    checkpoints: int
+
+    def to_dict(self) -> dict[str, int]:
+        """The numbers by name, as JSON takes them."""
+        return asdict(self)
+
+    def __repr__(self) -> str:
+        sizes = {"file": self.file_bytes, "log": self.log_bytes, "free": self.free_bytes}
+        counts = f"{self.collections:,} collections, {self.documents:,} documents, {self.chunks:,} chunks"
+        rest = ", ".join(f"{name} {_size(size)}" for name, size in sizes.items())
+        return f"StoreStats({counts}, {self.embeddings:,} embeddings; {rest})"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a store is not healthy.
+
+    Attributes
+    ----------
+    what : str
+        What was found.
+    what_to_do : str
+        What helps.
+    """
+
+    what: str
+    what_to_do: str
+
+    def __iter__(self) -> Iterator[str]:
+        """What, and what to do: ``for what, what_to_do in health.reasons``."""
+        return iter((self.what, self.what_to_do))
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a store fares.
+
+    Attributes
+    ----------
+    status : {"healthy", "degraded", "unhealthy"}
+        Degraded: it works, and something wants to be looked at. Unhealthy: some of it does not work.
+    reasons : list of Reason
+        Empty where it is healthy.
+    """
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    reasons: list[Reason]
+
+    @classmethod
+    def _of(cls, row: tuple[str, list[tuple[str, str]]]) -> Health:
+        status, reasons = row
+        return cls(status, [Reason(*reason) for reason in reasons])  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Status and reasons, as JSON takes them."""
+        return asdict(self)
+
+    def __repr__(self) -> str:
+        return "\n".join([f"Health({self.status})", *(f"  {what}: {to_do}" for what, to_do in self.reasons)])
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

@@ -1,0 +1,106 @@
+//! What an export reads, handed to Python page by page.
+
+use numpy::{PyArray1, PyArrayMethods};
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+
+use super::rows;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Chunk, Document};
+use crate::store::{ExportedCollection, ExportedEmbeddings, ExportedPage, Exporter};
+
+/// Attaches to the interpreter for each piece, on the thread that called.
+pub(super) struct Callbacks {
+    collection: Py<PyAny>,
+    page: Py<PyAny>,
+    /// What one of them raised.
+    raised: Option<PyErr>,
+}
+
+impl Callbacks {
+    /// Nothing was raised yet.
+    pub(super) fn new(collection: Bound<'_, PyAny>, page: Bound<'_, PyAny>) -> Self {
+        Self { collection: collection.unbind(), page: page.unbind(), raised: None }
+    }
+
+    /// The outcome of the export: what was raised goes before an error of the core.
+    pub(super) fn finish(self, outcome: Result<()>) -> PyResult<()> {
+        match self.raised {
+            Some(raised) => Err(raised),
+            None => Ok(outcome?),
+        }
+    }
+
+    fn attached(&mut self, call: impl FnOnce(&Self, Python<'_>) -> PyResult<()>) -> Result<()> {
+        match Python::try_attach(|py| call(self, py)) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(raised)) => {
+                self.raised = Some(raised);
+                Err(Error::new(ErrorKind::Cancelled, "Python raised"))
+            }
+            None => Err(Error::internal("the interpreter is shutting down")),
+        }
+    }
+}
+
+impl Exporter for Callbacks {
+    fn collection(&mut self, collection: ExportedCollection) -> Result<()> {
+        self.attached(|this, py| {
+            let ExportedCollection { info, indexes, documents, chunks } = collection;
+            this.collection.call1(py, (rows::collection(py, &info)?, indexes, documents, chunks)).map(drop)
+        })
+    }
+
+    fn page(&mut self, page: ExportedPage) -> Result<()> {
+        self.attached(|this, py| {
+            let ExportedPage { documents, embeddings: spaces } = page;
+            let documents: Vec<_> =
+                documents.iter().map(|(found, chunks)| document(py, found, chunks)).collect::<PyResult<_>>()?;
+            let spaces: Vec<_> = spaces.into_iter().map(|space| embeddings(py, space)).collect::<PyResult<_>>()?;
+            this.page.call1(py, (PyList::new(py, documents)?, PyList::new(py, spaces)?)).map(drop)
+        })
+    }
+}
+
+/// `ExportedDocumentRow` of the stub.
+fn document<'py>(py: Python<'py>, document: &Document, chunks: &[Chunk]) -> PyResult<Bound<'py, PyTuple>> {
+    let Document { id, uri, text, content_type, metadata, content_hash, created_at, updated_at, expires_at } = document;
+    let chunks: Vec<_> = chunks.iter().map(|found| chunk(py, found)).collect::<PyResult<_>>()?;
+    (
+        id,
+        uri,
+        text,
+        content_type,
+        metadata.line()?,
+        content_hash.to_string(),
+        created_at.0,
+        updated_at.0,
+        expires_at.map(|time| time.0),
+        PyList::new(py, chunks)?,
+    )
+        .into_pyobject(py)
+}
+
+/// `ExportedChunkRow` of the stub.
+fn chunk<'py>(py: Python<'py>, chunk: &Chunk) -> PyResult<Bound<'py, PyTuple>> {
+    let Chunk { id, text, metadata, document_id: _, uri: _, index, span, token_count, expires_at } = chunk;
+    let chars = span.map(|span| span.chars);
+    (
+        id,
+        text,
+        metadata.line()?,
+        index,
+        chars.map(|range| range.0),
+        chars.map(|range| range.1),
+        token_count,
+        expires_at.map(|time| time.0),
+    )
+        .into_pyobject(py)
+}
+
+/// `ExportedEmbeddingsRow` of the stub.
+fn embeddings(py: Python<'_>, embeddings: ExportedEmbeddings) -> PyResult<Bound<'_, PyTuple>> {
+    let ExportedEmbeddings { given, vectors } = embeddings;
+    let rows = given.iter().filter(|given| **given).count();
+    (given, PyArray1::from_vec(py, vectors.values).reshape([rows, vectors.dimension])?).into_pyobject(py)
+}

@@ -1,0 +1,95 @@
+//! The write-ahead log as a file, and how SQLite moves it into the database.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+use crate::request::Checkpoint;
+
+/// What a checkpoint did.
+#[derive(Debug, Clone, Copy)]
+pub struct Moved {
+    /// Pages in the log, and how many of them are in the file now.
+    pub pages: u64,
+    pub moved: u64,
+    busy: bool,
+}
+
+impl Moved {
+    /// Whether nobody kept any of it from being moved.
+    pub fn whole(&self) -> bool {
+        !self.busy && self.pages == self.moved
+    }
+}
+
+/// Moves the log as `mode` says, without waiting for anyone.
+pub fn checkpoint(conn: &Connection, mode: Checkpoint) -> Result<Moved> {
+    let text = match mode {
+        Checkpoint::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
+        Checkpoint::Full => "PRAGMA wal_checkpoint(FULL)",
+        Checkpoint::Restart => "PRAGMA wal_checkpoint(RESTART)",
+        Checkpoint::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
+    };
+    let (busy, frames, moved): (bool, i64, i64) =
+        conn.query_row(text, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    // Negative where there is no log.
+    let count = |pages: i64| u64::try_from(pages).unwrap_or_default();
+    Ok(Moved { pages: count(frames), moved: count(moved), busy })
+}
+
+/// Where the log of a database is.
+pub fn path(database: &Path) -> PathBuf {
+    let mut name = OsString::from(database);
+    name.push("-wal");
+    name.into()
+}
+
+/// Bytes of the log. SQLite cuts its file when the log begins anew, so it is what the log needed since then.
+///
+/// It is not opened: closing it would drop SQLite's locks.
+pub fn length(database: &Path) -> u64 {
+    std::fs::metadata(path(database)).map_or(0, |metadata| metadata.len())
+}
+
+/// Who keeps the log from being moved, for a message.
+pub fn named(readers: &[u32]) -> String {
+    let own = std::process::id();
+    let mut names: Vec<String> =
+        readers.iter().filter(|pid| **pid != own).map(|pid| format!("process {pid}")).collect();
+    if readers.contains(&own) {
+        names.push("a search or a backup of this process".to_owned());
+    }
+    if names.is_empty() { "a reader".to_owned() } else { names.join(" and ") }
+}
+
+/// What a write answers that would make the log longer than it may be.
+pub fn full(bytes: u64, readers: &[u32]) -> Error {
+    Error::new(
+        ErrorKind::WalFull,
+        format!(
+            "the write-ahead log has {} MiB of at most {}, and cannot be moved into the file while {} reads a snapshot \
+             from before; nothing of the call was stored. End that read: the next write moves the log",
+            bytes >> 20,
+            limits::LOG_BYTES >> 20,
+            named(readers)
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_names_the_processes() {
+        assert_eq!(named(&[]), "a reader");
+        assert_eq!(named(&[1, 2]), "process 1 and process 2");
+        assert_eq!(named(&[1, std::process::id()]), "process 1 and a search or a backup of this process");
+        let error = full(300 << 20, &[7]);
+        assert_eq!(error.kind(), ErrorKind::WalFull);
+        assert!(error.message().contains("300 MiB of at most 256") && error.message().contains("process 7"), "{error}");
+    }
+}

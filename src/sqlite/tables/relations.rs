@@ -1,0 +1,157 @@
+//! Relations between the chunks and documents of a collection, by their ids.
+
+use rusqlite::{Connection, Row, params};
+
+use super::changes::{self, Change, Entity, Op, Stamp};
+use crate::error::Result;
+use crate::graph::Step;
+use crate::model::{Direction, Metadata, Relation, Timestamp};
+use crate::sqlite::sql;
+
+/// Columns of [`read`].
+const COLUMNS: &str = "source, target, type, strength, metadata, created_at";
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Relation> {
+    Ok(Relation {
+        source: row.get(0)?,
+        target: row.get(1)?,
+        kind: row.get(2)?,
+        strength: row.get(3)?,
+        metadata: Metadata::from_stored(row.get(4)?),
+        created_at: Timestamp(row.get(5)?),
+    })
+}
+
+/// Whether any collection has one: most stores have none, and then nothing needs to be looked for.
+pub fn any(conn: &Connection) -> Result<bool> {
+    sql::query_one(conn, "SELECT EXISTS (SELECT 1 FROM relations)", [], |row| row.get(0))
+}
+
+/// Makes a relation, or changes its strength and metadata.
+pub fn put(conn: &Connection, stamp: Stamp, collection_id: i64, relation: &Relation) -> Result<()> {
+    let Relation { source, target, kind, strength, metadata, created_at } = relation;
+    let row_id: i64 = sql::query_one(
+        conn,
+        "INSERT INTO relations (collection_id, source, target, type, strength, metadata, created_at, hlc)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (collection_id, source, type, target) DO UPDATE
+         SET strength = excluded.strength, metadata = excluded.metadata, hlc = excluded.hlc
+         RETURNING id",
+        params![collection_id, source, target, kind, strength, metadata.as_json(), created_at.0, stamp.hlc.to_bytes()],
+        |row| row.get(0),
+    )?;
+    let uid = uid(source, kind, target);
+    changes::unbury(conn, collection_id, Entity::Relation, &uid)?;
+    append(conn, stamp, collection_id, &uid, row_id, Op::Put)
+}
+
+/// Deletes the relations from one id to another, of a type or of any, and says how many.
+pub fn delete(
+    conn: &Connection,
+    stamp: Stamp,
+    collection_id: i64,
+    source: &str,
+    target: &str,
+    kind: Option<&str>,
+) -> Result<u64> {
+    let text =
+        "DELETE FROM relations WHERE collection_id = ?1 AND source = ?2 AND target = ?3 AND (?4 IS NULL OR type = ?4)
+                RETURNING id, source, type, target";
+    bury(conn, stamp, collection_id, sql::query_all(conn, text, params![collection_id, source, target, kind], gone)?)
+}
+
+/// Deletes what an id is related to and what is related to it.
+pub fn delete_of(conn: &Connection, stamp: Stamp, collection_id: i64, id: &str) -> Result<u64> {
+    let text = "DELETE FROM relations WHERE id IN (
+                    SELECT id FROM relations WHERE collection_id = ?1 AND source = ?2
+                    UNION ALL SELECT id FROM relations WHERE collection_id = ?1 AND target = ?2)
+                RETURNING id, source, type, target";
+    bury(conn, stamp, collection_id, sql::query_all(conn, text, params![collection_id, id], gone)?)
+}
+
+/// Deletes all of a collection.
+pub fn delete_all(conn: &Connection, stamp: Stamp, collection_id: i64) -> Result<u64> {
+    let text = "DELETE FROM relations WHERE collection_id = ?1 RETURNING id, source, type, target";
+    bury(conn, stamp, collection_id, sql::query_all(conn, text, [collection_id], gone)?)
+}
+
+/// Rowid and name.
+fn gone(row: &Row<'_>) -> rusqlite::Result<(i64, String)> {
+    let (source, kind, target): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(3)?);
+    Ok((row.get(0)?, uid(&source, &kind, &target)))
+}
+
+fn bury(conn: &Connection, stamp: Stamp, collection_id: i64, gone: Vec<(i64, String)>) -> Result<u64> {
+    for (row_id, uid) in &gone {
+        changes::bury(conn, stamp, collection_id, Entity::Relation, uid)?;
+        append(conn, stamp, collection_id, uid, *row_id, Op::Delete)?;
+    }
+    Ok(gone.len() as u64)
+}
+
+/// The relations of an id, or all, in the order in which they were made.
+pub fn of(
+    conn: &Connection,
+    collection_id: i64,
+    id: Option<&str>,
+    direction: Direction,
+    kind: Option<&str>,
+) -> Result<Vec<Relation>> {
+    let side = |condition: &str| {
+        format!(
+            "SELECT id, {COLUMNS} FROM relations WHERE collection_id = ?1 AND {condition} AND (?3 IS NULL OR type = ?3)"
+        )
+    };
+    let (out, into) = (side("source = ?2"), side("target = ?2"));
+    let rows = match direction {
+        _ if id.is_none() => side("?2 IS NULL"),
+        Direction::Out => out,
+        Direction::In => into,
+        // A relation of an id with itself would come twice, but there is none.
+        Direction::Both => format!("{out} UNION ALL {into}"),
+    };
+    let text = format!("SELECT {COLUMNS} FROM ({rows}) ORDER BY id");
+    sql::query_all(conn, &text, params![collection_id, id, kind], read)
+}
+
+/// The relations that lead on from some ids, which are bound as one JSON array, as are the types.
+pub fn steps(
+    conn: &Connection,
+    collection_id: i64,
+    ids: &[String],
+    direction: Direction,
+    kinds: Option<&[String]>,
+) -> Result<Vec<Step>> {
+    let side = |from: &str, to: &str| {
+        format!(
+            "SELECT r.{from}, r.{to}, r.strength FROM json_each(?2) j CROSS JOIN relations r
+             ON r.collection_id = ?1 AND r.{from} = j.value
+             WHERE ?3 IS NULL OR r.type IN (SELECT value FROM json_each(?3))"
+        )
+    };
+    let text = match direction {
+        Direction::Out => side("source", "target"),
+        Direction::In => side("target", "source"),
+        Direction::Both => format!("{} UNION ALL {}", side("source", "target"), side("target", "source")),
+    };
+    let kinds = kinds.map(|kinds| serde_json::json!(kinds).to_string());
+    let values = params![collection_id, serde_json::json!(ids).to_string(), kinds];
+    sql::query_all(conn, &text, values, |row| Ok(Step { from: row.get(0)?, to: row.get(1)?, strength: row.get(2)? }))
+}
+
+fn append(conn: &Connection, stamp: Stamp, collection_id: i64, uid: &str, row_id: i64, op: Op) -> Result<()> {
+    let change = Change {
+        collection_id: Some(collection_id),
+        space_id: None,
+        entity: Entity::Relation,
+        uid: Some(uid),
+        row_id: Some(row_id),
+        op,
+    };
+    changes::append(conn, stamp, change)
+}
+
+/// The name of a relation in the feed and among the tombstones: no two of a collection have the same.
+fn uid(source: &str, kind: &str, target: &str) -> String {
+    serde_json::json!([source, kind, target]).to_string()
+}

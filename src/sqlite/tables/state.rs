@@ -1,0 +1,111 @@
+//! What pipelines keep between their runs. An expired value is not there, whether its row is or not.
+
+use rusqlite::{Connection, Row, params};
+
+use super::changes::{self, Change, Entity, Op, Stamp};
+use crate::error::Result;
+use crate::model::{Expected, Namespace, StateEntry, StateValue, Timestamp};
+use crate::sqlite::sql;
+
+/// Columns of [`entry`].
+const COLUMNS: &str = "key, value, expires_at, updated_at";
+/// `?1` and `?2` are the namespace, `?3` is now.
+const ALIVE: &str = "namespace = ?1 AND local = ?2 AND (expires_at IS NULL OR expires_at > ?3)";
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<StateEntry> {
+    Ok(StateEntry {
+        key: row.get(0)?,
+        value: StateValue::from_stored(row.get(1)?),
+        expires_at: row.get::<_, Option<i64>>(2)?.map(Timestamp),
+        updated_at: Timestamp(row.get(3)?),
+    })
+}
+
+/// The value of a key.
+pub fn get(conn: &Connection, namespace: &Namespace, now: Timestamp, key: &str) -> Result<Option<StateEntry>> {
+    let text = format!("SELECT {COLUMNS} FROM state WHERE {ALIVE} AND key = ?4");
+    sql::query_optional(conn, &text, params![namespace.name, namespace.local, now.0, key], entry)
+}
+
+/// At most `limit` values from a key on, by key.
+pub fn from(
+    conn: &Connection,
+    namespace: &Namespace,
+    now: Timestamp,
+    key: &str,
+    limit: usize,
+) -> Result<Vec<StateEntry>> {
+    let text = format!("SELECT {COLUMNS} FROM state WHERE {ALIVE} AND key >= ?4 ORDER BY key LIMIT ?5");
+    sql::query_all(conn, &text, params![namespace.name, namespace.local, now.0, key, limit], entry)
+}
+
+/// How many values there are.
+pub fn count(conn: &Connection, namespace: &Namespace, now: Timestamp) -> Result<u64> {
+    let text = format!("SELECT count(*) FROM state WHERE {ALIVE}");
+    sql::query_one(conn, &text, params![namespace.name, namespace.local, now.0], |row| row.get(0))
+}
+
+/// Whether what is there is what is expected.
+pub fn as_expected(
+    conn: &Connection,
+    namespace: &Namespace,
+    now: Timestamp,
+    key: &str,
+    expected: &Expected,
+) -> Result<bool> {
+    let there = || get(conn, namespace, now, key);
+    match expected {
+        Expected::Anything => Ok(true),
+        Expected::Nothing => Ok(there()?.is_none()),
+        Expected::Value(value) => there()?.map_or(Ok(false), |entry| entry.value.same(value)),
+    }
+}
+
+/// Sets a value.
+pub fn put(conn: &Connection, stamp: Stamp, namespace: &Namespace, entry: &StateEntry) -> Result<()> {
+    let row_id: i64 = sql::query_one(
+        conn,
+        "INSERT INTO state (namespace, local, key, value, expires_at, updated_at, hlc) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (namespace, local, key) DO UPDATE
+         SET value = excluded.value, expires_at = excluded.expires_at, updated_at = excluded.updated_at, hlc = excluded.hlc
+         RETURNING id",
+        params![
+            namespace.name,
+            namespace.local,
+            entry.key,
+            entry.value.as_json(),
+            entry.expires_at.map(|at| at.0),
+            entry.updated_at.0,
+            stamp.hlc.to_bytes()
+        ],
+        |row| row.get(0),
+    )?;
+    if namespace.local {
+        return Ok(());
+    }
+    let uid = uid(namespace, &entry.key);
+    changes::unbury(conn, 0, Entity::State, &uid)?;
+    append(conn, stamp, &uid, row_id, Op::Put)
+}
+
+/// Deletes a value, whether it is expired or not.
+pub fn delete(conn: &Connection, stamp: Stamp, namespace: &Namespace, key: &str) -> Result<()> {
+    let text = "DELETE FROM state WHERE namespace = ?1 AND local = ?2 AND key = ?3 RETURNING id";
+    let gone: Option<i64> =
+        sql::query_optional(conn, text, params![namespace.name, namespace.local, key], |row| row.get(0))?;
+    let Some(row_id) = gone.filter(|_| !namespace.local) else { return Ok(()) };
+    let uid = uid(namespace, key);
+    changes::bury(conn, stamp, 0, Entity::State, &uid)?;
+    append(conn, stamp, &uid, row_id, Op::Delete)
+}
+
+fn append(conn: &Connection, stamp: Stamp, uid: &str, row_id: i64, op: Op) -> Result<()> {
+    let change =
+        Change { collection_id: None, space_id: None, entity: Entity::State, uid: Some(uid), row_id: Some(row_id), op };
+    changes::append(conn, stamp, change)
+}
+
+/// The name of a value in the feed and among the tombstones: no two have the same.
+fn uid(namespace: &Namespace, key: &str) -> String {
+    serde_json::json!([namespace.name, key]).to_string()
+}

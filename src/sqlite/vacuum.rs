@@ -1,0 +1,72 @@
+//! The whole file written anew, through its log.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use rusqlite::Connection;
+
+use super::file_system;
+use super::fork;
+use super::lock;
+use super::optimize::Desk;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Rewrites the file under the writers' turn. It cannot ask whether SQLite's lock still stands in the middle of it; the
+/// turn keeps other processes of this library out all the same.
+pub fn run(desk: Desk<'_>, path: &Path) -> Result<()> {
+    let Desk { conn, guard, timeout, progress } = desk;
+    let cancelled = || progress.cancelled.load(Ordering::Relaxed);
+    let deadline = Instant::now() + timeout;
+    let _turn = guard.map(|guard| guard.lock_writer(deadline, &cancelled)).transpose()?;
+    if let Some(guard) = guard {
+        guard.wait_for_other_libraries(deadline, &cancelled)?;
+    }
+    let _activity = fork::enter();
+    check_room(conn, path)?;
+    // In memory it would be as large as the store.
+    conn.pragma_update(None, "temp_store", "FILE")?;
+    let vacuumed = lock::retry_locked(deadline, || {
+        if cancelled() {
+            return Err(Error::new(ErrorKind::Cancelled, "cancelled by the caller; the file is as it was"));
+        }
+        Ok(conn.execute_batch("VACUUM")?)
+    });
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    vacuumed
+}
+
+/// Refuses where the copy, or the log that carries it, has no room.
+fn check_room(conn: &Connection, path: &Path) -> Result<()> {
+    let pragma = |name: &str| -> Result<u64> { Ok(conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))?) };
+    let pages = pragma("page_count")?.saturating_sub(pragma("freelist_count")?);
+    let bytes = pages.saturating_mul(pragma("page_size")?);
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let temporary = temporary_folder();
+    let shared = file_system::same(folder, &temporary);
+    for (place, needed) in [(folder, if shared { 2 * bytes } else { bytes }), (&temporary, bytes)] {
+        if let Some(free) = file_system::free(place)
+            && free < needed
+        {
+            return Err(Error::new(
+                ErrorKind::StoreFull,
+                format!(
+                    "vacuum writes the store anew, {} MiB, and {} has {} MiB free of the {} it takes; free some, or give \
+                     space back without a copy with optimize()",
+                    bytes >> 20,
+                    place.display(),
+                    free >> 20,
+                    needed >> 20
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Where SQLite makes its temporary files (os_unix.c).
+fn temporary_folder() -> PathBuf {
+    let named = ["SQLITE_TMPDIR", "TMPDIR"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
+    let usual = ["/var/tmp", "/usr/tmp", "/tmp"].into_iter().map(PathBuf::from);
+    named.chain(usual).find(|folder| folder.is_dir()).unwrap_or_else(std::env::temp_dir)
+}

@@ -1,0 +1,102 @@
+//! Operations on the file, on the writer's thread.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::{Command, Task, Worker};
+use crate::error::{Error, Result};
+use crate::request::{Checkpoint, Operation};
+use crate::sqlite::fork;
+use crate::sqlite::optimize::{Desk, Optimize};
+use crate::sqlite::readers::closed;
+use crate::sqlite::txn::Progress;
+use crate::sqlite::vacuum;
+
+/// How long an operation that is done waits for readers, so that the file is seen to be smaller.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+impl Worker {
+    pub(super) fn operate(&mut self, task: Task) {
+        let Task { operation, progress, reply } = task;
+        let outcome = match self.poisoned() {
+            Some(error) => Err(error),
+            None => catch_unwind(AssertUnwindSafe(|| self.run_operation(operation, &progress)))
+                .unwrap_or_else(|panic| Err(self.poison(panic.as_ref()))),
+        };
+        // The caller may have gone only by a panic of its own.
+        let _ = reply.send(outcome);
+    }
+
+    fn run_operation(&mut self, operation: Operation, progress: &Progress) -> Result<()> {
+        let cancelled = || progress.cancelled.load(Ordering::Relaxed);
+        match operation {
+            // What readers leave, and what another process is moving, is no failure of this mode.
+            Operation::Checkpoint(Checkpoint::Passive) => self.move_log(Checkpoint::Passive, Instant::now()).map(drop),
+            Operation::Checkpoint(mode) => self.wait_for_log(mode, Instant::now() + self.timeout, &cancelled),
+            Operation::Optimize => {
+                self.optimize(progress)?;
+                self.shrink(&cancelled);
+                Ok(())
+            }
+            Operation::Vacuum => {
+                self.make_room(&cancelled)?;
+                vacuum::run(self.desk(progress), &self.path)?;
+                self.shrink(&cancelled);
+                Ok(())
+            }
+        }
+    }
+
+    fn desk<'w>(&'w self, progress: &'w Progress) -> Desk<'w> {
+        Desk { conn: &self.conn, guard: self.guard.as_deref(), timeout: self.timeout, progress }
+    }
+
+    fn optimize(&mut self, progress: &Progress) -> Result<()> {
+        let mut steps = {
+            let _activity = fork::enter();
+            let snapshot = self.conn.unchecked_transaction()?;
+            let steps = Optimize::plan(&snapshot, progress)?;
+            snapshot.finish()?;
+            steps
+        };
+        loop {
+            self.make_room(&|| progress.cancelled.load(Ordering::Relaxed))?;
+            if !steps.step(self.desk(progress))? {
+                return Ok(());
+            }
+            self.tend_log();
+            self.serve()?;
+        }
+    }
+
+    /// Between two steps: the writes that came meanwhile. What else came waits for the end of the operation.
+    fn serve(&mut self) -> Result<()> {
+        loop {
+            let command = match self.next.take() {
+                Some(command) => command,
+                None => match self.commands.try_recv() {
+                    Ok(command) => command,
+                    Err(_) => return Ok(()),
+                },
+            };
+            match command {
+                Command::Write(job) => self.write(job),
+                other => {
+                    let closing = matches!(other, Command::Close);
+                    self.next = Some(other);
+                    return if closing { Err(closed()) } else { Ok(()) };
+                }
+            }
+            if let Some(error) = self.poisoned() {
+                return Err(error);
+            }
+        }
+    }
+
+    /// The file becomes smaller when its log is moved. Where a reader is in the way, a later write does it.
+    fn shrink(&self, cancelled: &dyn Fn() -> bool) {
+        let _: std::result::Result<(), Error> =
+            self.wait_for_log(Checkpoint::Truncate, Instant::now() + PATIENCE.min(self.timeout), cancelled);
+    }
+}

@@ -1,0 +1,588 @@
+"""A store as files, and back."""
+
+import contextlib
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ragstore
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ragstore import Chunk, Document
+
+TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=12) | st.sampled_from(
+    ["", "\x00", "a\r\nb", "\u2028\u2029\x85", '"\\', "😀é", "\ufeff"]
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**80), 2**80) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=4,
+)
+METADATA = st.dictionaries(TEXT, JSON, max_size=3)
+FLOATS = st.floats(0.0009765625, 1024, width=32) | st.floats(-1024, -0.0009765625, width=32)
+TIMES = st.none() | st.datetimes(datetime(2100, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+NAMES = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=8)
+
+
+@st.composite
+def documents(draw):
+    text = draw(st.none() | TEXT)
+    chunks = None
+    if draw(st.booleans()):
+        chunks = []
+        for _ in range(draw(st.integers(0, 3))):
+            span = (None, None)
+            if draw(st.booleans()):
+                span = tuple(sorted((draw(st.integers(0, len(text or ""))), draw(st.integers(0, len(text or ""))))))
+            chunks.append(
+                Chunk(
+                    draw(st.none() | TEXT),
+                    metadata=draw(METADATA),
+                    start=span[0],
+                    end=span[1],
+                    token_count=draw(st.none() | st.integers(0, 2**40)),
+                    expires_at=draw(TIMES),
+                )
+            )
+    return Document(
+        text,
+        metadata=draw(METADATA),
+        chunks=chunks,
+        content_type=draw(st.sampled_from(["text/plain", "text/markdown"])),
+        expires_at=draw(TIMES),
+    )
+
+
+def content(store):
+    """All that an export keeps, as plain values."""
+    found = {}
+    for info in store.list_collections():
+        collection = store[info.name]
+        listed = []
+        for document in reversed(collection.list_documents(limit=10_000)):
+            chunks = [
+                (c.id, c.text, c.metadata, c.start, c.end, c.byte_start, c.line_end, c.token_count, c.expires_at)
+                for c in collection.get_chunks(document.id)
+            ]
+            d = document
+            listed.append((d.id, d.uri, d.text, d.metadata, d.content_type, d.content_hash, d.expires_at, chunks))
+        vectors = {}
+        for space in info.spaces:
+            for *_, chunks in listed:
+                for chunk in chunks:
+                    with contextlib.suppress(ragstore.NotFoundError):
+                        row = collection.get_embeddings([chunk[0]], space=space.name)
+                        vectors[space.name, chunk[0]] = row.tobytes()
+        kept = info.description, info.settings, info.tokenizer, info.spaces
+        found[info.name] = kept, listed, vectors
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_what_is_imported_is_what_was_exported(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("round")
+    with ragstore.open() as old, ragstore.open() as new:
+        for name in data.draw(st.lists(NAMES, max_size=2, unique=True)):
+            collection = old.create_collection(
+                name,
+                metric=data.draw(st.sampled_from(["cosine", "l2", "ip"])),
+                tokenizer=data.draw(st.sampled_from(["porter unicode61", "trigram"])),
+                description=data.draw(st.none() | TEXT),
+                settings=data.draw(METADATA),
+                model=data.draw(st.none() | NAMES),
+            )
+            others = [space for space in data.draw(st.lists(NAMES, max_size=2, unique=True)) if space != "default"]
+            for space in others:
+                dimension = data.draw(st.none() | st.just(2))
+                collection.create_space(space, dimension=dimension, metric="ip", model=data.draw(st.none() | NAMES))
+            result = collection.add(data.draw(st.lists(documents(), max_size=4)))
+            for space in ["default", *others]:
+                ids = [id for id in result.chunk_ids if data.draw(st.booleans())]
+                rows = [[data.draw(FLOATS), data.draw(FLOATS)] for _ in ids]
+                collection.set_embeddings(ids, np.array(rows, np.float32).reshape(len(ids), 2), space=space)
+            for id in result.chunk_ids:
+                if data.draw(st.integers(0, 5)) == 0:
+                    collection.delete([id])
+            for field in data.draw(st.lists(st.sampled_from(["year", "a.b"]), unique=True)):
+                collection.create_index(field)
+        exported = ragstore.export(old, folder / "out")
+        imported = ragstore.import_(new, folder / "out")
+        assert content(new) == content(old)
+        assert imported.added == exported.documents
+        # What is there already is left as it is.
+        again = ragstore.import_(new, folder / "out")
+        assert (again.added, again.unchanged) == (0, exported.documents)
+        assert content(new) == content(old)
+        ragstore.export(new, folder / "again")
+        assert declared(folder / "again") == declared(folder / "out")
+
+
+def declared(folder):
+    """The indexes by collection: only a filter's plan shows them otherwise."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    return {entry["name"]: entry["indexes"] for entry in manifest["collections"]}
+
+
+@pytest.fixture
+def filled(store):
+    """Two collections, the first with two spaces."""
+    pets = store.create_collection("pets", model="m", description="of all kinds", settings={"lang": "en"})
+    pets.create_space("wide", dimension=3, metric="l2")
+    ids = pets.add(
+        [
+            Document(
+                "Cats purr.",
+                id="cat",
+                uri="cats.txt",
+                metadata={"year": 2026},
+                chunks=[Chunk(id="cat", start=0, end=10)],
+            ),
+            Document(
+                "Dogs bark. They do.", id="dog", chunks=[Chunk(id="d0", start=0, end=10), Chunk(id="d1", text="!")]
+            ),
+        ],
+        [[1.0, 0.5], [0.25, 1.0], [1.0, 1.0]],
+    ).chunk_ids
+    pets.set_embeddings(ids[1:2], [[1.0, 2.0, 3.0]], space="wide")
+    pets.create_index("year")
+    store.create_collection("empty")
+    return store
+
+
+@pytest.fixture
+def exported(filled, tmp_path):
+    ragstore.export(filled, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def test_the_files_are_what_other_tools_read(filled, exported):
+    manifest = json.loads((exported / "manifest.json").read_text())
+    assert [entry["name"] for entry in manifest["collections"]] == ["empty", "pets"]
+    lines = [json.loads(line) for line in (exported / "2/documents.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == ["cat", "dog"]
+    assert lines[1]["chunks"][0] == {
+        "id": "d0",
+        "text": "Dogs bark.",
+        "start": 0,
+        "end": 10,
+        "metadata": {},
+        "token_count": None,
+        "expires_at": None,
+    }
+    vectors = np.load(exported / "2/embeddings-1.npy", mmap_mode="r", allow_pickle=False)
+    assert vectors.dtype == np.float32
+    assert vectors.flags.c_contiguous
+    assert vectors.tolist() == [[1.0, 0.5], [0.25, 1.0], [1.0, 1.0]]
+    assert np.load(exported / "2/embeddings-2.npy").tolist() == [[1.0, 2.0, 3.0]]
+    assert (exported / "2/embeddings-2.jsonl").read_text() == '"d0"\n'
+    assert not (exported / "1/embeddings-1.npy").exists()
+
+
+def test_only_the_owner_reads_it(exported):
+    for path in [exported, *exported.rglob("*")]:
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_nothing_is_overwritten(filled, tmp_path):
+    for name in ("folder", "file", "link"):
+        path = tmp_path / name
+        if name == "folder":
+            path.mkdir()
+        elif name == "file":
+            path.write_text("mine")
+        else:
+            path.symlink_to("nowhere")
+        for plain in (False, True):
+            with pytest.raises(FileExistsError, match="overwritten"):
+                ragstore.export(filled, path, plain=plain)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_what_fails_leaves_nothing(filled, tmp_path, plain):
+    def stop(done, total):
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        ragstore.export(filled, tmp_path / "x" / "out", plain=plain, progress=stop)
+    with pytest.raises(ragstore.CollectionNotFoundError):
+        ragstore.export(filled, tmp_path / "x" / "out", plain=plain, collections=["none"])
+    assert list((tmp_path / "x").iterdir()) == []
+
+
+def test_an_export_is_one_moment_and_writers_do_not_wait(store, tmp_path):
+    collection = store.create_collection("c")
+    collection.add_texts([f"text {i}" for i in range(3000)])
+    seen = []
+
+    def change(done, total):
+        if not seen:
+            collection.add_texts(["later"])
+            collection.delete(where={"index": 0, "uri": {"$exists": False}})
+        seen.append((done, total))
+
+    assert ragstore.export(store, tmp_path / "out", progress=change).documents == 3000
+    assert seen[0][0] < 3000
+    assert seen[-1] == (3000, 3000)
+    assert len(collection) == 0
+    with ragstore.open() as other:
+        ragstore.import_(other, tmp_path / "out")
+        assert len(other["c"]) == 3000
+
+
+def test_a_store_that_is_closed_meanwhile_ends_it(filled, tmp_path):
+    with pytest.raises(ragstore.ClosedError):
+        ragstore.export(filled, tmp_path / "out", progress=lambda *_: filled.close())
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_killed_export_left_goes_with_the_next(filled, tmp_path):
+    code = """
+        import os, sys, ragstore
+        with ragstore.open(sys.argv[1], read_only=True) as store:
+            ragstore.export(store, sys.argv[2], progress=lambda done, total: os._exit(9))
+    """
+    target = tmp_path / "o[u]t"
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(code), filled.path, str(target)])
+    assert ended.returncode == 9
+    stray = [path.name for path in tmp_path.iterdir() if "partial" in path.name]
+    assert len(stray) == 1
+    ragstore.export(filled, target)
+    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+    assert target.is_dir()
+
+
+def test_another_export_to_the_same_path_is_left_alone(filled, tmp_path):
+    def again(done, total):
+        if done == total and not (tmp_path / "out").exists():
+            ragstore.export(filled, tmp_path / "out")
+
+    with pytest.raises(FileExistsError):
+        ragstore.export(filled, tmp_path / "out", progress=again)
+    assert (tmp_path / "out/manifest.json").exists()
+
+
+def test_some_collections(filled, tmp_path):
+    assert ragstore.export(filled, tmp_path / "one", collections=["empty", "empty"]).collections == 1
+    ragstore.export(filled, tmp_path / "two")
+    with ragstore.open() as other:
+        assert ragstore.import_(other, tmp_path / "two", collections=["pets"]).collections == 1
+        assert [info.name for info in other.list_collections()] == ["pets"]
+        with pytest.raises(ragstore.CollectionNotFoundError, match="it has empty, pets"):
+            ragstore.import_(other, tmp_path / "two", collections=["none"])
+
+
+def test_conflicts(exported):
+    with ragstore.open() as other:
+        pets = other.create_collection("pets")
+        pets.create_space("wide", metric="l2")
+        pets.add(Document("Mine.", id="dog", chunks=[Chunk(id="d0", text="Mine.")]), [[9.0, 1.0]])
+        pets.set_embeddings(["d0"], [[7.0, 7.0, 7.0]], space="wide")
+        with pytest.raises(ragstore.ConflictError, match=r"^2/documents\.jsonl:2: there is a document .dog."):
+            ragstore.import_(other, exported)
+        assert [d.id for d in pets.list_documents()] == ["dog"]
+        skipped = ragstore.import_(other, exported, on_conflict="skip")
+        assert (skipped.added, skipped.skipped) == (1, 1)
+        assert pets.get("d0").text == "Mine."
+        assert pets.get_embeddings(["d0"], space="wide").tolist() == [[7.0, 7.0, 7.0]]
+        replaced = ragstore.import_(other, exported, on_conflict="replace")
+        assert (replaced.unchanged, replaced.replaced) == (1, 1)
+        assert pets.get("d0").text == "Dogs bark."
+        assert pets.get_embeddings(["d0"], space="wide").tolist() == [[1.0, 2.0, 3.0]]
+        # The content is the same, an embedding in another space is not.
+        pets.set_embeddings(["d0"], [[7.0, 7.0, 7.0]], space="wide")
+        ragstore.import_(other, exported)
+        assert pets.get_embeddings(["d0"], space="wide").tolist() == [[7.0, 7.0, 7.0]]
+        ragstore.import_(other, exported, on_conflict="replace")
+        assert pets.get_embeddings(["d0"], space="wide").tolist() == [[1.0, 2.0, 3.0]]
+        with pytest.raises(ValueError, match="on_conflict"):
+            ragstore.import_(other, exported, on_conflict="merge")
+
+
+def test_other_properties_are_refused_before_anything_is_stored(exported):
+    for make in (
+        lambda store: store.create_collection("pets", metric="ip"),
+        lambda store: store.create_collection("pets", dimension=7),
+        lambda store: store.create_collection("pets", model="other"),
+        lambda store: store.create_collection("pets").create_space("wide", metric="ip"),
+        lambda store: store.create_collection("pets").create_space("wide", metric="l2", dimension=4),
+    ):
+        with ragstore.open() as other:
+            make(other)
+            with pytest.raises(ragstore.CollectionExistsError):
+                ragstore.import_(other, exported)
+            assert [info.name for info in other.list_collections()] == ["pets"]
+            assert len(other["pets"]) == 0
+
+
+def test_a_read_only_store(filled, exported, tmp_path):
+    filled.close()
+    with ragstore.open(filled.path, read_only=True) as store:
+        with pytest.raises(ragstore.ReadOnlyError):
+            ragstore.import_(store, exported)
+        assert ragstore.export(store, tmp_path / "more").documents == 2
+
+
+def test_written_by_hand(ragstore_store, tmp_path):
+    """What needs no store to be written: ids, hashes, sizes and times may be left out."""
+    entry = {
+        "name": "notes",
+        "tokenizer": "unicode61",
+        "indexes": [],
+        "documents": {"file": "notes.jsonl", "count": 2, "chunks": 2},
+        "spaces": [{"name": "default", "dimension": None, "metric": "cosine", "model": None, "embeddings": None}],
+    }
+    manifest = {"format": "ragstore-export", "version": 1, "ragstore": "", "created_at": "", "collections": [entry]}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "notes.jsonl").write_text('{"text": "One."}\n{"text": "Two.", "uri": "two"}')
+    assert ragstore.import_(ragstore_store, tmp_path).added == 2
+    assert ragstore_store["notes"].get_document(uri="two").text == "Two."
+
+
+# what may be wrong with an export
+
+
+def manifest_with(change):
+    def damage(folder):
+        path = folder / "manifest.json"
+        manifest = json.loads(path.read_text())
+        change(manifest)
+        path.write_text(json.dumps(manifest))
+
+    return damage
+
+
+def pets_with(**fields):
+    return manifest_with(lambda manifest: manifest["collections"][1].update(fields))
+
+
+def documents_with(change, *, exact=False):
+    """Change the documents, and say so in the manifest, so that only the content can be refused."""
+
+    def damage(folder):
+        path = folder / "2/documents.jsonl"
+        path.write_bytes(change(path.read_bytes()))
+        if not exact:
+            manifest_with(lambda m: m["collections"][1]["documents"].update(sha256=None, bytes=None))(folder)
+
+    return damage
+
+
+def line_with(**fields):
+    def change(data):
+        lines = data.splitlines()
+        return b"\n".join([lines[0], json.dumps({**json.loads(lines[1]), **fields}).encode()])
+
+    return documents_with(change)
+
+
+def vectors_with(array, name="vectors", file="2/embeddings-1.npy"):
+    def damage(folder):
+        path = folder / file
+        if isinstance(array, bytes):
+            path.write_bytes(array)
+        else:
+            np.save(path, array, allow_pickle=True)
+        free = {"sha256": None, "bytes": None}
+        manifest_with(lambda m: m["collections"][1]["spaces"][0]["embeddings"][name].update(free))(folder)
+
+    return damage
+
+
+def elsewhere(file):
+    return manifest_with(lambda manifest: manifest["collections"][1]["documents"].update(file=file, sha256=None))
+
+
+def link(folder):
+    (folder / "2/documents.jsonl").rename(folder / "2/moved")
+    (folder / "2/documents.jsonl").symlink_to("moved")
+
+
+def fifo(folder):
+    (folder / "2/documents.jsonl").unlink()
+    os.mkfifo(folder / "2/documents.jsonl")
+
+
+DAMAGE = {
+    "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "NotFoundError", "no manifest.json"),
+    "no JSON": (lambda folder: (folder / "manifest.json").write_text("{"), "CorruptError", "manifest.json: it is not"),
+    "no UTF-8": (
+        lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe"),
+        "CorruptError",
+        "not JSON in UTF-8",
+    ),
+    "deep": (lambda folder: (folder / "manifest.json").write_text("[" * 100_000), "LimitError", "nested too deep"),
+    "a list": (lambda folder: (folder / "manifest.json").write_text("[]"), "CorruptError", "of type list"),
+    "another format": (manifest_with(lambda m: m.update(format="zip")), "CorruptError", "format is 'zip'"),
+    "a later version": (manifest_with(lambda m: m.update(version=2)), "SchemaTooNewError", "version is 2"),
+    "a name twice": (manifest_with(lambda m: m["collections"].append(m["collections"][0])), "CorruptError", "twice"),
+    "no name": (pets_with(name=None), "CorruptError", r"collections\[1\]\.name is of type NoneType"),
+    "an empty name": (pets_with(name=""), "CorruptError", r"manifest\.json: collections\[1\]: "),
+    "a tokenizer": (pets_with(tokenizer="words"), "CorruptError", r"collections\[1\]: .*words"),
+    "an index": (pets_with(indexes=["a..b"]), "CorruptError", r"collections\[1\]: "),
+    "no default space": (pets_with(spaces=[]), "CorruptError", "begins with"),
+    "a count": (
+        manifest_with(lambda m: m["collections"][1]["documents"].update(count=-1)),
+        "CorruptError",
+        "count is -1",
+    ),
+    "up": (elsewhere("../secret"), "CorruptError", "inside the folder"),
+    "absolute": (elsewhere("/etc/passwd"), "CorruptError", "inside the folder"),
+    "odd names": (elsewhere("2\\documents.jsonl"), "CorruptError", "inside the folder"),
+    "missing": (elsewhere("2/none.jsonl"), "CorruptError", "not there"),
+    "a folder": (elsewhere("2"), "CorruptError", "no regular file"),
+    "a link": (link, "CorruptError", "symbolic link"),
+    "a pipe": (fifo, "CorruptError", "no regular file"),
+    "changed": (
+        documents_with(lambda data: data.replace(b"purr", b"Purr"), exact=True),
+        "CorruptError",
+        "not what the",
+    ),
+    "cut": (documents_with(lambda data: data[:-5], exact=True), "CorruptError", "by the manifest"),
+    "cut line": (documents_with(lambda data: data[:-5]), "CorruptError", r"^2/documents\.jsonl:2: it is not JSON"),
+    "a line short": (documents_with(lambda data: data.splitlines()[0]), "CorruptError", "has 1 documents, and 2 by"),
+    "empty line": (documents_with(lambda data: b"\n" + data), "CorruptError", r"^2/documents\.jsonl:1: it is not JSON"),
+    "NaN": (documents_with(lambda d: d.replace(b"2026", b"NaN")), "CorruptError", r"jsonl:1: .*NaN is no number"),
+    "deep metadata": (
+        line_with(metadata=json.loads('{"a":' * 70 + "1" + "}" * 70)),
+        "LimitError",
+        r"jsonl:2: .*nested",
+    ),
+    "too deep a line": (documents_with(lambda d: d + b"[" * 100_000), "LimitError", r"jsonl:3: it is nested too deep"),
+    "a key": (line_with(body="x"), "CorruptError", r"jsonl:2: it has the key 'body'"),
+    "a kind": (line_with(text=5), "CorruptError", r"jsonl:2: .*text is of type int"),
+    "a chunk": (line_with(chunks=[{"id": "d0"}, 5]), "CorruptError", r"jsonl:2: chunks\[1\]: it is of type int"),
+    "a span": (line_with(chunks=[{"id": "d0", "start": 5, "end": 999}]), "CorruptError", r"jsonl:2: .*passes the end"),
+    "an id": (line_with(id="x" * 600), "LimitError|CorruptError", r"jsonl:2: .*id"),
+    "a surrogate": (line_with(text="\ud800"), "CorruptError", r"jsonl:2: .*text"),
+    "a time": (line_with(expires_at="soon"), "CorruptError", r"jsonl:2: expires_at: "),
+    "a naive time": (line_with(expires_at="2026-01-01T00:00:00"), "CorruptError", r"jsonl:2: .*expires_at"),
+    "other metadata": (line_with(metadata=[1]), "CorruptError", r"jsonl:2: metadata is of type list"),
+    "other ids": (
+        line_with(chunks=[{"id": "d0"}, {"id": "d2"}]),
+        "CorruptError",
+        r"embeddings-1\.jsonl:3: it names chunk .d1",
+    ),
+    "no array": (vectors_with(b"hello"), "CorruptError", r"^2/embeddings-1\.npy: "),
+    "objects": (vectors_with(np.array([[{}, {}]] * 3, dtype=object)), "CorruptError", "holds |O of shape"),
+    "float64": (vectors_with(np.ones((3, 2))), "CorruptError", "holds <f8"),
+    "Fortran order": (vectors_with(np.ones((3, 2), np.float32, order="F")), "CorruptError", "in Fortran order"),
+    "another shape": (vectors_with(np.ones((3, 3), np.float32)), "CorruptError", r"of shape \(3, 3\)"),
+    "rows cut": (
+        lambda folder: vectors_with((folder / "2/embeddings-1.npy").read_bytes()[:-4])(folder),
+        "CorruptError",
+        "have 20 bytes, and 24",
+    ),
+    "not finite": (vectors_with(np.array([[1, 1], [1, 1], [np.nan, 1]], np.float32)), "InvalidVectorError", "row 2 is"),
+    "no direction": (vectors_with(np.array([[1, 1], [0, 0], [1, 1]], np.float32)), "InvalidVectorError", "row 1 is"),
+    "ids": (
+        vectors_with(b'"cat"\n5\n', "ids", "2/embeddings-1.jsonl"),
+        "CorruptError",
+        r"embeddings-1\.jsonl:2: .*int",
+    ),
+    "few ids": (vectors_with(b'"cat"\n', "ids", "2/embeddings-1.jsonl"), "CorruptError", "has 3 rows, and"),
+    "many ids": (
+        lambda folder: (
+            vectors_with(np.ones((2, 2), np.float32))(folder),
+            manifest_with(lambda m: m["collections"][1]["spaces"][0]["embeddings"].update(count=2))(folder),
+        ),
+        "CorruptError",
+        "more ids than",
+    ),
+    "no dimension": (
+        manifest_with(lambda m: m["collections"][1]["spaces"][0].update(dimension=None)),
+        "CorruptError",
+        "embeddings and no dimension",
+    ),
+    "a dimension": (
+        manifest_with(lambda m: m["collections"][1]["spaces"][0].update(dimension=100_000)),
+        "LimitError|CorruptError",
+        r"collections\[1\]",
+    ),
+    "a metric": (
+        manifest_with(lambda m: m["collections"][1]["spaces"][0].update(metric="l1")),
+        "CorruptError",
+        r"collections\[1\]: .*l1",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_export_is_refused_whole(exported, damage):
+    break_it, kind, message = DAMAGE[damage]
+    break_it(exported)
+    with ragstore.open() as other:
+        with pytest.raises(ragstore.RagstoreError, match=message) as raised:
+            ragstore.import_(other, exported)
+        assert type(raised.value).__name__ in kind.split("|")
+        assert other.list_collections() == []
+
+
+def test_a_line_has_a_limit(exported, ragstore_store, monkeypatch):
+    monkeypatch.setattr("ragstore.transfer.reading._LINE", 100)
+    with pytest.raises(ragstore.LimitError, match=r"^2/documents\.jsonl:1: the line has more than 100 bytes"):
+        ragstore.import_(ragstore_store, exported)
+
+
+def test_an_import_that_was_stopped_goes_on(filled, tmp_path, ragstore_store, monkeypatch):
+    monkeypatch.setattr("ragstore.transfer.reading._DOCUMENTS", 1)
+    ragstore.export(filled, tmp_path / "out")
+    reports = []
+
+    def stop(done, total):
+        reports.append((done, total))
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ragstore.import_(ragstore_store, tmp_path / "out", progress=stop)
+    assert reports == [(1, 4), (2, 4), (3, 4)]
+    assert [d.id for d in ragstore_store["pets"].list_documents()] == ["cat"]
+    result = ragstore.import_(ragstore_store, tmp_path / "out")
+    assert (result.added, result.unchanged) == (1, 1)
+    assert content(ragstore_store) == content(filled)
+
+
+# the plain file
+
+
+def test_the_plain_file_needs_nothing_of_ours(filled, tmp_path):
+    result = ragstore.export(filled, tmp_path / "plain.db", plain=True)
+    assert result.to_dict() == {"collections": 2, "documents": 2, "chunks": 3, "embeddings": 4}
+    assert (tmp_path / "plain.db").stat().st_mode & 0o077 == 0
+    with contextlib.closing(sqlite3.connect(f"file:{tmp_path}/plain.db?mode=ro", uri=True)) as conn:
+        kinds = conn.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        assert {kind for kind, *_ in kinds} == {"table", "index"}
+        assert not [sql for *_, sql in kinds if sql and "VIRTUAL" in sql.upper()]
+        assert conn.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert conn.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert conn.execute("PRAGMA foreign_key_list(chunks)").fetchone()[2:5] == ("documents", "document", "id")
+        rows = conn.execute(
+            "SELECT c.name, d.document_id, k.chunk_id, k.text, s.name, e.vector FROM embeddings e "
+            "JOIN chunks k ON k.id = e.chunk JOIN documents d ON d.id = k.document "
+            "JOIN collections c ON c.id = d.collection_id JOIN spaces s ON s.id = e.space ORDER BY k.id, s.id"
+        ).fetchall()
+        assert [row[:5] for row in rows] == [
+            ("pets", "cat", rows[0][2], "Cats purr.", "default"),
+            ("pets", "dog", "d0", "Dogs bark.", "default"),
+            ("pets", "dog", "d0", "Dogs bark.", "wide"),
+            ("pets", "dog", "d1", "!", "default"),
+        ]
+        assert np.frombuffer(rows[2][5], "<f4").tolist() == [1.0, 2.0, 3.0]
+        assert conn.execute("SELECT json_extract(metadata, '$.year') FROM documents").fetchall() == [(2026,), (None,)]
+        assert conn.execute("SELECT settings FROM collections WHERE name = 'pets'").fetchone() == ('{"lang": "en"}',)
+        assert conn.execute("SELECT field FROM indexes").fetchall() == [("year",)]
+        assert "float32" in " ".join(text for (text,) in conn.execute("SELECT text FROM readme"))
+
+
+def test_an_ephemeral_store_exports_too(ragstore_store, tmp_path):
+    ragstore_store.create_collection("c").add_texts(["a"])
+    assert ragstore.export(ragstore_store, Path(tmp_path, "new", "out")).documents == 1
