@@ -1,6 +1,7 @@
 //! SQL helpers: errors, statements and values. User strings are bound, never written into SQL; the only formatted
 //! names are those of numbered tables.
 
+use rusqlite::types::{Type, ValueRef};
 use rusqlite::{CachedStatement, Connection, Params, Row};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -149,6 +150,17 @@ pub fn part_of_name(row: &Row<'_>, column: usize) -> rusqlite::Result<i64> {
 pub fn range(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<(u64, u64)>> {
     let (start, end): (Option<u64>, Option<u64>) = (row.get(first)?, row.get(first + 1)?);
     Ok(start.zip(end))
+}
+
+/// Bytes of a page. Where there is a key SQLCipher answers in its own stead, and in text.
+pub fn page_size(conn: &Connection) -> Result<u64> {
+    Ok(conn.query_row("PRAGMA page_size", [], |row| match row.get_ref(0)? {
+        ValueRef::Text(text) => {
+            let bytes = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+            bytes.ok_or_else(|| rusqlite::Error::InvalidColumnType(0, "page_size".to_owned(), Type::Text))
+        }
+        _ => row.get(0),
+    })?)
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub fn run(opened: &Opened) -> Result<StoreStats> {
 
 fn stored(conn: &Connection) -> Result<StoreStats> {
     let pragma = |text: &str| -> Result<u64> { Ok(conn.query_row(text, [], |row| row.get(0))?) };
-    let page = pragma("PRAGMA page_size")?;
+    let page = sql::page_size(conn)?;
     let mut stats = StoreStats {
         documents: documents::count_all(conn)?,
         chunks: chunks::count_all(conn)?,

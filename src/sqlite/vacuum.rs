@@ -10,6 +10,7 @@ use super::file_system;
 use super::fork;
 use super::lock;
 use super::optimize::Desk;
+use super::sql;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Rewrites the file under the writers' turn. It cannot ask whether SQLite's lock still stands in the middle of it; the
@@ -40,7 +41,7 @@ pub fn run(desk: Desk<'_>, path: &Path) -> Result<()> {
 fn check_room(conn: &Connection, path: &Path) -> Result<()> {
     let pragma = |name: &str| -> Result<u64> { Ok(conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))?) };
     let pages = pragma("page_count")?.saturating_sub(pragma("freelist_count")?);
-    let bytes = pages.saturating_mul(pragma("page_size")?);
+    let bytes = pages.saturating_mul(sql::page_size(conn)?);
     let folder = path.parent().unwrap_or(Path::new("/"));
     let temporary = temporary_folder();
     let shared = file_system::same(folder, &temporary);
