@@ -50,6 +50,24 @@ def test_relations_of_what_expired_are_not_there(store):
     assert notes.relations("d") == []
 
 
+def test_optimize_removes_what_expired(store):
+    for name in ("one", "two"):
+        chunks = [ragstore.Chunk("w", id=f"{name}{i}", expires_at=ENDS["past"] if i % 2 else None) for i in range(6)]
+        gone = [ragstore.Document("w", id=f"gone{i}", expires_at=ENDS["past"]) for i in range(1500)]
+        store.create_collection(name).add([ragstore.Document(id="kept", chunks=chunks), *gone])
+    state = store.state()
+    state.set("old", 1, expires_in=-1)
+    state.set("new", 2, expires_in=60)
+    before = [hit.id for hit in store["one"].search("w", k=9)]
+    store.optimize()
+    assert [hit.id for hit in store["one"].search("w", k=9)] == before
+    assert [len(store[name]) for name in ("one", "two")] == [3, 3]
+    assert [store[name].expire() for name in ("one", "two")] == [0, 0]
+    assert dict(state) == {"new": 2}
+    assert store.stats().chunks == 6
+    assert store.check().ok
+
+
 ends = st.sampled_from(sorted(ENDS))
 documents = st.lists(st.tuples(ends, st.lists(ends, min_size=1, max_size=3)), min_size=1, max_size=4)
 

@@ -437,8 +437,8 @@ class Collection(Searching, Graph):
         """Remove documents and chunks whose `expires_at` has come, and say how many.
 
         They are not there for any call from that moment on, whether this was called or not: their ids and uris are
-        free, and no search finds them. This gives their space back. A document goes with its own end, and not with that
-        of its last chunk.
+        free, and no search finds them. This gives their space back, as `Store.optimize` does for all collections. A
+        document goes with its own end, and not with that of its last chunk.
 
         Returns
         -------

@@ -183,7 +183,7 @@ fn set_up_writer(
     ffi::register_vec0(conn)?;
     if migrate::header(conn)? == Header::Empty {
         if !encrypted {
-            // SQLCipher has 4 KiB, which its tools take for granted (docs/adr/0012).
+            // SQLCipher has 4 KiB, which its tools take for granted (docs/adr/0013).
             conn.pragma_update(None, "page_size", PAGE_SIZE)?;
         }
         conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;

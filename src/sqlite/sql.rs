@@ -61,7 +61,7 @@ fn is_of(error: &rusqlite::Error, codes: &[std::ffi::c_int]) -> bool {
 /// Whether an error speaks of what is stored: a value of another type than its column's, or a table or a row that must
 /// be there. SQLite has no code of its own for the latter.
 fn is_stored(error: &rusqlite::Error) -> bool {
-    const SAYS: [&str; 10] = [
+    const SAYS: [&str; 11] = [
         "no such table",
         "no such view",
         "no such column",
@@ -71,6 +71,8 @@ fn is_stored(error: &rusqlite::Error) -> bool {
         "cannot open value of type",
         "invalid fts5 file format",
         "unsupported file format",
+        // Of a header that names another encoding than every store's.
+        "attached databases must use the same text encoding",
         // Without a word more: FTS5 met what it cannot read.
         "SQL logic error",
     ];

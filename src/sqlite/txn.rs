@@ -30,6 +30,8 @@ pub struct Txn<'c> {
     guard: Option<&'c Guard>,
     commit_tag: i64,
     clock: Hlc,
+    /// A moment was given since the clock was read.
+    ticked: bool,
     /// Collections and ids of chunks and documents that one write deleted; it may have made some of them anew.
     gone: RefCell<Vec<(i64, String)>>,
 }
@@ -39,12 +41,13 @@ impl<'c> Txn<'c> {
     pub fn new(conn: &'c Connection, guard: Option<&'c Guard>) -> Result<Self> {
         let commit_tag = i64::from_le_bytes(meta::random()?);
         let gone = RefCell::default();
-        Ok(Self { conn, now: Timestamp::now(), guard, commit_tag, clock: meta::clock(conn)?, gone })
+        Ok(Self { conn, now: Timestamp::now(), guard, commit_tag, clock: meta::clock(conn)?, ticked: false, gone })
     }
 
     /// The next moment, shared by all that one write changes.
     pub fn stamp(&mut self) -> Stamp {
         self.clock = self.clock.tick(self.now.millis());
+        self.ticked = true;
         Stamp { commit_tag: self.commit_tag, hlc: self.clock }
     }
 
@@ -66,6 +69,7 @@ impl<'c> Txn<'c> {
     /// Moves the clock up to a moment that was given before.
     pub fn raise_clock(&mut self, clock: Hlc) {
         self.clock = self.clock.max(Hlc { replica: self.clock.replica, ..clock }.tick(0));
+        self.ticked = true;
     }
 
     /// To be called between rows: stops a write whose caller does not want it any more, and one whose lock was lost,
@@ -82,9 +86,9 @@ impl<'c> Txn<'c> {
         self.guard.map_or(Ok(true), Guard::write_lock_stands)
     }
 
-    /// Stores the clock. The last thing before the commit.
+    /// Stores the clock, if it was moved. The last thing before the commit.
     pub fn finish(self) -> Result<()> {
-        meta::set_clock(self.conn, self.clock)
+        if self.ticked { meta::set_clock(self.conn, self.clock) } else { Ok(()) }
     }
 }
 
@@ -117,19 +121,20 @@ pub fn transact<T>(
     guard: Option<&Guard>,
     timeout: Duration,
     progress: &Progress,
-    mut body: impl FnMut(&Txn<'_>) -> Result<T>,
+    mut body: impl FnMut(&mut Txn<'_>) -> Result<T>,
 ) -> Result<T> {
     let cancelled = || progress.cancelled.load(Ordering::Relaxed);
     let mut attempt = || -> Result<Option<T>> {
         let _locked = begin(conn, guard, Instant::now() + timeout, &cancelled)?;
         let mut run = || -> Result<Option<T>> {
-            let txn = Txn::new(conn, guard)?;
+            let mut txn = Txn::new(conn, guard)?;
             txn.check(progress)?;
-            let outcome = body(&txn);
+            let outcome = body(&mut txn);
             if !txn.lock_stands()? {
                 return Ok(None);
             }
             let outcome = outcome?;
+            txn.finish()?;
             conn.execute_batch("COMMIT")?;
             Ok(Some(outcome))
         };

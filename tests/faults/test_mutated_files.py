@@ -276,8 +276,8 @@ def test_the_worker_sees_what_is_wrong(tmp_path, fault, monkeypatch):
         "error": "{}['missing']",
     }[fault]
     script = tmp_path / "worker.py"
-    text = Path(__file__).read_text().replace('answer = {"seen": exercise(path, new)}', code)
-    text = text.replace("SECONDS, MEMORY = 10", "SECONDS, MEMORY = 1")
+    text = Path(__file__).read_text().replace('answer = {"seen": exercise(path, new)}', code, 1)
+    text = text.replace("SECONDS, MEMORY = 10", "SECONDS, MEMORY = 1", 1)
     script.write_text(text)
     monkeypatch.setitem(globals(), "__file__", str(script))
     worker = Worker()

@@ -99,6 +99,22 @@ pub fn delete(conn: &Connection, stamp: Stamp, namespace: &Namespace, key: &str)
     append(conn, stamp, &uid, row_id, Op::Delete)
 }
 
+/// Whether anything has expired.
+pub fn any_expired(conn: &Connection, now: Timestamp) -> Result<bool> {
+    sql::query_one(conn, "SELECT EXISTS (SELECT 1 FROM state WHERE expires_at <= ?1)", [now.0], |row| row.get(0))
+}
+
+/// Deletes at most so many values that have expired, and says how many.
+pub fn delete_expired(conn: &Connection, stamp: Stamp, now: Timestamp, most: u64) -> Result<u64> {
+    let text = "SELECT namespace, local, key FROM state WHERE expires_at <= ?1 LIMIT ?2";
+    let limit = i64::try_from(most).unwrap_or(i64::MAX);
+    let gone: Vec<(Namespace, String)> = sql::query_all(conn, text, params![now.0, limit], |row| {
+        Ok((Namespace { name: row.get(0)?, local: row.get(1)? }, row.get(2)?))
+    })?;
+    gone.iter().try_for_each(|(namespace, key)| delete(conn, stamp, namespace, key))?;
+    Ok(gone.len() as u64)
+}
+
 fn append(conn: &Connection, stamp: Stamp, uid: &str, row_id: i64, op: Op) -> Result<()> {
     let change =
         Change { collection_id: None, space_id: None, entity: Entity::State, uid: Some(uid), row_id: Some(row_id), op };

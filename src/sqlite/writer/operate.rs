@@ -8,11 +8,14 @@ use super::{Command, Task, Worker};
 use crate::error::{Error, Result};
 use crate::request::{Checkpoint, Operation};
 use crate::sqlite::fork;
+use crate::sqlite::ops;
 use crate::sqlite::optimize::{Desk, Optimize};
 use crate::sqlite::readers::closed;
-use crate::sqlite::txn::Progress;
+use crate::sqlite::txn::{self, Progress};
 use crate::sqlite::vacuum;
 
+/// Rows that have expired, removed in one step.
+const EXPIRED: u64 = 1_000;
 /// How long an operation that is done waits for readers, so that the file is seen to be smaller.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -53,6 +56,17 @@ impl Worker {
     }
 
     fn optimize(&mut self, progress: &Progress) -> Result<()> {
+        let cancelled = || progress.cancelled.load(Ordering::Relaxed);
+        // First: what it leaves is a part of what there is to do.
+        loop {
+            self.make_room(&cancelled)?;
+            let Desk { conn, guard, timeout, progress } = self.desk(progress);
+            if txn::transact(conn, guard, timeout, progress, |txn| ops::expire::some(txn, EXPIRED))? == 0 {
+                break;
+            }
+            self.tend_log();
+            self.serve()?;
+        }
         let mut steps = {
             let _activity = fork::enter();
             let snapshot = self.conn.unchecked_transaction()?;
@@ -61,7 +75,7 @@ impl Worker {
             steps
         };
         loop {
-            self.make_room(&|| progress.cancelled.load(Ordering::Relaxed))?;
+            self.make_room(&cancelled)?;
             if !steps.step(self.desk(progress))? {
                 return Ok(());
             }
