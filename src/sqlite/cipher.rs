@@ -6,7 +6,7 @@
 
 use rusqlite::Connection;
 
-use super::ffi;
+use super::ffi::{self, Part};
 use crate::error::{Error, ErrorKind, Result};
 
 #[cfg(not(feature = "encryption"))]
@@ -14,6 +14,7 @@ pub use plain::Cipher;
 #[cfg(feature = "encryption")]
 pub use sqlcipher::Cipher;
 
+/// Bytes at a file's beginning that are its salt.
 const SALT: usize = 16;
 const MAGIC: &[u8; SALT] = b"SQLite format 3\0";
 /// Of a file's beginning, to judge whether it is encrypted: 256 values that are equally likely leave some 220 of them in
@@ -25,7 +26,7 @@ const DISTINCT: usize = 150;
 /// database.
 pub fn check_plain(conn: &Connection) -> Result<()> {
     let mut sample = [0; SAMPLE];
-    if ffi::read_start(conn, &mut sample)? && !sample.starts_with(MAGIC) && looks_random(&sample) {
+    if ffi::read_at(conn, Part::Database, 0, &mut sample)? && !sample.starts_with(MAGIC) && looks_random(&sample) {
         return Err(Error::new(
             ErrorKind::WrongKey,
             "it is encrypted, or damaged in its first page, or no store at all, and no key is given; open it with key=",
@@ -179,7 +180,7 @@ mod sqlcipher {
     /// `None` for a file with nothing in it.
     fn salt(conn: &Connection) -> Result<Option<[u8; SALT]>> {
         let mut start = [0; SALT];
-        Ok(ffi::read_start(conn, &mut start)?.then_some(start))
+        Ok(ffi::read_at(conn, Part::Database, 0, &mut start)?.then_some(start))
     }
 }
 

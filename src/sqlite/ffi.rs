@@ -26,33 +26,69 @@ pub fn register_vec0(conn: &Connection) -> Result<()> {
     if code == ffi::SQLITE_OK { Ok(()) } else { Err(Error::internal(format!("sqlite-vec did not start: code {code}"))) }
 }
 
-/// Reads the beginning of the file with SQLite's own descriptor: one of ours would drop SQLite's locks when it closes.
-/// What lies behind the end of the file is zeros; says whether there was enough.
-pub fn read_start(conn: &Connection, out: &mut [u8]) -> Result<bool> {
+/// A file that a connection has open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Database,
+    /// The write-ahead log.
+    Log,
+}
+
+/// Calls a method of SQLite's own descriptor: one of ours would drop SQLite's locks when it closes. `None` where that file
+/// is not open.
+fn with_file(
+    conn: &Connection,
+    part: Part,
+    call: impl FnOnce(*mut ffi::sqlite3_file, &ffi::sqlite3_io_methods) -> c_int,
+) -> Result<Option<c_int>> {
     let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
-    let length =
-        c_int::try_from(out.len()).map_err(|_| Error::internal("too much of the file's beginning is asked for"))?;
-    // SAFETY: the handle is open while `conn` is borrowed, and this opcode writes one pointer to the file that belongs to
-    // it; `out` has `length` bytes.
+    let opcode = match part {
+        Part::Database => ffi::SQLITE_FCNTL_FILE_POINTER,
+        Part::Log => ffi::SQLITE_FCNTL_JOURNAL_POINTER,
+    };
+    // SAFETY: the handle is open while `conn` is borrowed, and these opcodes write one pointer, to a file that lives as
+    // long as the connection is not used otherwise.
     let code = unsafe {
         let target = (&raw mut file).cast::<c_void>();
-        let code = ffi::sqlite3_file_control(conn.handle(), c"main".as_ptr(), ffi::SQLITE_FCNTL_FILE_POINTER, target);
-        match file.as_ref().and_then(|file| file.pMethods.as_ref()).and_then(|methods| methods.xRead) {
-            Some(read) if code == ffi::SQLITE_OK => read(file, out.as_mut_ptr().cast::<c_void>(), length, 0),
-            _ => ffi::SQLITE_MISUSE,
+        let code = ffi::sqlite3_file_control(conn.handle(), c"main".as_ptr(), opcode, target);
+        match file.as_ref().and_then(|file| file.pMethods.as_ref()) {
+            Some(methods) if code == ffi::SQLITE_OK => call(file, methods),
+            _ => return Ok(None),
         }
     };
     match code {
-        ffi::SQLITE_OK => Ok(true),
-        ffi::SQLITE_IOERR_SHORT_READ => Ok(false),
+        ffi::SQLITE_OK | ffi::SQLITE_IOERR_SHORT_READ => Ok(Some(code)),
         code => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None).into()),
     }
+}
+
+/// Reads a file of the connection from a byte on. What lies behind its end is zeros; says whether there was enough.
+pub fn read_at(conn: &Connection, part: Part, at: u64, out: &mut [u8]) -> Result<bool> {
+    let far = || Error::internal("more of a file is asked for than SQLite reads");
+    let (length, at) = (c_int::try_from(out.len()).map_err(|_| far())?, i64::try_from(at).map_err(|_| far())?);
+    let code = with_file(conn, part, |file, methods| match methods.xRead {
+        // SAFETY: the file is the method's own, and `out` has `length` bytes.
+        Some(read) => unsafe { read(file, out.as_mut_ptr().cast::<c_void>(), length, at) },
+        None => ffi::SQLITE_MISUSE,
+    })?;
+    Ok(code == Some(ffi::SQLITE_OK))
+}
+
+/// Bytes of a file of the connection; none where it is not open.
+pub fn length(conn: &Connection, part: Part) -> Result<u64> {
+    let mut bytes: ffi::sqlite3_int64 = 0;
+    with_file(conn, part, |file, methods| match methods.xFileSize {
+        // SAFETY: the file is the method's own, which writes one number.
+        Some(size) => unsafe { size(file, &raw mut bytes) },
+        None => ffi::SQLITE_MISUSE,
+    })?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
 /// Whether the file that the connection has open is no longer the one at its path.
 pub fn has_moved(conn: &Connection) -> bool {
     let mut moved: c_int = 0;
-    // SAFETY: as above; this opcode writes one int. Where it is not known, it is left as it is.
+    // SAFETY: the handle is open while `conn` is borrowed; this opcode writes one int. Where it is not known, it is left as it is.
     unsafe {
         let target = (&raw mut moved).cast::<c_void>();
         ffi::sqlite3_file_control(conn.handle(), c"main".as_ptr(), ffi::SQLITE_FCNTL_HAS_MOVED, target);

@@ -1,5 +1,6 @@
 //! The SQLite backend: one file, one writer thread, a pool of readers.
 
+mod authentic;
 mod backup;
 mod cipher;
 mod distance;
@@ -319,20 +320,20 @@ impl Store for SqliteStore {
 
     fn check(&self, request: &Check, watch: &mut dyn Watch) -> Result<CheckReport> {
         let opened = self.opened()?;
-        let readers = &opened.readers;
+        let Opened { readers, cipher, file, .. } = &*opened;
         watched(watch, |progress| {
             let pulse = Pulse::new(None, Arc::<Progress>::clone(progress));
-            readers.read_while(&pulse, |conn| ops::check::run(conn, request, progress))
+            readers.apart_while(&pulse, |conn| file::look(conn, file, cipher.as_deref(), request, progress))
         })
     }
 
     fn repair(&self, request: &Repair, watch: &mut dyn Watch) -> Result<RepairReport> {
         if let Some(to) = &request.to {
             let opened = self.opened()?;
-            let (readers, cipher) = (&opened.readers, opened.cipher.as_deref());
+            let Opened { readers, cipher, file, .. } = &*opened;
             return watched(watch, |progress| {
                 let pulse = Pulse::new(None, Arc::<Progress>::clone(progress));
-                readers.read_while(&pulse, |conn| file::salvage(conn, cipher, to, progress))
+                readers.apart_while(&pulse, |conn| file::salvage(conn, file, cipher.as_deref(), to, progress))
             });
         }
         self.usable()?;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 
+use super::authentic;
 use super::cipher::Cipher;
 use super::fork;
 use super::open::{self, Caches};
@@ -117,13 +118,7 @@ impl Readers {
     /// Runs `read` on a connection of its own, on one snapshot: what takes long takes none from the pool. Closing waits
     /// for it.
     pub fn apart<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        let mut state = self.state.lock();
-        if state.closed {
-            return Err(closed());
-        }
-        state.apart += 1;
-        drop(state);
-        let _apart = Apart(self);
+        let _apart = self.leave()?;
         let _activity = fork::enter();
         let conn = self.connect()?;
         let snapshot = conn.unchecked_transaction()?;
@@ -131,6 +126,25 @@ impl Readers {
         snapshot.finish()?;
         self.cache.count(&conn);
         result
+    }
+
+    /// The same, while `pulse` beats.
+    pub fn apart_while<T>(&self, pulse: &Arc<Pulse>, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let _apart = self.leave()?;
+        let _activity = fork::enter();
+        let reader = Reader::new(self.connect()?)?;
+        let result = reader.read_while(pulse, read);
+        self.cache.count(&reader.conn);
+        result
+    }
+
+    fn leave(&self) -> Result<Apart<'_>> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(closed());
+        }
+        state.apart += 1;
+        Ok(Apart(self))
     }
 
     fn connect(&self) -> Result<Connection> {
@@ -320,6 +334,9 @@ impl Drop for Beside<'_> {
         if let Ok(conn) = self.0.conn() {
             // Nothing was written; a snapshot that cannot be ended ends with the next one.
             let _ = conn.execute_batch("ROLLBACK");
+            if self.0.readers.cipher.is_some() {
+                self.0.broken.set(authentic::spent(conn));
+            }
         }
     }
 }

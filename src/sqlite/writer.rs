@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use rusqlite::hooks::Wal;
 
+use super::authentic;
 use super::cipher::Cipher;
 use super::fork;
 use super::guard::Guard;
@@ -128,9 +129,25 @@ pub struct Config {
     pub source: Source,
 }
 
+impl Config {
+    fn connect(&self) -> Result<Connection> {
+        let Self { path, cipher, synchronous, timeout, caches, source: _ } = self;
+        open::writer(path, cipher.as_deref(), *synchronous, *caches, Instant::now() + *timeout)
+    }
+}
+
+/// Takes the place of SQLite's own checkpoint, for which the caller would wait.
+fn count_log(conn: &mut Connection, log: &Arc<AtomicUsize>) -> Result<()> {
+    let log = Arc::clone(log);
+    Ok(conn.wal_hook(Some(move |_: &mut Wal, pages: c_int| {
+        log.store(usize::try_from(pages).unwrap_or_default(), Ordering::Relaxed);
+        Ok(())
+    }))?)
+}
+
 /// The callers' side. The connection and the thread are made when first needed: a store that only reads opens sooner.
 pub struct Writer {
-    config: Config,
+    config: Arc<Config>,
     running: Mutex<Option<Running>>,
     /// Changed under the lock of `running`.
     closed: AtomicBool,
@@ -151,7 +168,7 @@ impl Writer {
     pub fn new(config: Config, guard: Option<Arc<Guard>>, conn: Option<Connection>) -> Result<Self> {
         let (running, closed, guard, status) =
             (Mutex::new(None), AtomicBool::new(false), Mutex::new(guard), Arc::default());
-        let writer = Self { config, running, closed, guard, status };
+        let writer = Self { config: Arc::new(config), running, closed, guard, status };
         if let Some(conn) = conn {
             let running = writer.start(conn)?;
             *writer.running.lock() = Some(running);
@@ -162,22 +179,12 @@ impl Writer {
     fn start(&self, mut conn: Connection) -> Result<Running> {
         let (queue, commands) = bounded(limits::QUEUE);
         let log = Arc::new(AtomicUsize::new(0));
-        // Takes the place of SQLite's own checkpoint, for which the caller would wait.
-        conn.wal_hook(Some({
-            let log = Arc::clone(&log);
-            move |_: &mut Wal, pages: c_int| {
-                log.store(usize::try_from(pages).unwrap_or_default(), Ordering::Relaxed);
-                Ok(())
-            }
-        }))?;
-        let Config { timeout, path, cipher: _, synchronous: _, caches: _, source } = &self.config;
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        count_log(&mut conn, &log)?;
+        let name = self.config.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let worker = Worker {
             conn,
+            config: Arc::clone(&self.config),
             guard: self.guard.lock().clone(),
-            path: path.clone(),
-            timeout: *timeout,
-            source: *source,
             commands,
             log,
             next: None,
@@ -200,10 +207,7 @@ impl Writer {
         }
         let conn = {
             let _activity = fork::enter();
-            {
-                let Config { path, cipher, synchronous, timeout, caches, source: _ } = &self.config;
-                open::writer(path, cipher.as_deref(), *synchronous, *caches, Instant::now() + *timeout)?
-            }
+            self.config.connect()?
         };
         let started = self.start(conn)?;
         Ok(running.insert(started).queue.clone())
@@ -294,10 +298,8 @@ impl Writer {
 
 struct Worker {
     conn: Connection,
+    config: Arc<Config>,
     guard: Option<Arc<Guard>>,
-    path: PathBuf,
-    timeout: Duration,
-    source: Source,
     commands: Receiver<Command>,
     /// Pages in the log as of the last commit.
     log: Arc<AtomicUsize>,
@@ -384,7 +386,11 @@ impl Worker {
             group.into_iter().for_each(|job| job.answer(Err(error.clone())));
             return;
         }
-        match self.guarded(&group) {
+        let outcome = self.guarded(&group);
+        if let Err(Failure::Own(error) | Failure::Shared(error)) = &outcome {
+            self.renew(error);
+        }
+        match outcome {
             Ok(outcomes) => group.into_iter().zip(outcomes).for_each(|(job, outcome)| job.answer(Ok(outcome))),
             Err(Failure::Own(_)) if group.len() > 1 && self.poisoned().is_none() => {
                 // One victim does not take the others along.
@@ -393,6 +399,22 @@ impl Worker {
             Err(Failure::Own(error) | Failure::Shared(error)) => {
                 group.into_iter().for_each(|job| job.answer(Err(error.clone())));
             }
+        }
+    }
+
+    /// Takes another connection where this one met a damaged page, after which SQLCipher does nothing more on it.
+    fn renew(&mut self, error: &Error) {
+        if error.kind() != ErrorKind::Corrupt || self.config.cipher.is_none() || !authentic::spent(&self.conn) {
+            return;
+        }
+        let _activity = fork::enter();
+        let renewed = self.config.connect().and_then(|mut conn| {
+            count_log(&mut conn, &self.log)?;
+            Ok(conn)
+        });
+        // Without one, calls go on being told of the damage.
+        if let Ok(conn) = renewed {
+            self.conn = conn;
         }
     }
 
@@ -439,7 +461,7 @@ impl Worker {
         group: &[Job],
         steps: &[Vec<Step<'_>>],
     ) -> std::result::Result<Option<Vec<Vec<Written>>>, Failure> {
-        let deadline = Instant::now() + self.timeout;
+        let deadline = Instant::now() + self.config.timeout;
         let cancelled = || group.iter().all(Job::cancelled);
         let guard = self.guard.as_deref();
         let _locked = txn::begin(&self.conn, guard, deadline, &cancelled).map_err(Failure::Shared)?;
@@ -475,7 +497,7 @@ impl Worker {
     /// A fork waits for it: the queue of events must not be inherited half changed.
     fn tell(&self, event: Event) {
         let _activity = fork::enter();
-        self.source.tell(event);
+        self.config.source.tell(event);
     }
 }
 

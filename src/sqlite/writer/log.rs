@@ -29,11 +29,11 @@ impl Worker {
             let _ = self.move_log(Checkpoint::Passive, Instant::now());
             self.log.store(0, Ordering::Relaxed);
         }
-        let mut bytes = log::length(&self.path);
+        let mut bytes = log::length(&self.config.path);
         if bytes > limits::LOG_WARNING_BYTES {
             // Moved or not: what is moved whole is given back.
             let _ = self.move_log(Checkpoint::Truncate, Instant::now());
-            bytes = log::length(&self.path);
+            bytes = log::length(&self.config.path);
         }
         let large = bytes > limits::LOG_WARNING_BYTES;
         if large && !self.warned {
@@ -45,15 +45,15 @@ impl Worker {
 
     /// Before a write: where the log is as long as it may be, waits until it can be moved.
     pub(super) fn make_room(&self, cancelled: &dyn Fn() -> bool) -> Result<()> {
-        if log::length(&self.path) < limits::LOG_BYTES {
+        if log::length(&self.config.path) < limits::LOG_BYTES {
             self.stuck.set(false);
             return Ok(());
         }
         let now = Instant::now();
         // Who waited in vain does not make the next one wait as long.
-        let deadline = if self.stuck.get() { now } else { now + self.timeout };
+        let deadline = if self.stuck.get() { now } else { now + self.config.timeout };
         let moved = self.wait_for_log(Checkpoint::Truncate, deadline, cancelled);
-        let bytes = log::length(&self.path);
+        let bytes = log::length(&self.config.path);
         match moved {
             _ if bytes < limits::LOG_BYTES => {
                 self.stuck.set(false);

@@ -27,6 +27,9 @@ impl Worker {
             None => catch_unwind(AssertUnwindSafe(|| self.run_operation(operation, &progress)))
                 .unwrap_or_else(|panic| Err(self.poison(panic.as_ref()))),
         };
+        if let Err(error) = &outcome {
+            self.renew(error);
+        }
         // The caller may have gone only by a panic of its own.
         let _ = reply.send(outcome);
     }
@@ -36,7 +39,7 @@ impl Worker {
         match operation {
             // What readers leave, and what another process is moving, is no failure of this mode.
             Operation::Checkpoint(Checkpoint::Passive) => self.move_log(Checkpoint::Passive, Instant::now()).map(drop),
-            Operation::Checkpoint(mode) => self.wait_for_log(mode, Instant::now() + self.timeout, &cancelled),
+            Operation::Checkpoint(mode) => self.wait_for_log(mode, Instant::now() + self.config.timeout, &cancelled),
             Operation::Optimize => {
                 self.optimize(progress)?;
                 self.shrink(&cancelled);
@@ -44,7 +47,7 @@ impl Worker {
             }
             Operation::Vacuum => {
                 self.make_room(&cancelled)?;
-                vacuum::run(self.desk(progress), &self.path)?;
+                vacuum::run(self.desk(progress), &self.config.path)?;
                 self.shrink(&cancelled);
                 Ok(())
             }
@@ -52,7 +55,7 @@ impl Worker {
     }
 
     fn desk<'w>(&'w self, progress: &'w Progress) -> Desk<'w> {
-        Desk { conn: &self.conn, guard: self.guard.as_deref(), timeout: self.timeout, progress }
+        Desk { conn: &self.conn, guard: self.guard.as_deref(), timeout: self.config.timeout, progress }
     }
 
     fn optimize(&mut self, progress: &Progress) -> Result<()> {
@@ -111,6 +114,6 @@ impl Worker {
     /// The file becomes smaller when its log is moved. Where a reader is in the way, a later write does it.
     fn shrink(&self, cancelled: &dyn Fn() -> bool) {
         let _: std::result::Result<(), Error> =
-            self.wait_for_log(Checkpoint::Truncate, Instant::now() + PATIENCE.min(self.timeout), cancelled);
+            self.wait_for_log(Checkpoint::Truncate, Instant::now() + PATIENCE.min(self.config.timeout), cancelled);
     }
 }
