@@ -11,7 +11,7 @@ LINT := $(RUST) clippy --all-targets
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export LIBSQLITE3_FLAGS := -DSQLITE_USE_URI=0 -DSQLITE_DQS=0
 
-.PHONY: help demo test lint rust-test python-test bench build clean
+.PHONY: help demo test lint rust-test python-test faults bench build clean
 .DELETE_ON_ERROR:
 
 help: ## Show the commands
@@ -38,6 +38,15 @@ rust-test: ## The tests of the core, without Python: on SQLite, and on SQLCipher
 python-test: build ## The tests of the package
 	$(PY) -m pytest
 
+FAULTS := $(patsubst tests/faults/test_%.py,%,$(wildcard tests/faults/test_*.py))
+
+faults: build ## Every fault suite in full, and docs/reliability.md of it, for hours; ONLY="kill_writers forks" runs some
+	@command -v strace >/dev/null || { test "$$(id -u)" = 0 && apt-get install --yes --quiet strace; } || \
+		echo "Without strace some suites are skipped"
+	@failed=; for suite in $(or $(ONLY),$(FAULTS)); do \
+		RAGSTORE_FAULTS=full $(PY) -m pytest -m faults tests/faults/test_$$suite.py || failed="$$failed $$suite"; \
+	done; $(PY) -m tests.faults.report; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+
 bench: build ## The figures of docs/benchmarks.md; DATA=folder with techdocs/ and cranfield/
 	$(RUST) build --release --no-default-features --example bare
 	$(PY) -m benchmarks.report $(if $(DATA),--data "$(DATA)")
@@ -45,7 +54,7 @@ bench: build ## The figures of docs/benchmarks.md; DATA=folder with techdocs/ an
 build: $(STAMPS)/build ## The extension, in .venv
 
 clean: ## Remove what the commands made
-	rm -rf $(VENV) target .demo
+	rm -rf $(VENV) target .demo .faults
 
 $(STAMPS)/venv: requirements/test.txt
 	@command -v cargo >/dev/null || { echo "Rust is needed: see https://rustup.rs"; exit 1; }

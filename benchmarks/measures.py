@@ -73,6 +73,28 @@ def bulk_add(folder: Path, corpus: Corpus, rounds: int = 3) -> Figures:
     }
 
 
+def durability(folder: Path, corpus: Corpus, rounds: int = 5, batch: int = 1000) -> Figures:
+    """Bulk adds that survive power loss, against those that may lose the last commits then, in turn."""
+
+    def add(setting: str, size: int) -> float:
+        path = folder / "durability.db"
+        with ragstore.open(path, durability=setting) as store:
+            collection = store.create_collection("c", dimension=corpus.vectors.shape[1])
+            parts = [slice(at, at + size) for at in range(0, len(corpus.texts), size)]
+            took = seconds(lambda: [collection.add(corpus.texts[part], corpus.vectors[part]) for part in parts])
+        for file in folder.glob("durability.db*"):
+            file.unlink()
+        return took
+
+    figures: Figures = {}
+    for name, size in {"one call": len(corpus.texts), f"calls of {batch:,} chunks": batch}.items():
+        pairs = [(add("full", size), add("relaxed", size)) for _ in range(rounds)]
+        figures[f"{name}: time full / relaxed"] = median(full / relaxed for full, relaxed in pairs)
+        figures[f"{name}: chunks/s full"] = len(corpus.texts) / median(full for full, _ in pairs)
+        figures[f"{name}: chunks/s relaxed"] = len(corpus.texts) / median(relaxed for _, relaxed in pairs)
+    return figures
+
+
 def peak_memory(folder: Path, rows: int = 200_000, dimension: int = 384) -> Figures:
     """Peak resident memory that adding one array takes beyond the array, in a process of its own."""
     script = """

@@ -140,7 +140,10 @@ impl std::error::Error for Error {}
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         let kind = match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::StoreFull,
+            // A file may also be as large as its process may make it.
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded | std::io::ErrorKind::FileTooLarge => {
+                ErrorKind::StoreFull
+            }
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             _ => ErrorKind::Io,
         };
@@ -164,7 +167,9 @@ mod tests {
 
     #[test]
     fn a_full_disk_keeps_its_name() {
-        let system = std::io::Error::from(std::io::ErrorKind::StorageFull);
-        assert_eq!(Error::from(system).kind(), ErrorKind::StoreFull);
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        for kind in [StorageFull, QuotaExceeded, FileTooLarge] {
+            assert_eq!(Error::from(std::io::Error::from(kind)).kind(), ErrorKind::StoreFull);
+        }
     }
 }

@@ -1,5 +1,7 @@
 """Arrays: what is taken, what is refused and by which words, and that the memory in place cannot move."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -295,3 +297,18 @@ def test_the_private_module_checks_what_the_facade_promised(collection):
     for bad in (VALUES.astype(np.float64), np.asfortranarray(VALUES), VALUES[0], VALUES.astype(">f4"), [1.0], None):
         with pytest.raises(TypeError):
             ragstore._ragstore.Write.set_embeddings("notes", ["a"], bad, "default", copy)
+
+
+def test_an_add_imports_nothing():
+    """A fork during an import by another thread leaves a child that waits for it."""
+    code = """
+import sys
+import ragstore
+before = set(sys.modules)
+with ragstore.open() as store:
+    store.create_collection("c").add_texts(["text"], [[1.0, 2.0]])
+    store["c"].search("text", vector=[1.0, 2.0])
+print(sorted(set(sys.modules) - before))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -6,7 +6,8 @@ import threading
 import numpy as np
 import pytest
 import ragstore
-from helpers.damages import DAMAGES, DIMENSION, damage, fill
+
+from tests.helpers.damages import DAMAGES, DIMENSION, damage, fill
 
 
 @pytest.fixture

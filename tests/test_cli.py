@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ragstore
-from helpers.damages import damage
 from ragstore.cli import main
 from ragstore.cli.parser import make_parser
+
+from tests.helpers.damages import damage
 
 PAGE = Path(__file__).parents[1] / "docs/guides/command-line.md"
 COMMANDS = ["info", "check", "backup", "optimize", "vacuum", "checkpoint", "repair", "export", "import", "search"]

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import ragstore
-from helpers.damages import DAMAGES, DIMENSION, damage, fill
+
+from tests.helpers.damages import DAMAGES, DIMENSION, damage, fill
 
 # What only its owner or a new file can solve.
 REMAINS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeGuard
 
@@ -107,7 +108,10 @@ def _is_plain(value: object) -> TypeGuard[NDArray[Any]]:
 
 
 def _as_array(value: Any, name: str) -> NDArray[Any]:
-    if isinstance(value, np.ma.MaskedArray):
+    # Not `np.ma`, which is imported by being asked for: a fork by another thread meanwhile would leave a child that
+    # waits for that import for ever. Without the module there are no masked arrays.
+    masked_array = getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)
+    if masked_array is not None and isinstance(value, masked_array):
         masked = np.ma.getmaskarray(value)
         if masked.any():
             row = int(np.argwhere(masked)[0][0])

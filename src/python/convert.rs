@@ -23,6 +23,8 @@ use crate::request::Key;
 
 /// Bytes of one filter, all its lists included.
 const FILTER_BYTES: usize = 256 << 20;
+/// Objects of one filter: a condition has two, and one for each level above it.
+const FILTER_OBJECTS: usize = limits::FILTER_TERMS * (limits::FILTER_DEPTH + 2);
 
 /// A value that is not taken, with its place from the inside out.
 pub(super) struct Refused {
@@ -92,8 +94,18 @@ impl From<Error> for Refused {
 
 /// The UTF-8 of a string, which has none where it holds a lone surrogate.
 pub(super) fn text(string: &Bound<'_, PyString>) -> Taken<String> {
+    let text = utf8(string)?;
+    // Before it is copied.
+    if text.len() > limits::TEXT_BYTES {
+        let (length, most) = (text.len(), limits::TEXT_BYTES);
+        return Err(Error::new(ErrorKind::Limit, format!("has {length} bytes, at most {most} are allowed")).into());
+    }
+    Ok(text.to_owned())
+}
+
+fn utf8<'a>(string: &'a Bound<'_, PyString>) -> Taken<&'a str> {
     match string.to_str() {
-        Ok(text) => Ok(text.to_owned()),
+        Ok(text) => Ok(text),
         Err(error) => {
             let at: Option<usize> =
                 error.value(string.py()).getattr(intern!(string.py(), "start")).and_then(|at| at.extract()).ok();
@@ -120,6 +132,7 @@ fn key_step(key: &str) -> String {
 struct Walk {
     depth: usize,
     bytes: usize,
+    objects: usize,
     limit: (usize, usize),
     /// Inside the condition of a column that holds times.
     times: bool,
@@ -129,13 +142,13 @@ struct Walk {
 impl Walk {
     fn metadata() -> Self {
         let limit = (limits::METADATA_DEPTH, limits::METADATA_BYTES);
-        Self { depth: 0, bytes: 0, limit, times: false, filter: false }
+        Self { depth: 0, bytes: 0, objects: 0, limit, times: false, filter: false }
     }
 
     fn filter() -> Self {
         // A level of a filter is an object and a list.
         let limit = (2 * limits::FILTER_DEPTH + 4, FILTER_BYTES);
-        Self { depth: 0, bytes: 0, limit, times: false, filter: true }
+        Self { depth: 0, bytes: 0, objects: 0, limit, times: false, filter: true }
     }
 
     fn spend(&mut self, bytes: usize) -> Taken<()> {
@@ -193,9 +206,9 @@ impl Walk {
     }
 
     fn string(&mut self, string: &Bound<'_, PyString>) -> Taken<Value> {
-        let text = text(string)?;
+        let text = utf8(string)?;
         self.spend(text.len())?;
-        Ok(Value::String(text))
+        Ok(Value::String(text.to_owned()))
     }
 
     fn int(&mut self, int: &Bound<'_, PyInt>) -> Taken<Value> {
@@ -222,7 +235,15 @@ impl Walk {
 
     fn dict(&mut self, dict: &Bound<'_, PyDict>) -> Taken<Map<String, Value>> {
         self.enter()?;
-        let mut map = Map::with_capacity(dict.len());
+        self.objects += 1;
+        if self.filter && self.objects > FILTER_OBJECTS {
+            return Err(Error::new(
+                ErrorKind::Filter,
+                format!("has more than {} conditions; $in takes a list of any length", limits::FILTER_TERMS),
+            )
+            .into());
+        }
+        let mut map = Map::with_capacity(dict.len().min(1024));
         // Another thread may change the dictionary meanwhile, on which its iterator would panic: read a copy of pairs.
         for (key, value) in Pairs::of(dict) {
             self.pair(&key, &value, &mut map)?;

@@ -1,11 +1,12 @@
-//! What rusqlite does not wrap: starting sqlite-vec on a connection, FTS5's own tokenizers, the file under a connection,
-//! and SQLCipher's keys.
+//! What rusqlite does not wrap: starting sqlite-vec on a connection, what the operating system said, FTS5's own tokenizers,
+//! the file under a connection, and SQLCipher's keys.
 
 #![allow(unsafe_code)]
 
 #[cfg(feature = "encryption")]
 use std::ffi::CStr;
 use std::ffi::{CString, c_char, c_int, c_void};
+use std::io;
 use std::ptr;
 use std::sync::LazyLock;
 
@@ -124,6 +125,13 @@ pub fn stretch(passphrase: &[u8], salt: &[u8], rounds: c_int, out: &mut [u8]) ->
         )
     };
     if done == 1 { Ok(()) } else { Err(failed()) }
+}
+
+/// What the operating system said when a call of this connection last failed because of it.
+pub fn system_error(conn: &Connection) -> Option<io::Error> {
+    // SAFETY: the handle is open for as long as `conn` is borrowed.
+    let code = unsafe { ffi::sqlite3_system_errno(conn.handle()) };
+    (code != 0).then(|| io::Error::from_raw_os_error(code))
 }
 
 /// Has SQLite's own log told as events. To be called once, before anything else of SQLite is used.

@@ -1,13 +1,18 @@
 //! The write-ahead log as a file, and how SQLite moves it into the database.
 
 use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use super::open::sync_directory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::request::Checkpoint;
+
+const BLOCK: usize = 1 << 20;
 
 /// What a checkpoint did.
 #[derive(Debug, Clone, Copy)]
@@ -40,18 +45,48 @@ pub fn checkpoint(conn: &Connection, mode: Checkpoint) -> Result<Moved> {
     Ok(Moved { pages: count(frames), moved: count(moved), busy })
 }
 
-/// Where the log of a database is.
+/// Where SQLite keeps the log of a database. It follows links, so the log is beside the file that they lead to.
 pub fn path(database: &Path) -> PathBuf {
+    let database = fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
     let mut name = OsString::from(database);
     name.push("-wal");
     name.into()
 }
 
-/// Bytes of the log. SQLite cuts its file when the log begins anew, so it is what the log needed since then.
+/// Writes the log over itself and syncs it, after a sync of it failed: the system may then take pages for written that
+/// never were, and a second sync of those would succeed without doing anything.
 ///
-/// It is not opened: closing it would drop SQLite's locks.
+/// Nobody else may write: the caller holds the write lock. SQLite has no locks on the log that closing it could drop.
+pub fn rewrite(database: &Path) -> Result<()> {
+    let path = path(database);
+    let mut file = match OpenOptions::new().read(true).write(true).open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    copy_over(&mut file)?;
+    file.sync_all()?;
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
+fn copy_over(file: &mut File) -> Result<()> {
+    let mut block = vec![0; BLOCK];
+    let mut at = 0;
+    loop {
+        file.seek(SeekFrom::Start(at))?;
+        let length = file.read(&mut block)?;
+        if length == 0 {
+            return Ok(());
+        }
+        file.seek(SeekFrom::Start(at))?;
+        file.write_all(&block[..length])?;
+        at += length as u64;
+    }
+}
+
+/// Bytes of the log. SQLite cuts its file when the log begins anew, so it is what the log needed since then.
 pub fn length(database: &Path) -> u64 {
-    std::fs::metadata(path(database)).map_or(0, |metadata| metadata.len())
+    fs::metadata(path(database)).map_or(0, |metadata| metadata.len())
 }
 
 /// Who keeps the log from being moved, for a message.
@@ -82,6 +117,27 @@ pub fn full(bytes: u64, readers: &[u32]) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_stays_what_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("a.db");
+        rewrite(&database).unwrap();
+        let bytes: Vec<u8> = (0..2 * BLOCK + 3).map(|at| (at % 251) as u8).collect();
+        fs::write(path(&database), &bytes).unwrap();
+        rewrite(&database).unwrap();
+        assert_eq!(fs::read(path(&database)).unwrap(), bytes);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_leads_to_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("a.db"), folder.path().join("link.db"));
+        fs::write(&file, []).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert_eq!(path(&link), fs::canonicalize(folder.path()).unwrap().join("a.db-wal"));
+    }
 
     #[test]
     fn a_message_names_the_processes() {

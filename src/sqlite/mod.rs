@@ -531,6 +531,27 @@ mod tests {
         assert_eq!(mode("PRAGMA journal_mode"), "wal");
     }
 
+    /// Until the log is there, SQLite makes the file with a rollback journal, which a connection that only reads cannot
+    /// take back.
+    #[test]
+    fn a_store_half_made_is_made_again_by_writing_and_refused_without() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, path) = (folder.path().join("from.db"), folder.path().join("a.db"));
+        let conn = Connection::open(&from).unwrap();
+        conn.execute_batch("PRAGMA cache_size = 1; BEGIN; CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(100000))")
+            .unwrap();
+        for suffix in ["", "-journal"] {
+            let copied = std::fs::copy(format!("{}{suffix}", from.display()), format!("{}{suffix}", path.display()));
+            assert!(copied.unwrap() > 0);
+        }
+        let refused = SqliteStore::open(&Open { read_only: true, ..Open::file(&path) }).err().unwrap();
+        assert_eq!(refused.kind(), ErrorKind::ReadOnly);
+        assert!(refused.message().contains("half made"), "{refused}");
+        let store = SqliteStore::open(&Open::file(&path)).unwrap();
+        contract::fill(&store, 3);
+        store.close().unwrap();
+    }
+
     #[test]
     fn an_older_format_is_upgraded_by_writing_and_refused_untouched_without() {
         let folder = tempfile::tempdir().unwrap();

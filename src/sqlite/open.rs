@@ -12,8 +12,10 @@ use super::cipher::{self, Cipher};
 use super::ffi;
 use super::filter_sql;
 use super::lock;
+use super::log;
 use super::migrate::{self, Header};
 use super::schema;
+use super::sql;
 use crate::error::{Error, ErrorKind, Result};
 use crate::request::{Durability, Open};
 
@@ -129,7 +131,7 @@ pub fn private_folder(parent: &Path, prefix: &str) -> Result<tempfile::TempDir> 
     Ok(builder.tempdir_in(parent)?)
 }
 
-/// Makes the entries of a directory durable.
+/// Makes the names of its files durable.
 #[cfg(unix)]
 pub fn sync_directory(path: &Path) -> Result<()> {
     Ok(fs::File::open(path)?.sync_all()?)
@@ -151,13 +153,13 @@ pub fn writer(
 ) -> Result<Connection> {
     let open = || -> Result<Connection> {
         let conn = connect(path, cipher, Access::Write, Duration::ZERO)?;
-        let back_up = |format| back_up(path, cipher, format, caches);
-        let set = set_up_writer(&conn, cipher.is_some(), synchronous, caches, deadline, &back_up);
+        let set = set_writer(&conn, path, cipher, synchronous, caches, deadline);
         if let Some(cipher) = cipher {
             // Before its errors: they may come of this.
             cipher.check_salt(&conn)?;
         }
-        set.map(|()| conn)
+        set.map_err(|error| sql::with_system_error(&conn, error))?;
+        Ok(conn)
     };
     lock::retry_locked(deadline, open).map_err(|e| unopened(path, &e))
 }
@@ -171,24 +173,29 @@ pub fn back_up(path: &Path, cipher: Option<&Cipher>, format: usize, caches: Cach
     backup::to(&snapshot, Path::new(&name), cipher, caches)
 }
 
-fn set_up_writer(
+fn set_writer(
     conn: &Connection,
-    encrypted: bool,
+    path: &Path,
+    cipher: Option<&Cipher>,
     synchronous: Synchronous,
     caches: Caches,
     deadline: Instant,
-    back_up: &dyn Fn(usize) -> Result<()>,
 ) -> Result<()> {
+    if conn.is_readonly("main")? {
+        return Err(Error::new(ErrorKind::ReadOnly, "it opens for reading only"));
+    }
     // Readers need no vec0: they read its blocks.
     ffi::register_vec0(conn)?;
+    let log_is_there = log::path(path).exists();
     if migrate::header(conn)? == Header::Empty {
-        if !encrypted {
-            // SQLCipher has 4 KiB, which its tools take for granted (docs/adr/0013).
+        if cipher.is_none() {
+            // SQLCipher has 4 KiB, which its tools take for granted (docs/adr/0014).
             conn.pragma_update(None, "page_size", PAGE_SIZE)?;
         }
         conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     }
-    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    // Every row is read: the change is committed after the first.
+    let mode = sql::query_all(conn, "PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0))?.concat();
     if mode != "wal" {
         return Err(Error::new(
             ErrorKind::Io,
@@ -205,12 +212,14 @@ fn set_up_writer(
         },
     )?;
     conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
-    if !encrypted {
+    if cipher.is_none() {
         // SQLCipher sets ON: a page that is freed before it was ever written would not pass its check of all pages.
         conn.pragma_update(None, "secure_delete", "FAST")?;
     }
     set_cache(conn, caches.writer)?;
-    migrate::migrate(conn, deadline, back_up)
+    migrate::migrate(conn, deadline, &|format| back_up(path, cipher, format, caches))?;
+    // SQLite syncs the directory of a new log too, but does not say when that failed.
+    if !log_is_there && synchronous != Synchronous::Off { sync_parent(path) } else { Ok(()) }
 }
 
 /// A connection that reads.
@@ -223,8 +232,8 @@ pub fn reader(path: &Path, cipher: Option<&Cipher>, timeout: Duration, caches: C
     open().map_err(|e| at(path, &e))
 }
 
-/// A connection to a file that is there, that a copy is written to and that nobody else knows. It syncs nothing, and leaves no log when
-/// it closes.
+/// A connection to a file that is there, that a copy is written to and that nobody else knows. It syncs nothing, and
+/// leaves no log when it closes.
 pub fn copy(path: &Path, cipher: Option<&Cipher>, caches: Caches) -> Result<Connection> {
     let open = || -> Result<Connection> {
         let conn = alone(path, cipher)?;
@@ -236,26 +245,32 @@ pub fn copy(path: &Path, cipher: Option<&Cipher>, caches: Caches) -> Result<Conn
     open().map_err(|e| at(path, &e))
 }
 
-/// The first connection of a store, and what it says the file is.
+/// The first connection of a store, and what it says the file is. There is none where whoever was making the store ended
+/// before the log was there and left a rollback journal: only a writer can take that back.
 pub fn first_reader(
     path: &Path,
     cipher: Option<&Cipher>,
     timeout: Duration,
     caches: Caches,
     deadline: Instant,
-) -> Result<(Connection, Header)> {
-    // What another process is making right now is opened again.
-    let conn = lock::retry_locked(deadline, || reader(path, cipher, timeout, caches))?;
-    let look = || -> Result<Header> {
-        let (header, mode) = migrate::look(&conn)?;
-        if header != Header::Empty {
-            schema::refuse_foreign(&conn)?;
-        }
+) -> Result<(Option<Connection>, Header)> {
+    let look = || -> Result<(Connection, Header)> {
+        let conn = reader(path, cipher, timeout, caches)?;
+        let looked = migrate::look(&conn).and_then(|(header, mode)| {
+            if header != Header::Empty {
+                schema::refuse_foreign(&conn)?;
+            }
+            Ok((header, mode))
+        });
+        let (header, mode) = looked.map_err(|e| unopened(path, &sql::with_system_error(&conn, e)))?;
         // Another tool took the log away; the writer brings it back.
-        Ok(if header == Header::Current && mode != "wal" { Header::Older } else { header })
+        Ok((conn, if header == Header::Current && mode != "wal" { Header::Older } else { header }))
     };
-    let header = lock::retry_locked(deadline, look).map_err(|e| unopened(path, &e))?;
-    Ok((conn, header))
+    match lock::retry_locked(deadline, look) {
+        Ok((conn, header)) => Ok((Some(conn), header)),
+        Err(error) if error.kind() == ErrorKind::ReadOnly => Ok((None, Header::Older)),
+        Err(error) => Err(error),
+    }
 }
 
 /// A connection to a file that the guard keeps all others from, itself included where it takes locks.
@@ -267,8 +282,8 @@ pub fn alone(path: &Path, cipher: Option<&Cipher>) -> Result<Connection> {
 pub fn not_without_writing(path: &Path) -> Error {
     let why = Error::new(
         ErrorKind::ReadOnly,
-        "it is empty, of an older format or without a write-ahead log, which read_only=True cannot change; open it once for \
-         writing",
+        "it is empty, half made, of an older format or without a write-ahead log, which read_only=True cannot change; open \
+         it once for writing",
     );
     at(path, &why)
 }
@@ -279,7 +294,12 @@ pub fn ensure_file(path: &Path, request: &Open) -> Result<()> {
         return Err(Error::new(ErrorKind::Argument, format!("{} is a directory; give a file name", path.display())));
     }
     if path.exists() {
-        return Ok(());
+        // To open a pipe is to wait for its other end.
+        return if path.is_file() {
+            Ok(())
+        } else {
+            Err(Error::new(ErrorKind::Argument, format!("{} is a device or a pipe; give a file name", path.display())))
+        };
     }
     if !request.create || request.read_only {
         return Err(Error::new(

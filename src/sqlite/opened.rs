@@ -80,19 +80,19 @@ impl Opened {
         };
         if key.is_some() && header == Header::Empty {
             // Another process may have made the file, with a salt of its own.
-            reader = open::reader(file, key, timeout, caches)?;
+            reader = Some(open::reader(file, key, timeout, caches)?);
         }
         // SQLite has read the file, so its shared memory is there for the guard to lock.
         let guard = Guard::acquire(file)?;
         // The guard keeps the file at its path from here on.
-        if ffi::has_moved(&reader) || writer.as_ref().is_some_and(ffi::has_moved) {
+        if [&reader, &writer].into_iter().flatten().any(ffi::has_moved) {
             return Ok(None);
         }
         if !request.read_only {
             rekey::sweep(file);
         }
         let cipher = cipher.cloned();
-        let readers = Readers::new(file.into(), cipher.clone(), timeout, request.readers, caches, Some(reader))?;
+        let readers = Readers::new(file.into(), cipher.clone(), timeout, request.readers, caches, reader)?;
         let config = Config { path: file.into(), cipher: cipher.clone(), synchronous, timeout, caches, source };
         let writer =
             if request.read_only { None } else { Some(Writer::new(config, Some(Arc::clone(&guard)), writer)?) };

@@ -4,6 +4,7 @@
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{CachedStatement, Connection, Params, Row};
 
+use super::ffi;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Timestamp;
 
@@ -30,7 +31,7 @@ impl From<rusqlite::Error> for Error {
             // A damaged row may claim any size.
             Some(Code::TooBig | Code::OutOfMemory) => ErrorKind::Limit,
             _ if is_stored(&error) => ErrorKind::Corrupt,
-            _ => ErrorKind::Internal,
+            _ => passed_on(&error),
         };
         let mut message = format!("SQLite: {error}");
         // It may carry a whole statement.
@@ -46,6 +47,55 @@ impl From<rusqlite::Error> for Error {
             _ => {}
         }
         Self::new(kind, message)
+    }
+}
+
+/// vec0 gives every failure of its own tables one code, and SQLite's words for it at the end of its message.
+fn passed_on(error: &rusqlite::Error) -> ErrorKind {
+    let message = error.to_string();
+    let words = [
+        ("database or disk is full", ErrorKind::StoreFull),
+        ("disk I/O error", ErrorKind::Io),
+        ("unable to open database file", ErrorKind::Io),
+        ("attempt to write a readonly database", ErrorKind::ReadOnly),
+        ("database disk image is malformed", ErrorKind::Corrupt),
+    ];
+    if let Some((_, kind)) = words.iter().find(|(words, _)| message.ends_with(words)) {
+        return *kind;
+    }
+    // vec0's own words for what it could not do with its tables.
+    if ["could not write", "Error commiting"].iter().any(|words| message.contains(words)) {
+        ErrorKind::Io
+    } else if ["could not open", "could not read", "blob size mismatch", "blob read error", "size doesn't match"]
+        .iter()
+        .any(|words| message.contains(words))
+    {
+        ErrorKind::Corrupt
+    } else {
+        ErrorKind::Internal
+    }
+}
+
+/// The error of a connection that met it just now, with what the operating system said: SQLite has one code for all that
+/// a disk may refuse, and opens for reading what it may not open for writing.
+pub fn with_system_error(conn: &Connection, error: Error) -> Error {
+    if error.kind() == ErrorKind::ReadOnly {
+        return Error::new(
+            ErrorKind::Io,
+            format!(
+                "{error}: the system refused to open one of the store's files for writing; check its permissions and how \
+                 many files this process has open, then open the store again"
+            ),
+        );
+    }
+    if !matches!(error.kind(), ErrorKind::Io | ErrorKind::Internal) {
+        return error;
+    }
+    let Some(system) = ffi::system_error(conn) else { return error };
+    let message = format!("{error}: {system}");
+    match Error::from(system).kind() {
+        ErrorKind::StoreFull => Error::new(ErrorKind::StoreFull, message),
+        _ => Error::new(ErrorKind::Io, message),
     }
 }
 
@@ -185,7 +235,17 @@ mod tests {
         ] {
             assert_eq!(Error::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)).kind(), kind);
         }
+        let vec0 =
+            |text: &str| rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_ERROR), Some(text.to_owned()));
+        let of = |text: &str| Error::from(vec0(text)).kind();
+        assert_eq!(of("Could not create '_chunks' shadow table: database or disk is full"), ErrorKind::StoreFull);
+        assert_eq!(of("Could not create '_chunks' shadow table: disk I/O error"), ErrorKind::Io);
+        assert_eq!(of("Internal sqlite-vec error"), ErrorKind::Internal);
+        assert_eq!(of("no such table: chunks"), ErrorKind::Corrupt);
+        assert_eq!(of("could not open validity blob for main.vec_1_1_chunks.1"), ErrorKind::Corrupt);
+        assert_eq!(of("could not write to validity blob for main.vec_1_1.1 at 1"), ErrorKind::Io);
     }
+
     #[test]
     fn what_is_stored_and_is_not_as_it_must_be_is_corrupt() {
         let conn = Connection::open_in_memory().unwrap();

@@ -3,9 +3,9 @@
 
 mod log;
 mod operate;
+mod renew;
 
 use std::cell::Cell;
-use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,14 +16,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TryRecvError, bounded};
 use parking_lot::Mutex;
 use rusqlite::Connection;
-use rusqlite::hooks::Wal;
 
-use super::authentic;
 use super::cipher::Cipher;
 use super::fork;
 use super::guard::Guard;
 use super::lock;
-use super::open::{self, Caches, Synchronous};
+use super::open::{Caches, Synchronous};
 use super::ops::{self, Step};
 use super::page_cache::PageCache;
 use super::readers::closed;
@@ -120,6 +118,7 @@ impl Job {
 }
 
 /// How a writer works.
+#[derive(Clone)]
 pub struct Config {
     pub path: PathBuf,
     pub cipher: Option<Arc<Cipher>>,
@@ -129,25 +128,9 @@ pub struct Config {
     pub source: Source,
 }
 
-impl Config {
-    fn connect(&self) -> Result<Connection> {
-        let Self { path, cipher, synchronous, timeout, caches, source: _ } = self;
-        open::writer(path, cipher.as_deref(), *synchronous, *caches, Instant::now() + *timeout)
-    }
-}
-
-/// Takes the place of SQLite's own checkpoint, for which the caller would wait.
-fn count_log(conn: &mut Connection, log: &Arc<AtomicUsize>) -> Result<()> {
-    let log = Arc::clone(log);
-    Ok(conn.wal_hook(Some(move |_: &mut Wal, pages: c_int| {
-        log.store(usize::try_from(pages).unwrap_or_default(), Ordering::Relaxed);
-        Ok(())
-    }))?)
-}
-
 /// The callers' side. The connection and the thread are made when first needed: a store that only reads opens sooner.
 pub struct Writer {
-    config: Arc<Config>,
+    config: Config,
     running: Mutex<Option<Running>>,
     /// Changed under the lock of `running`.
     closed: AtomicBool,
@@ -168,7 +151,7 @@ impl Writer {
     pub fn new(config: Config, guard: Option<Arc<Guard>>, conn: Option<Connection>) -> Result<Self> {
         let (running, closed, guard, status) =
             (Mutex::new(None), AtomicBool::new(false), Mutex::new(guard), Arc::default());
-        let writer = Self { config: Arc::new(config), running, closed, guard, status };
+        let writer = Self { config, running, closed, guard, status };
         if let Some(conn) = conn {
             let running = writer.start(conn)?;
             *writer.running.lock() = Some(running);
@@ -179,16 +162,17 @@ impl Writer {
     fn start(&self, mut conn: Connection) -> Result<Running> {
         let (queue, commands) = bounded(limits::QUEUE);
         let log = Arc::new(AtomicUsize::new(0));
-        count_log(&mut conn, &log)?;
+        renew::count_log(&mut conn, &log)?;
         let name = self.config.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let worker = Worker {
             conn,
-            config: Arc::clone(&self.config),
+            config: self.config.clone(),
             guard: self.guard.lock().clone(),
             commands,
             log,
             next: None,
             expected: 1,
+            distrusted: Cell::new(false),
             status: Arc::clone(&self.status),
             stuck: Cell::new(false),
             warned: false,
@@ -207,7 +191,7 @@ impl Writer {
         }
         let conn = {
             let _activity = fork::enter();
-            self.config.connect()?
+            self.config.open()?
         };
         let started = self.start(conn)?;
         Ok(running.insert(started).queue.clone())
@@ -298,7 +282,7 @@ impl Writer {
 
 struct Worker {
     conn: Connection,
-    config: Arc<Config>,
+    config: Config,
     guard: Option<Arc<Guard>>,
     commands: Receiver<Command>,
     /// Pages in the log as of the last commit.
@@ -307,6 +291,8 @@ struct Worker {
     next: Option<Command>,
     /// Writes that shared the last commit.
     expected: usize,
+    /// The connection met an I/O error since it was opened.
+    distrusted: Cell<bool>,
     status: Arc<Status>,
     /// A reader kept the log from being moved for as long as a write may wait; the next does not wait again.
     stuck: Cell<bool>,
@@ -338,7 +324,7 @@ impl Worker {
             }
             self.status.cache.count(&self.conn);
         }
-        if self.guard.is_some() {
+        if self.guard.is_some() && self.renew().is_ok() {
             self.truncate_log();
         }
         // Dropped before the guard, whose files may close only after SQLite's.
@@ -386,11 +372,7 @@ impl Worker {
             group.into_iter().for_each(|job| job.answer(Err(error.clone())));
             return;
         }
-        let outcome = self.guarded(&group);
-        if let Err(Failure::Own(error) | Failure::Shared(error)) = &outcome {
-            self.renew(error);
-        }
-        match outcome {
+        match self.renew().map_err(Failure::Shared).and_then(|()| self.guarded(&group)) {
             Ok(outcomes) => group.into_iter().zip(outcomes).for_each(|(job, outcome)| job.answer(Ok(outcome))),
             Err(Failure::Own(_)) if group.len() > 1 && self.poisoned().is_none() => {
                 // One victim does not take the others along.
@@ -399,22 +381,6 @@ impl Worker {
             Err(Failure::Own(error) | Failure::Shared(error)) => {
                 group.into_iter().for_each(|job| job.answer(Err(error.clone())));
             }
-        }
-    }
-
-    /// Takes another connection where this one met a damaged page, after which SQLCipher does nothing more on it.
-    fn renew(&mut self, error: &Error) {
-        if error.kind() != ErrorKind::Corrupt || self.config.cipher.is_none() || !authentic::spent(&self.conn) {
-            return;
-        }
-        let _activity = fork::enter();
-        let renewed = self.config.connect().and_then(|mut conn| {
-            count_log(&mut conn, &self.log)?;
-            Ok(conn)
-        });
-        // Without one, calls go on being told of the damage.
-        if let Ok(conn) = renewed {
-            self.conn = conn;
         }
     }
 
@@ -464,15 +430,24 @@ impl Worker {
         let deadline = Instant::now() + self.config.timeout;
         let cancelled = || group.iter().all(Job::cancelled);
         let guard = self.guard.as_deref();
-        let _locked = txn::begin(&self.conn, guard, deadline, &cancelled).map_err(Failure::Shared)?;
-        let result = self.transaction(group, steps);
+        let begun = txn::begin(&self.conn, guard, deadline, &cancelled);
+        let _locked = begun.map_err(|error| Failure::Shared(self.examine(error)))?;
+        let result = match self.transaction(group, steps) {
+            Ok(Some((txn, outcomes))) => self.finish(txn).map(|()| Some(outcomes)),
+            Ok(None) => Ok(None),
+            Err(error) => Err(Failure::Own(self.examine(error))),
+        };
         if !matches!(result, Ok(Some(_))) {
             lock::rollback(&self.conn);
+            if !self.conn.is_autocommit() {
+                self.distrusted.set(true);
+            }
         }
-        result.map_err(Failure::Own)
+        result
     }
 
-    fn transaction(&self, group: &[Job], steps: &[Vec<Step<'_>>]) -> Result<Option<Vec<Vec<Written>>>> {
+    /// Everything but the commit.
+    fn transaction(&self, group: &[Job], steps: &[Vec<Step<'_>>]) -> Result<Option<(Txn<'_>, Vec<Vec<Written>>)>> {
         if group.iter().any(|job| job.writes.iter().any(|write| matches!(write, Write::Repair))) {
             ops::repair::ensure_clock(&self.conn)?;
         }
@@ -489,9 +464,7 @@ impl Worker {
         if !txn.lock_stands()? {
             return Ok(None);
         }
-        txn.finish()?;
-        self.conn.execute_batch("COMMIT")?;
-        Ok(Some(outcomes))
+        Ok(Some((txn, outcomes)))
     }
 
     /// A fork waits for it: the queue of events must not be inherited half changed.

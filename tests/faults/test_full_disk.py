@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 import ragstore
 
+from tests.faults import record
+from tests.faults.server import Server
+
 pytestmark = pytest.mark.faults
+
+suite = record.suite_of_module("full_disk")
 
 DIMENSION = 64
 TEXT = "some words of a text that fills the disk "
@@ -124,41 +129,61 @@ def test_a_disk_too_full_to_begin(small_disk):
         check(collection, [0])
 
 
-LIMITED = """
-import importlib.util, resource, sys
-from pathlib import Path
-import ragstore
+def limited(path: str, size: int) -> None:
+    """What an unprivileged user can set; Python ignores SIGXFSZ, so a write fails with EFBIG."""
+    import resource
 
-module = importlib.util.spec_from_file_location("full_disk", sys.argv[1])
-tests = importlib.util.module_from_spec(module)
-module.loader.exec_module(tests)
+    def limit(size: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
-def limit(size):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-
-path = Path(sys.argv[2])
-with ragstore.open(path) as store:
-    collection = store.create_collection("c", dimension=tests.DIMENSION)
-    limit(2 << 20)
-    acknowledged, error = tests.fill(collection, OSError)
-    tests.check(collection, acknowledged)
-    tests.refused(collection, len(acknowledged), OSError)
-    limit(resource.RLIM_INFINITY)
-    for number in range(len(acknowledged), len(acknowledged) + 3):
-        collection.add(*tests.batch(number))
-        acknowledged.append(number)
-    tests.check(collection, acknowledged)
-tests.check_alone(path, acknowledged)
-print("stored", len(acknowledged))
-"""
+    with ragstore.open(path) as store:
+        collection = store.create_collection("c", dimension=DIMENSION)
+        limit(size)
+        acknowledged, _ = fill(collection, ragstore.StoreFullError)
+        check(collection, acknowledged)
+        refused(collection, len(acknowledged), ragstore.StoreFullError)
+        limit(resource.RLIM_INFINITY)
+        for number in range(len(acknowledged), len(acknowledged) + 3):
+            collection.add(*batch(number))
+            acknowledged.append(number)
+        check(collection, acknowledged)
+    check_alone(Path(path), acknowledged)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of a process are POSIX")
-def test_a_limit_of_the_file_size(path):
-    """What an unprivileged user can set; Python ignores SIGXFSZ, so a write fails with EFBIG."""
-    done = subprocess.run([sys.executable, "-c", LIMITED, __file__, path], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("stored ")
+def test_a_limit_of_the_file_size(tmp_path, suite):
+    with Server(__name__) as server:
+        for number in range(record.size(2, 60)):
+            size = suite.chance.randrange(700 << 10, 6 << 20)
+            assert server.run(limited, str(tmp_path / f"{number}.db"), size) == 0, f"a limit of {size} bytes"
+            suite.counts["limits of a file's size"] += 1
+
+
+def full_and_free_again(path: str, size: int) -> None:
+    """A file system of any size: what fits is there, and what is given back is used."""
+    filler = Path(path).with_name("filler")
+    filler.write_bytes(bytes(size))
+    with ragstore.open(path) as store:
+        collection = store.create_collection("c", dimension=DIMENSION)
+        acknowledged, _ = fill(collection, ragstore.StoreFullError)
+        refused(collection, len(acknowledged), ragstore.StoreFullError)
+        check(collection, acknowledged)
+        filler.unlink()
+        collection.add(*batch(len(acknowledged)))
+        acknowledged.append(len(acknowledged))
+        check(collection, acknowledged)
+    check_alone(Path(path), acknowledged)
+
+
+def test_disks_of_many_sizes(small_disk, suite):
+    """Of a disk of 6 MiB a part is free; each size breaks off at another statement."""
+    with Server(__name__) as server:
+        for _ in range(record.size(2, 60)):
+            size = suite.chance.randrange(1 << 20, 9 << 19)
+            assert server.run(full_and_free_again, str(small_disk / "kb.db"), size) == 0, f"{size} bytes are taken"
+            for left in small_disk.iterdir():
+                left.unlink()
+            suite.counts["sizes of a full disk"] += 1
 
 
 def test_the_check_sees_what_is_missing(path):

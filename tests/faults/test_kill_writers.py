@@ -1,200 +1,208 @@
-"""Three writers of one file are killed again and again: what they acknowledged is whole, and nothing is partial."""
+"""Three writers and a reader of one file are killed again and again: what was acknowledged is there, and all of it.
 
+Each round goes on where the one before was killed. Now and then the process that opens the file next, and brings it in
+order, is killed as well.
+"""
+
+import copy
+import itertools
 import os
-import random
-import selectors
+import pickle
+import select
 import sqlite3
-import subprocess
 import sys
-from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import ragstore
+
+from tests.faults import oracle, record, workload
+from tests.faults.server import Server
 
 pytestmark = [
     pytest.mark.faults,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="SIGKILL and pipes that select are POSIX"),
 ]
 
-ROUNDS = 100 if os.environ.get("RAGSTORE_FAULTS") == "full" else 8
-DOCUMENTS, CHUNKS, DIMENSION = 3, 2, 16
-
-# What a transaction holds follows from its name, so that the checks need no word from the dead.
-CONTENT = """
-import numpy as np
-from ragstore import Chunk, Document
-
-def vectors(name, rows, dimension):
-    seed = [ord(letter) for letter in name]
-    return np.random.default_rng(seed).standard_normal((rows, dimension), np.float32)
-
-def documents(name, count, chunks):
-    return [
-        Document(
-            id=f"{name}-{d}",
-            uri=f"file:{name}-{d}",
-            metadata={"tx": name},
-            chunks=[
-                Chunk(f"{name} document{d} chunk{c} " + "padding " * 40, id=f"{name}-{d}-{c}") for c in range(chunks)
-            ],
-        )
-        for d in range(count)
-    ]
-"""
-
-WRITER = """
-import itertools, os, sys
-import ragstore
-
-path, prefix, count, chunks, dimension = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
-with ragstore.open(path) as store:
-    collection = store["c"]
-    os.write(1, b"ready\\n")
-    for number in itertools.count():
-        name = f"{prefix}n{number}"
-        new, rows = documents(name, count, chunks), vectors(name, count * chunks, dimension)
-        if number % 2:
-            with store.transaction() as tx:
-                for d, document in enumerate(new):
-                    tx["c"].add(document, rows[d * chunks : (d + 1) * chunks])
-        else:
-            collection.add(new, rows)
-        os.write(1, name.encode() + b"\\n")
-"""
-
-content: dict = {}
-exec(CONTENT, content)
+KILLS = record.size(150, 6_000)
+WRITERS = ["a", "b", "c"]
 
 
-def run_round(path, number: int, acks: int) -> set[str]:
-    """Starts three writers, kills them after so many acknowledgements, and returns every name that was acknowledged."""
-    prefixes = [f"r{number}w{writer}" for writer in range(3)]
-    sizes = [str(size) for size in (DOCUMENTS, CHUNKS, DIMENSION)]
-    writers = [
-        subprocess.Popen([sys.executable, "-c", CONTENT + WRITER, path, prefix, *sizes], stdout=subprocess.PIPE)
-        for prefix in prefixes
-    ]
-    output = {writer.stdout: b"" for writer in writers}
-    try:
-        with selectors.DefaultSelector() as selector:
-            for stream in output:
-                selector.register(stream, selectors.EVENT_READ)
-            # Of 0 it kills while the others open the file.
-            while sum(text.count(b"\n") - text.startswith(b"ready\n") for text in output.values()) < acks or not any(
-                output.values()
-            ):
-                for key, _ in selector.select(timeout=60) or pytest.fail("no writer says anything"):
-                    some = os.read(key.fd, 1 << 16)
-                    if not some:
-                        pytest.fail("a writer ended by itself")
-                    output[key.fileobj] += some
-    finally:
-        for writer in random.sample(writers, 3):
-            writer.kill()
-        for writer in writers:
-            output[writer.stdout] += writer.stdout.read()
-            writer.stdout.close()
-            writer.wait()
-    lines = b"".join(text[: text.rfind(b"\n") + 1] for text in output.values()).decode().split("\n")
-    return set(lines) - {"", "ready"}
-
-
-def check_transaction(collection, name: str) -> None:
-    """One transaction is whole across rows, text index and vectors."""
-    expected = content["documents"](name, DOCUMENTS, CHUNKS)
-    for document in expected:
-        stored = collection.get_document(document.id)
-        assert (stored.uri, stored.metadata) == (document.uri, document.metadata)
-        chunks = [(chunk.id, chunk.text) for chunk in collection.get_chunks(document.id)]
-        assert chunks == [(chunk.id, chunk.text) for chunk in document.chunks]
-    ids = [chunk.id for document in expected for chunk in document.chunks]
-    assert sorted(collection.keyword_search(name, k=100).ids) == sorted(ids)
-    rows = content["vectors"](name, len(ids), DIMENSION)
-    np.testing.assert_array_equal(collection.get_embeddings(ids), rows)
-    for hits, id in zip(collection.search_batch(rows, k=1, exact=True), ids, strict=True):
-        assert hits.ids == [id]
-
-
-def check_file(path) -> None:
-    """The file is sound, and FTS5, vec0 and the rows hold the same chunks; SQLite is asked in another process."""
-    code = """
-import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1])
-rows = lambda text: [row[0] for row in connection.execute(text)]
-assert rows("PRAGMA integrity_check") == ["ok"]
-assert not rows("PRAGMA foreign_key_check")
-(fts,) = rows("SELECT printf('fts_%d_%d', id, fts_generation) FROM collections")
-(vec,) = rows("SELECT printf('vec_%d_%d', id, vec_generation) FROM spaces")
-connection.execute(f"INSERT INTO {fts} ({fts}, rank) VALUES ('integrity-check', 1)")
-chunks = rows("SELECT id FROM chunks ORDER BY id")
-assert rows(f"SELECT id FROM {fts}_docsize ORDER BY id") == chunks
-assert rows(f"SELECT rowid FROM {vec}_rowids ORDER BY rowid") == chunks
-connection.close()
-"""
-    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-def transactions(path) -> Counter[str]:
-    """Documents of each transaction, read after the file was recovered."""
-    with ragstore.open(path, create=False) as store:
-        listed = store["c"].list_documents(limit=1 << 30)
-        return Counter(document.metadata["tx"] for document in listed)
-
-
-def test_nothing_acknowledged_is_lost_and_nothing_is_partial(path):
-    seed = random.randrange(1 << 32)
-    print("seed", seed)
-    chance = random.Random(seed)
+def write(path: str, seed: int, writer: str, fifo: str) -> None:
+    """Goes on with a writer's operations until it is killed."""
+    state, first = pickle.loads(Path(fifo).with_suffix(".state").read_bytes())
+    out = os.open(fifo, os.O_WRONLY)
     with ragstore.open(path) as store:
-        store.create_collection("c", dimension=DIMENSION)
-    acknowledged: set[str] = set()
-    for number in range(ROUNDS):
-        asked = 0 if number == 0 else chance.randint(0, 60)
-        now = run_round(path, number, asked)
-        assert len(now) >= asked
-        acknowledged |= now
-        found = transactions(path)
-        assert acknowledged <= set(found), f"lost in round {number}"
-        assert set(found.values()) <= {DOCUMENTS}, f"partial in round {number}"
-        with ragstore.open(path, read_only=True) as store:
-            collection = store["c"]
-            assert len(collection) == len(found) * DOCUMENTS * CHUNKS
-            # Of the others, those of this round that no writer lived to acknowledge.
-            for name in found:
-                if name.startswith(f"r{number}w"):
-                    check_transaction(collection, name)
-        check_file(path)
-    assert len(acknowledged) > ROUNDS
+        os.write(out, b"ready\n")
+        numbers = itertools.count(first)
+        workload.write(store, seed, writer, state, numbers, lambda number: os.write(out, b"%d\n" % number))
+
+
+def read(path: str, fifo: str) -> None:
+    """Reads until it is killed; an exception ends it."""
+    out = os.open(fifo, os.O_WRONLY)
     with ragstore.open(path, read_only=True) as store:
-        for name in chance.sample(sorted(acknowledged), min(200, len(acknowledged))):
-            check_transaction(store["c"], name)
+        os.write(out, b"ready\n")
+        for number in itertools.count():
+            hits = store["c"].search("text", vector=np.ones(workload.DIMENSION), k=5)
+            assert all("text" in text for text in hits.texts)
+            assert store["c"].count() >= 0
+            os.write(out, b"%d\n" % number)
 
 
-@pytest.mark.parametrize("damage", ["document", "chunk", "words", "vector"])
-def test_the_checks_see_what_is_missing(path, damage):
-    """The control: each kind of loss, made by hand, is found."""
+def reopen(path: str) -> None:
+    """What the one that opens the file first after a crash does."""
     with ragstore.open(path) as store:
-        collection = store.create_collection("c", dimension=DIMENSION)
-        rows = content["vectors"]("tx", DOCUMENTS * CHUNKS, DIMENSION)
-        collection.add(content["documents"]("tx", DOCUMENTS, CHUNKS), rows)
-        check_transaction(collection, "tx")
-        if damage == "document":
-            collection.delete(document_ids=["tx-1"])
-        elif damage == "chunk":
-            collection.delete(["tx-1-1"])
-        elif damage == "vector":
-            collection.delete_embeddings(["tx-1-1"])
-    if damage == "words":
-        connection = sqlite3.connect(path)
-        connection.execute("DELETE FROM fts_1_1_data WHERE id > 10")
-        connection.commit()
-        connection.close()
-    if damage == "document":
-        assert transactions(path) == {"tx": DOCUMENTS - 1}
-    if damage in {"words", "vector"}:
-        with pytest.raises(AssertionError):
-            check_file(path)
-    with ragstore.open(path) as store, pytest.raises((AssertionError, AttributeError, ragstore.RagstoreError)):
-        check_transaction(store["c"], "tx")
+        assert len(store["c"].list_documents()) >= 0
+
+
+class Round:
+    """Three writers and a reader, from their start to their end."""
+
+    def __init__(self, server: Server, folder: Path, path: Path, seed: int, states: dict) -> None:
+        self.output: dict[str, bytes] = {}
+        self.children = {}
+        self.pipes = {}
+        for writer in [*WRITERS, "reader"]:
+            fifo = folder / f"{writer}.fifo"
+            if not fifo.exists():
+                os.mkfifo(fifo)
+            self.output[writer] = b""
+            self.pipes[writer] = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+            if writer == "reader":
+                self.children[writer] = server.start(read, str(path), str(fifo))
+            else:
+                fifo.with_suffix(".state").write_bytes(pickle.dumps(states[writer]))
+                self.children[writer] = server.start(write, str(path), seed, writer, str(fifo))
+
+    def said(self, timeout: float) -> int:
+        """How many operations were acknowledged, after looking for more."""
+        ready, _, _ = select.select(list(self.pipes.values()), [], [], timeout)
+        for writer, pipe in self.pipes.items():
+            if pipe in ready:
+                self.output[writer] += os.read(pipe, 1 << 16)
+        return sum(self.output[writer].count(b"\n") for writer in WRITERS)
+
+    def end(self, chance) -> dict[str, int]:
+        """Kills all, in any order, and says the last operation that each writer acknowledged."""
+        last = {}
+        for writer in chance.sample(sorted(self.children), len(self.children)):
+            self.children[writer].kill()
+        for writer, child in self.children.items():
+            status = child.wait()
+            while some := os.read(self.pipes[writer], 1 << 16):
+                self.output[writer] += some
+            os.close(self.pipes[writer])
+            assert status == -9, f"{writer} ended by itself with {status}"
+            whole = self.output[writer][: self.output[writer].rfind(b"\n") + 1]
+            numbers = [int(line) for line in whole.split() if line != b"ready"]
+            last[writer] = numbers[-1] if numbers else None
+        return last
+
+
+def judge(path: Path, seed: int, states: dict, last: dict) -> None:
+    """Each writer's documents are those after its last acknowledged operation, or after the one that was under way."""
+    with ragstore.open(path, create=False) as store:
+        found = workload.stored(store["c"])
+        workload.check_answers(store["c"], found)
+    own = workload.by_writer(found)
+    for writer in WRITERS:
+        state, number = states[writer]
+        if last[writer] is not None:
+            while number <= last[writer]:
+                workload.operation(state, seed, writer, number)
+                number += 1
+        if own.get(writer, {}) != state:
+            workload.operation(state, seed, writer, number)
+            number += 1
+            assert own.get(writer, {}) == state, f"{writer} is neither after operation {number - 2} nor the next"
+        states[writer] = state, number
+    oracle.check_file(path)
+
+
+def test_kill_writers(path, tmp_path):
+    with record.Suite("kill_writers", tmp_path) as suite, Server(__name__) as server:
+        with ragstore.open(path) as store:
+            store.create_collection("c", dimension=workload.DIMENSION)
+        states = {writer: ({}, 0) for writer in WRITERS}
+        while suite.counts["kills"] < KILLS:
+            now = Round(server, tmp_path, path, suite.seed, states)
+            # Also while they open the file, and between two acknowledgements.
+            wanted = suite.chance.choice([0, 3, 3, 10, 30, 60])
+            while now.said(60 if wanted else 0.0) < wanted:
+                pass
+            now.said(suite.chance.random() * 0.02)
+            last = now.end(suite.chance)
+            suite.counts["kills"] += len(now.children)
+            if suite.chance.random() < 0.2:
+                again = server.start(reopen, str(path))
+                select.select([], [], [], suite.chance.random() * 0.01)
+                again.kill()
+                again.wait()
+                suite.counts["kills"] += 1
+                suite.counts["of them of a re-opener"] += 1
+            before = {writer: number for writer, (_, number) in states.items()}
+            judge(path, suite.seed, states, last)
+            suite.counts["acknowledged commits"] += sum(
+                max(0, states[writer][1] - before[writer]) for writer in WRITERS
+            )
+            suite.counts["rounds"] += 1
+        assert suite.counts["acknowledged commits"] > KILLS
+
+
+DAMAGES = {
+    "a document": lambda c, state: c.delete(document_ids=[next(iter(state))]),
+    "a chunk": lambda c, state: c.delete([next(d for d in state.values() if len(d.chunks) > 1).chunks[0].id]),
+    "metadata": lambda c, state: c.update_metadata({"n": -1}, document_ids=[next(iter(state))]),
+    "a vector": lambda c, state: c.set_embeddings(
+        [next(iter(state.values())).chunks[0].id], np.ones((1, workload.DIMENSION))
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_judge_sees_a_loss(path, damage):
+    """The control."""
+    state: dict = {}
+    with ragstore.open(path) as store:
+        store.create_collection("c", dimension=workload.DIMENSION)
+        workload.write(store, 1, "a", state, range(30), lambda _: None)
+    states = {writer: ({}, 0) for writer in WRITERS}
+    judge(path, 1, copy.deepcopy(states), {"a": 29, "b": None, "c": None})
+    # One more than was acknowledged may be there, but not two, and not one less.
+    judge(path, 1, copy.deepcopy(states), {"a": 28, "b": None, "c": None})
+    for number in (27, 30):
+        with pytest.raises(AssertionError, match="a is neither"):
+            judge(path, 1, copy.deepcopy(states), {"a": number, "b": None, "c": None})
+    with ragstore.open(path) as store:
+        DAMAGES[damage](store["c"], state)
+    with pytest.raises(AssertionError, match="a is neither"):
+        judge(path, 1, copy.deepcopy(states), {"a": 29, "b": None, "c": None})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it writes beside the library")
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM fts_1_1_data WHERE id > 10",
+        "UPDATE vec_1_1_rowids SET chunk_offset = chunk_offset + 1",
+        "UPDATE vec_1_1_chunks SET validity = zeroblob(16)",
+        "DELETE FROM vec_1_1_rowids WHERE rowid = (SELECT max(rowid) FROM vec_1_1_rowids)",
+        "UPDATE vec_1_1_vector_chunks00 SET vectors = zeroblob(16)",
+        "UPDATE meta SET value = 1 WHERE key = 'embedding_cache_bytes'",
+        "CREATE TABLE vec_1_9_rowids (x)",
+        "PRAGMA foreign_keys = OFF; DELETE FROM documents",
+    ],
+)
+def test_the_oracle_sees_damage(path, sql):
+    """The control."""
+    with ragstore.open(path) as store:
+        store.create_collection("c", dimension=workload.DIMENSION)
+        workload.write(store, 1, "a", {}, range(30), lambda _: None)
+    oracle.check_file(path)
+    connection = sqlite3.connect(path)
+    connection.executescript(sql)
+    connection.close()
+    with pytest.raises(AssertionError):
+        oracle.check_file(path)

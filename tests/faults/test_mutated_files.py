@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ragstore
-from helpers.mutants import DIMENSION, KINDS, Base, mutate
+
+from tests.helpers.mutants import DIMENSION, KINDS, Base, mutate
 
 resource = pytest.importorskip("resource", reason="the limits of a process are POSIX")
 

@@ -23,7 +23,8 @@ pub fn init(conn: &Connection) -> Result<()> {
 pub fn renew_replica(conn: &Connection) -> Result<()> {
     let replica = random::<16>()?;
     sql::execute(conn, "UPDATE meta SET value = ?1 WHERE key = 'replica_id'", params![replica])?;
-    set_clock(conn, Hlc { replica, ..clock(conn)? })
+    // Later also where the new replica's bytes sort before the old one's.
+    set_clock(conn, Hlc { replica, ..clock(conn)?.tick(0) })
 }
 
 /// The clock's high-water mark. Read under the write lock only: processes share one replica.
@@ -59,4 +60,20 @@ pub fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|e| Error::new(ErrorKind::Io, format!("no random bytes: {e}")))?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_replica_goes_on_after_the_one_before() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE meta (key, value); INSERT INTO meta VALUES ('replica_id', 0), ('hlc', 0)")
+            .unwrap();
+        let last = Hlc { millis: 7, counter: 3, replica: [0xff; 16] };
+        set_clock(&conn, last).unwrap();
+        renew_replica(&conn).unwrap();
+        assert!(clock(&conn).unwrap() > last);
+    }
 }

@@ -24,13 +24,17 @@ const LONGEST: Duration = Duration::from_millis(20);
 impl Worker {
     /// After a write, when its callers have their answers.
     pub(super) fn tend_log(&mut self) {
+        // The next write opens another connection first.
+        if self.distrusted.get() {
+            return;
+        }
         if self.log.load(Ordering::Relaxed) >= LOG_PAGES {
             // Not moving it loses nothing: the next commit, closing or opening comes to it.
             let _ = self.move_log(Checkpoint::Passive, Instant::now());
             self.log.store(0, Ordering::Relaxed);
         }
         let mut bytes = log::length(&self.config.path);
-        if bytes > limits::LOG_WARNING_BYTES {
+        if bytes > limits::LOG_WARNING_BYTES && !self.distrusted.get() {
             // Moved or not: what is moved whole is given back.
             let _ = self.move_log(Checkpoint::Truncate, Instant::now());
             bytes = log::length(&self.config.path);
@@ -111,7 +115,7 @@ impl Worker {
         let Some(_moving) = self.lock_checkpoint()? else { return Ok(false) };
         let _activity = fork::enter();
         let began = Instant::now();
-        let moved = log::checkpoint(&self.conn, mode);
+        let moved = log::checkpoint(&self.conn, mode).map_err(|error| self.examine(error));
         if let Ok(moved) = &moved {
             self.tell_moved(mode, moved, began.elapsed());
         }

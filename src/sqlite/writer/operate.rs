@@ -24,14 +24,23 @@ impl Worker {
         let Task { operation, progress, reply } = task;
         let outcome = match self.poisoned() {
             Some(error) => Err(error),
-            None => catch_unwind(AssertUnwindSafe(|| self.run_operation(operation, &progress)))
+            None => catch_unwind(AssertUnwindSafe(|| self.trusted(operation, &progress)))
                 .unwrap_or_else(|panic| Err(self.poison(panic.as_ref()))),
         };
-        if let Err(error) = &outcome {
-            self.renew(error);
-        }
         // The caller may have gone only by a panic of its own.
         let _ = reply.send(outcome);
+    }
+
+    /// The operation on a connection that met no I/O error, which an I/O error of the operation ends.
+    fn trusted(&mut self, operation: Operation, progress: &Progress) -> Result<()> {
+        self.renew()?;
+        // What moving the log met was looked at then.
+        let result = self.run_operation(operation, progress);
+        let result = result.map_err(|error| if self.distrusted.get() { error } else { self.examine(error) });
+        if !self.conn.is_autocommit() {
+            self.distrusted.set(true);
+        }
+        result
     }
 
     fn run_operation(&mut self, operation: Operation, progress: &Progress) -> Result<()> {
@@ -62,6 +71,7 @@ impl Worker {
         let cancelled = || progress.cancelled.load(Ordering::Relaxed);
         // First: what it leaves is a part of what there is to do.
         loop {
+            self.renew()?;
             self.make_room(&cancelled)?;
             let Desk { conn, guard, timeout, progress } = self.desk(progress);
             if txn::transact(conn, guard, timeout, progress, |txn| ops::expire::some(txn, EXPIRED))? == 0 {
@@ -70,6 +80,7 @@ impl Worker {
             self.tend_log();
             self.serve()?;
         }
+        self.renew()?;
         let mut steps = {
             let _activity = fork::enter();
             let snapshot = self.conn.unchecked_transaction()?;
@@ -78,6 +89,7 @@ impl Worker {
             steps
         };
         loop {
+            self.renew()?;
             self.make_room(&cancelled)?;
             if !steps.step(self.desk(progress))? {
                 return Ok(());
@@ -112,7 +124,10 @@ impl Worker {
     }
 
     /// The file becomes smaller when its log is moved. Where a reader is in the way, a later write does it.
-    fn shrink(&self, cancelled: &dyn Fn() -> bool) {
+    fn shrink(&mut self, cancelled: &dyn Fn() -> bool) {
+        if self.renew().is_err() {
+            return;
+        }
         let _: std::result::Result<(), Error> =
             self.wait_for_log(Checkpoint::Truncate, Instant::now() + PATIENCE.min(self.config.timeout), cancelled);
     }

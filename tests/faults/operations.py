@@ -1,0 +1,249 @@
+"""Each operation that writes, on a store that was made for it: where faults are put at every system call."""
+
+import dataclasses
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ragstore
+
+from tests.faults import oracle, workload
+from tests.helpers.damages import damage
+
+SEED = 7
+BEFORE = 40
+
+
+@dataclasses.dataclass
+class Operation:
+    """What a fault hits, and what makes the file before it."""
+
+    run: Callable[[ragstore.Store], object]
+    prepare: Callable[[Path], None]
+    # Whether what is stored is other afterwards.
+    changes: bool = True
+    # What the operation makes beside the store, or mends in it: brings it to its end where it was cut off.
+    end: Callable[[Path], None] | None = None
+    # Reads what it made, as `contents` does.
+    made: Callable[[Path], dict] | None = None
+
+
+def nothing(path: Path) -> None:
+    """There is no file."""
+
+
+def filled(path: Path) -> None:
+    with ragstore.open(path) as store:
+        store.create_collection("c", dimension=workload.DIMENSION)
+        workload.write(store, SEED, "a", {}, range(BEFORE), lambda _: None)
+
+
+def killed(path: Path) -> None:
+    """The log has commits that the file does not."""
+    copy = path.with_name("copy.db")
+    with ragstore.open(path) as store:
+        store.create_collection("c", dimension=workload.DIMENSION)
+        workload.write(store, SEED, "a", {}, range(BEFORE), lambda _: None)
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{path}{suffix}", f"{copy}{suffix}")
+    for suffix in ("", "-wal"):
+        Path(f"{copy}{suffix}").replace(f"{path}{suffix}")
+    Path(f"{path}-shm").unlink()
+
+
+def older(path: Path) -> None:
+    """What the first format made."""
+    filled(path)
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        "DROP TABLE embedding_cache; DELETE FROM meta WHERE key = 'embedding_cache_bytes';"
+        "DELETE FROM migrations WHERE version = 2; PRAGMA user_version = 1"
+    )
+    connection.close()
+
+
+def after(count: int) -> workload.State:
+    made: workload.State = {}
+    for number in range(count):
+        workload.operation(made, SEED, "a", number)
+    return made
+
+
+IDS = sorted(after(BEFORE))
+
+
+def one(store: ragstore.Store) -> None:
+    store["c"].add_texts(["text of one"], np.ones((1, workload.DIMENSION)), ids=["one"])
+
+
+def many(store: ragstore.Store) -> None:
+    rows = np.arange(1, 2000 * workload.DIMENSION + 1, dtype=np.float32).reshape(2000, -1)
+    texts = [f"text of many {number} " * 8 for number in range(2000)]
+    store["c"].add_texts(texts, rows, ids=[f"many{number}" for number in range(2000)])
+
+
+def replace(store: ragstore.Store) -> None:
+    documents = [
+        ragstore.Document("text new", id=id, chunks=[ragstore.Chunk("text new", id=f"{id}-new")]) for id in IDS[:3]
+    ]
+    store["c"].add(documents, np.eye(3, workload.DIMENSION), on_conflict="replace")
+
+
+def transaction(store: ragstore.Store) -> None:
+    state = after(BEFORE)
+    with store.transaction() as tx:
+        for number in range(BEFORE, BEFORE + 5):
+            for step in workload.operation(state, SEED, "a", number):
+                step.on_collection(tx["c"])
+
+
+def embeddings(store: ragstore.Store) -> None:
+    ids = [chunk.id for chunk in store["c"].get_chunks(IDS[0])]
+    store["c"].set_embeddings(ids, np.full((len(ids), workload.DIMENSION), 3.0))
+
+
+def contents(path: Path) -> dict:
+    """Everything that was stored by name or id, with its answers checked, and the file after that."""
+    with ragstore.open(path) as store:
+        found = {}
+        for info in store.list_collections():
+            collection = store[info.name]
+            state = workload.stored(collection)
+            if info.tokenizer != "trigram":
+                workload.check_answers(collection, state)
+            found[info.name] = (info.tokenizer, state, collection.list_spaces(), collection.count({"n": 1000}))
+    oracle.check_file(path)
+    connection = sqlite3.connect(path)
+    found["indexes"] = connection.execute("SELECT path FROM fields").fetchall()
+    connection.close()
+    return found
+
+
+def sparse(path: Path) -> None:
+    """Free pages, blocks with few vectors, and many segments of text."""
+    filled(path)
+    with ragstore.open(path) as store:
+        many(store)
+        store["c"].delete(document_ids=[f"many{number}" for number in range(1900)])
+
+
+def damaged(path: Path) -> None:
+    """What is derived is not what it is derived from."""
+    filled(path)
+    damage(
+        path,
+        "UPDATE meta SET value = 12345 WHERE key = 'embedding_cache_bytes'",
+        "DELETE FROM fts_1_1_docsize WHERE id % 3 = 0",
+    )
+
+
+def mend(path: Path) -> None:
+    with ragstore.open(path) as store:
+        store.repair()
+
+
+def target(path: Path | str) -> Path:
+    return Path(path).with_name("made")
+
+
+def backup(store: ragstore.Store) -> None:
+    store.backup(target(store.path))
+
+
+def export(store: ragstore.Store) -> None:
+    shutil.rmtree(target(store.path), ignore_errors=True)
+    ragstore.export(store, target(store.path))
+
+
+def imported(path: Path) -> dict:
+    """What an exported folder holds, as a store."""
+    new = path.with_name("imported.db")
+    with ragstore.open(new) as store:
+        ragstore.import_(store, path)
+    return contents(new)
+
+
+OPERATIONS = {
+    "create": Operation(lambda store: store.create_collection("c", dimension=3), nothing),
+    "recover": Operation(one, killed),
+    "migrate": Operation(one, older),
+    "add": Operation(one, filled),
+    "add many": Operation(many, filled),
+    "replace": Operation(replace, filled),
+    "transaction": Operation(transaction, filled),
+    "delete": Operation(lambda store: store["c"].delete(document_ids=IDS), filled),
+    "update metadata": Operation(lambda store: store["c"].update_metadata({"n": 1000}, where={}), filled),
+    "set embeddings": Operation(embeddings, filled),
+    "create index": Operation(lambda store: store["c"].create_index("n"), filled),
+    "set tokenizer": Operation(lambda store: store["c"].set_tokenizer("trigram"), filled),
+    "create space": Operation(lambda store: store["c"].create_space("s", dimension=3), filled),
+    "clear": Operation(lambda store: store["c"].clear(), filled),
+    "delete collection": Operation(lambda store: store.delete_collection("c"), filled),
+    "checkpoint": Operation(lambda store: store.checkpoint("truncate"), killed, changes=False),
+    "optimize": Operation(lambda store: store.optimize(), sparse, changes=False),
+    "vacuum": Operation(lambda store: store.vacuum(), sparse, changes=False),
+    "repair": Operation(lambda store: store.repair(), damaged, changes=False, end=mend),
+    "backup": Operation(backup, filled, changes=False, made=contents),
+    "export": Operation(export, filled, changes=False, made=imported),
+}
+
+
+class Bench:
+    """One path on which every operation runs, from its own file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "bench" / "kb.db"
+        self.path.parent.mkdir()
+        self.prepared, self.outcomes = {}, {}
+        for number, (name, operation) in enumerate(OPERATIONS.items()):
+            kept = folder / f"prepared{number}"
+            kept.mkdir()
+            operation.prepare(kept / "kb.db")
+            self.prepared[name] = kept
+            self.restore(name)
+            if operation.end:
+                with pytest.raises(AssertionError):
+                    oracle.check_file(self.path)
+                operation.end(self.path)
+            before = contents(self.path)
+            self.restore(name)
+            with ragstore.open(self.path) as store:
+                operation.run(store)
+            self.outcomes[name] = before, contents(self.path)
+            assert (before != self.outcomes[name][1]) == operation.changes, f"{name} does not do what it says"
+            if operation.made:
+                assert operation.made(target(self.path)) == before
+
+    def restore(self, name: str) -> None:
+        for old in self.path.parent.iterdir():
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        for file in self.prepared[name].iterdir():
+            shutil.copy(file, self.path.parent)
+
+    def judge(self, name: str, acknowledged: bool) -> None:
+        """All of the operation is there or nothing of it, and all if it was acknowledged."""
+        before, after = self.outcomes[name]
+        operation = OPERATIONS[name]
+        if operation.end and not acknowledged:
+            operation.end(self.path)
+        if operation.made and (acknowledged or target(self.path).exists()):
+            assert operation.made(target(self.path)) == before, f"what {name} made is not whole"
+        found = contents(self.path)
+        if acknowledged:
+            assert found == after, f"{name} was acknowledged and is not there"
+        else:
+            assert found in (before, after), f"{name} is there in part"
+
+
+def act(path: str, name: str, acks: str) -> None:
+    """Opens, runs and closes, and says so after each."""
+    out = os.open(acks, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    with ragstore.open(path) as store:
+        os.write(out, b"opened\n")
+        OPERATIONS[name].run(store)
+        os.write(out, b"acknowledged\n")
+    os.write(out, b"closed\n")

@@ -1,0 +1,100 @@
+"""What a suite of faults did: how many, with which seed, for how long, and what came of it.
+
+A complete run (`RAGSTORE_FAULTS=full`) leaves a JSON file for each suite in `.faults`, from which `report` makes
+docs/reliability.md. A sample leaves nothing.
+"""
+
+import datetime as dt
+import json
+import os
+import platform
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FULL = os.environ.get("RAGSTORE_FAULTS") == "full"
+RESULTS = ROOT / ".faults"
+
+
+def size(sample: int, full: int) -> int:
+    """How many of something: by default a sample, and all of them in a complete run."""
+    return full if FULL else sample
+
+
+def file_system(folder: Path) -> str:
+    """The type of the file system that a folder is on."""
+    try:
+        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return "unknown"
+    above = [mount for mount in mounts if folder.is_relative_to(mount[1])]
+    return max(above, key=lambda mount: len(mount[1]))[2] if above else "unknown"
+
+
+class Suite:
+    """A context in which the faults of one suite happen."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.folder = folder
+        given = os.environ.get("RAGSTORE_FAULTS_SEED")
+        self.seed = random.randrange(1 << 32) if given is None else int(given)
+        self.chance = random.Random(self.seed)
+        self.counts: Counter[str] = Counter()
+
+    def __enter__(self) -> "Suite":
+        print(f"{self.name}: seed {self.seed}")
+        self.began = time.monotonic()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        counts = ", ".join(f"{count:,} {what}" for what, count in self.counts.items())
+        seconds = time.monotonic() - self.began
+        print(f"{self.name}: {counts} in {seconds:.1f} s")
+        # A keyboard interrupt says nothing of the store.
+        if not FULL or (kind is not None and issubclass(kind, KeyboardInterrupt)):
+            return
+        outcome, reason = "passed", ""
+        if isinstance(error, pytest.skip.Exception):
+            outcome, reason = "skipped", str(error.msg)
+        elif error is not None:
+            outcome, reason = "failed", (str(error).splitlines() or [type(error).__name__])[0][:200]
+        write(self, outcome, reason, seconds)
+
+
+def write(suite: Suite, outcome: str, reason: str, seconds: float) -> None:
+    """Keep the result; a newer one takes its place."""
+    RESULTS.mkdir(exist_ok=True)
+    result = {
+        "name": suite.name,
+        "counts": dict(suite.counts),
+        "seed": suite.seed,
+        "seconds": round(seconds, 1),
+        "outcome": outcome,
+        "reason": reason,
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "machine": {
+            "cores": os.cpu_count(),
+            "kernel": f"{platform.system()} {platform.release().split('-')[0]}",
+            "file system": file_system(suite.folder),
+        },
+    }
+    (RESULTS / f"{suite.name}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def suite_of_module(name: str):
+    """A fixture for a module whose tests together are one suite, each a case of it."""
+
+    @pytest.fixture(scope="module", autouse=True)
+    def suite(request, tmp_path_factory):
+        failed = request.session.testsfailed
+        with Suite(name, tmp_path_factory.getbasetemp()) as suite:
+            suite.counts["cases"] = sum(item.path == request.path for item in request.session.items)
+            yield suite
+            assert request.session.testsfailed == failed, "a case failed"
+
+    return suite

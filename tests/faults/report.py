@@ -1,0 +1,88 @@
+"""Makes docs/reliability.md of what the complete runs left in `.faults`: `python -m tests.faults.report`."""
+
+import json
+from pathlib import Path
+
+from tests.faults.record import RESULTS, ROOT
+
+PAGE = ROOT / "docs" / "reliability.md"
+
+# Suite, what happens, and what must come of it; in the order of the page.
+SUITES = [
+    ("kill_writers", "SIGKILL of three writers and a reader in the middle of mixed writes, and of re-openers",
+     "nothing acknowledged is lost, nothing is partial"),
+    ("kill_syscalls", "SIGKILL at the n-th system call of a kind, for every operation", "all of it or nothing"),
+    ("power_loss", "images of what a disk may hold after power loss: every prefix, synced only, torn and reordered",
+     "full: nothing acknowledged is lost; relaxed: only the last commits; sound"),
+    ("io_errors", "EIO, ENOSPC, EMFILE and ENOMEM from the n-th system call, once and from then on",
+     "a typed error and no silent success; works again in the same process"),
+    ("full_disk", "full file systems and limits of the file size, each of another size",
+     "a typed error, what was acknowledged is there, space given back is used"),
+    ("mutated_files", "damaged and crafted files", "a typed error, in bounded time and memory"),
+    ("model_operations", "operations on a store and on a plain model of it, opened anew at random", "no difference"),
+    ("contention", "four processes of four threads on the same keys for five minutes",
+     "no lost update, no duplicate, no busy error"),
+    ("lock_loss", "our own process opens and closes the files, Python's sqlite3 and other writers are beside us",
+     ("nothing acknowledged is lost; left out, for it is [not safe](storage.md#locks): locks of `-shm` dropped "
+      "in the middle of a commit while another SQLite library writes")),
+    ("forks", "forks under four writing threads", "no child hangs, none uses what it inherited"),
+    ("live_backups", "backups under three writers", "each is one commit point"),
+    ("migrations", "sixteen processes that open an older file at once, some killed", "brought forward exactly once"),
+    ("hostile_calls", "calls of every public method with hostile arguments",
+     "no panic, nothing stored that is not finite"),
+    ("changing_arrays", "arrays that another thread writes while they are added", "what is stored was validated"),
+    ("hostile_input", "bombs, odd paths, files of newer versions", "a typed error; a newer file keeps every byte"),
+    ("encrypted", "every file that an encrypted store writes, searched for its text, vectors and key",
+     "nothing is found"),
+    ("rekey", "SIGKILL during rekey", "exactly one key opens"),
+    ("churn", "half replaced, twenty times, then `optimize()`", "at most 1.3 times a fresh file; memory stays flat"),
+]  # fmt: skip
+
+HEAD = """# Reliability
+
+What was done to the store, how often, and what came of it. `make faults` repeats all of it, `make faults ONLY="forks
+power_loss"` some, and both write this page from their runs; `make test` runs a sample of each. `RAGSTORE_FAULTS_SEED`
+repeats a run.
+
+Who judges: each acknowledged write is there and whole across rows, text index and vectors, answers equal those of a
+plain Python model, and SQLite's, FTS5's and our own checks of the file find nothing (`tests/faults`).
+The judges have controls: losses made by hand, which they must see.
+
+"""
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def row(name: str, what: str, must: str, result: dict | None) -> str:
+    if result is None:
+        return f"| {what} | {must} | not run yet | | | |"
+    counts = "<br>".join(f"{count:,} {of}" for of, count in result["counts"].items())
+    outcome = result["outcome"] if not result["reason"] else f"{result['outcome']}: {result['reason']}"
+    seed = result["seed"] if result["counts"] else ""
+    return f"| {what} | {must} | {counts} | {seed} | {duration(result['seconds'])} | {outcome} |"
+
+
+def page(results: dict[str, dict]) -> str:
+    lines = [
+        HEAD + "| what happens | what must come of it | how many | seed | took | result |",
+        "|---|---|---|---|---|---|",
+    ]
+    known = {name for name, _, _ in SUITES}
+    extra = [(name, name.replace("_", " "), "") for name in sorted(results) if name not in known]
+    lines += [row(*suite, results.get(suite[0])) for suite in [*SUITES, *extra]]
+    machines = {json.dumps(result["machine"]): result["date"] for result in results.values()}
+    for machine, date in sorted(machines.items()):
+        parts = json.loads(machine)
+        lines += ["", f"Run until {date} on {parts['cores']} cores, {parts['kernel']}, {parts['file system']}."]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    results = {path.stem: json.loads(path.read_text()) for path in sorted(Path(RESULTS).glob("*.json"))}
+    PAGE.write_text(page(results))
+
+
+if __name__ == "__main__":
+    main()
