@@ -1,7 +1,6 @@
-"""Encryption at rest: what is in the files, which key opens them, and another key for them."""
+"""Encryption at rest: what is in the files, and which key opens them."""
 
 import contextlib
-import hashlib
 import json
 import multiprocessing
 import os
@@ -14,80 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ragstore
+from ragstore.cli import main
 
-MAGIC = b"SQLite format 3\0"
-RAW = bytes(range(32))
-WORDS = ["zyzzyva", "quokkas", "axolotl", "okapiok", "narwhal"]
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder. Another process reads them: this one would drop SQLite's locks."""
-    code = (
-        "import json, pathlib, sys\n"
-        "print(json.dumps({str(p): p.read_bytes().hex() for p in pathlib.Path(sys.argv[1]).rglob('*') if p.is_file()}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
-    return {name: bytes.fromhex(text) for name, text in json.loads(done.stdout).items()}
-
-
-def found(folder: Path, needles: list[bytes]) -> set[bytes]:
-    """Which needles are in the files of a folder; there is a file with something in it."""
-    contents = files(folder)
-    assert any(contents.values())
-    return {needle for needle in needles if any(needle in content for content in contents.values())}
-
-
-def secrets(path: Path, key: str | bytes) -> list[bytes]:
-    """The passphrase and what is derived from it, as bytes and as digits."""
-    if isinstance(key, bytes):
-        return [key, key.hex().encode()]
-    derived = hashlib.pbkdf2_hmac("sha512", key.encode(), files(path.parent)[str(path)][:16], 256_000, 32)
-    return [key.encode(), derived, derived.hex().encode(), derived.hex().upper().encode()]
-
-
-def life(path: Path, key, look) -> list[bytes]:
-    """All that a store does with its files; `look` is called again and again. Returns what must not be read in them."""
-    vectors = np.random.default_rng(7).standard_normal((600, 32), np.float32)
-    texts = [f"{WORDS[row % 5]} canary-{row} " * 20 for row in range(600)]
-    opened: set[str] = set()
-
-    def descriptors(done, total):
-        for link in Path("/proc/self/fd").iterdir() if Path("/proc/self/fd").exists() else []:
-            with contextlib.suppress(OSError):
-                opened.add(str(link.readlink()))
-
-    descriptors(0, 0)
-    before = set(opened)
-    with ragstore.open(path, key=key) as store:
-        store.create_collection("scratch").add("gone soon: canary-0")
-        notes = store.create_collection(
-            "notes", description="canary-description", model="m", embedder=lambda t: vectors[: len(t)]
-        )
-        notes.add_texts(texts, vectors, ids=[f"canary-id-{row}" for row in range(600)], progress=descriptors)
-        look()
-        notes.add_texts(["embedded canary-600"], ids=["embedded"])
-        with store.transaction() as transaction:
-            transaction["notes"].add(
-                {"uri": "canary-uri", "text": texts[0], "metadata": {"mark": "canary-meta"}}, vectors[:1]
-            )
-        notes.delete([f"canary-id-{row}" for row in range(0, 300, 2)])
-        notes.create_index("mark", progress=descriptors)
-        assert notes.search("zyzzyva", vector=vectors[1], k=5, where={"mark": {"$ne": "x"}}).ids
-        assert notes.keyword_search("narwhal OR okapiok", k=200, syntax="fts5").ids
-        look()
-        notes.set_tokenizer("unicode61", progress=descriptors)
-        store.delete_collection("scratch")
-        store.create_collection("cleared").add(texts[:9])
-        store["cleared"].clear()
-        look()
-    look()
-    with ragstore.open(path, key=key, read_only=True) as store:
-        assert store["notes"].vector_search(vectors[1], k=1, exact=True).ids == ["canary-id-1"]
-        look()
-    # Sorting and statement journals stay in memory.
-    assert not [name for name in opened - before if "etilqs" in name or "deleted" in name]
-    spans = [vectors[row].tobytes()[at : at + 16] for row in (1, 5, 299, 599) for at in (0, 64)]
-    return [b"canary", *(word.encode() for word in WORDS), MAGIC, b"CREATE TABLE", *spans]
+from tests.helpers.canaries import MAGIC, RAW, files, found, life, secrets
 
 
 @pytest.mark.parametrize("key", ["a passphrase, canary", "pässwörd 密码", RAW], ids=["text", "unicode", "raw"])
@@ -356,157 +284,152 @@ def memory(pid: int) -> bytes:
     return b"".join(parts)
 
 
-# rekey
+# What comes from a store, or is done to its file.
 
 
-def answers(store):
-    notes = store["notes"]
-    rng = np.random.default_rng(3)
-    return (
-        [document.id for document in notes.list_documents(limit=1000)],
-        [(hit.id, hit.score, hit.text) for hit in notes.search("canary zyzzyva", vector=rng.standard_normal(32), k=20)],
-        [(hit.id, hit.score) for hit in notes.keyword_search("okapiok narwhal", k=50)],
-        [(hit.id, hit.score) for hit in notes.vector_search(rng.standard_normal(32), k=50, exact=True)],
-        notes.count({"mark": "canary-meta"}),
-        notes.info,
-    )
+def refused(path, *keys) -> None:
+    """None of the keys opens it."""
+    for key in keys:
+        with pytest.raises(ragstore.WrongKeyError):
+            ragstore.open(path, key=key, create=False)
 
 
-def test_another_key_changes_no_answer(path):
-    life(path, None, lambda: None)
-    with ragstore.open(path) as store:
-        expected = answers(store)
-        last = None
-        for key in ("first", RAW, "second", None, RAW[::-1], None):
-            store.rekey(key)
-            assert answers(store) == expected
-            with pytest.raises(ragstore.LockedError, match="another store of this process"):
-                other_rekey(path, key)
-            if last != key:
-                with pytest.raises(ragstore.WrongKeyError):
-                    ragstore.open(path, key=last, create=False)
-            with ragstore.open(path, key=key) as other:
-                assert answers(other) == expected
-            last = key
-        store["notes"].add("and it goes on", [[1.0] * 32])
-    assert sorted(p.name for p in path.parent.iterdir()) == ["kb.db", "kb.db-shm", "kb.db-wal"]
-    with ragstore.open(path) as store:
-        assert len(answers(store)[0]) == len(expected[0]) + 1
+@pytest.mark.parametrize("key", ["a passphrase, canary", RAW], ids=["text", "raw"])
+def test_operations_write_nothing_that_can_be_read(tmp_path, monkeypatch, key):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    path = tmp_path / "store" / "kb.db"
+    needles = life(path, key, lambda: None)
+    needles += secrets(path, key)
+    seen: set[str] = set()
+
+    def look(*_):
+        """In the middle of an operation, too."""
+        contents = files(tmp_path)
+        seen.update(Path(name).name for name in contents)
+        assert {needle for needle in needles for content in contents.values() if needle in content} == set()
+
+    with ragstore.open(path, key=key) as store:
+        for _ in range(2):
+            store["notes"].add_texts([f"canary {row} " * 9 for row in range(300)])
+            store.optimize(progress=look)
+            store.backup(tmp_path / "backup.db", progress=look)
+        store.checkpoint("truncate")
+        store.vacuum()
+        assert store.check(progress=look).ok
+        assert store.repair(progress=look).ok
+        assert store.repair(to=tmp_path / "made.db", progress=look).salvaged
+        assert ragstore.repair(path, tmp_path / "salvaged.db", key=key, progress=look).salvaged
+        stats, health = store.stats(), store.health()
+        count = len(store["notes"])
+    look()
+    assert {"kb.db", "backup.db", "made.db", "salvaged.db"} <= seen
+    assert stats.chunks == count > 600
+    assert stats.file_bytes > 32 * 4 * count
+    assert health.status == "healthy"
+    for made in ("backup.db", "made.db", "salvaged.db"):
+        refused(tmp_path / made, None, "another", RAW[::-1])
+        with ragstore.open(tmp_path / made, key=key, create=False) as copy:
+            assert len(copy["notes"]) == count
+            assert copy.check().ok
+            assert copy["notes"].keyword_search("narwhal", k=1).ids
+    look()
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def other_rekey(path, key):
-    with ragstore.open(path, key=key) as other:
-        other.rekey("nobody's")
+def test_an_export_is_plain(tmp_path):
+    """It is made for other tools; the guide says so."""
+    with ragstore.open(tmp_path / "kb.db", key=RAW) as store:
+        store.create_collection("notes").add_texts(["canary text"], [[1.0, 2.0]])
+        ragstore.export(store, tmp_path / "folder")
+        ragstore.export(store, tmp_path / "plain.db", plain=True)
+    assert found(tmp_path / "folder", [b"canary"]) == {b"canary"}
+    assert b"canary" in files(tmp_path)[str(tmp_path / "plain.db")]
+    with ragstore.open(tmp_path / "new.db", key="other") as store:
+        ragstore.import_(store, tmp_path / "folder")
+        assert store["notes"].keyword_search("canary").texts == ["canary text"]
+    assert b"canary" not in files(tmp_path)[str(tmp_path / "new.db")]
 
 
-def test_nothing_of_the_old_file_is_left_beside_an_encrypted_one(path):
-    needles = life(path, None, lambda: None)
-    with ragstore.open(path) as store:
-        store["notes"].add("canary in the log", [[1.0] * 32])
-        store.rekey("first")
-        assert found(path.parent, needles) == set()
-        store["notes"].add("canary in the new log", [[1.0] * 32])
-        assert found(path.parent, [*needles, *secrets(path, "first")]) == set()
-        store.rekey("second")
-    assert found(path.parent, [*needles, *secrets(path, "second"), b"first"]) == set()
+def damage_page(path, number: int) -> None:
+    """One bit, of which the page's authentication knows."""
+    with open(path, "r+b") as file:
+        file.seek(4096 * number + 99)
+        byte = file.read(1)[0]
+        file.seek(4096 * number + 99)
+        file.write(bytes([byte ^ 1]))
 
 
-HOLDER = """
-import sys, ragstore
-with ragstore.open(sys.argv[1], read_only=True) as store:
-    print(store["c"].count(), flush=True)
-    sys.stdin.readline()
-"""
+def test_a_file_that_is_damaged_is_looked_at_and_salvaged_with_its_key(tmp_path):
+    path, new = tmp_path / "kb.db", tmp_path / "new.db"
+    life(path, "right", lambda: None)
+    assert ragstore.check(path, key="right").ok
+    for key in (None, "wrong", RAW):
+        with pytest.raises(ragstore.WrongKeyError):
+            ragstore.check(path, key=key)
+        with pytest.raises(ragstore.WrongKeyError):
+            ragstore.repair(path, new, key=key)
+    assert not new.exists()
+    pages = path.stat().st_size // 4096
+    for number in range(pages // 3, pages, 40):
+        damage_page(path, number)
+    report = ragstore.check(path, key="right")
+    assert "cannot be decrypted" in report.problems[0].what
+    before = path.read_bytes()
+    report = ragstore.repair(path, new, key="right")
+    assert report.lost
+    assert not report.problems
+    assert path.read_bytes() == before
+    refused(new, None, "wrong")
+    with ragstore.open(new, key="right", create=False) as store:
+        assert len(store["notes"]) > 50
+        assert store.check().ok
+    assert found(tmp_path, [b"canary", b"zyzzyva", MAGIC]) == set()
 
 
-def test_another_process_is_in_the_way_of_a_new_key(path):
-    with ragstore.open(path) as store:
-        store.create_collection("c").add("text")
-        holder = subprocess.Popen(
-            [sys.executable, "-c", HOLDER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert holder.stdout.readline() == "1\n"
-        with pytest.raises(ragstore.LockedError, match="another process has the file open; close it there"):
-            store.rekey("right")
-        # Nothing has changed.
-        store["c"].add("more")
-        holder.communicate("\n")
-        store.rekey("right")
-        assert store["c"].count() == 2
-    assert files(path.parent)[str(path)][:16] != MAGIC
-
-
-def test_a_store_that_only_reads_keeps_its_key(path):
+def test_a_file_whose_first_page_is_damaged_is_like_one_of_another_key(path):
     with ragstore.open(path, key="right") as store:
-        store.create_collection("c")
-    with ragstore.open(path, key="right", read_only=True) as store, pytest.raises(ragstore.ReadOnlyError):
-        store.rekey("other")
+        store.create_collection("c").add("text")
+    damage_page(path, 0)
+    for call in (
+        lambda: ragstore.open(path, key="right"),
+        lambda: ragstore.check(path, key="right"),
+        lambda: ragstore.repair(path, path.with_name("new.db"), key="right"),
+    ):
+        with pytest.raises(ragstore.WrongKeyError, match="first page is damaged"):
+            call()
 
 
-def test_no_key_for_a_store_that_has_none_is_no_work(path):
-    with ragstore.open(path) as store:
-        inode = path.stat().st_ino
-        store.rekey(None)
-        assert path.stat().st_ino == inode
-
-
-def test_reads_and_writes_go_on_around_a_new_key(path):
-    """Calls of other threads see the store before or after, never in between."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ragstore.open(path) as store, ThreadPoolExecutor(4) as pool:
-        notes = store.create_collection("c", dimension=2)
-        notes.add_texts([f"text {row}" for row in range(500)], np.ones((500, 2), np.float32))
-        done = []
-
-        def work(thread):
-            row = 0
-            while not done or row < 20:
-                assert notes.add_texts([f"more {row}"], [[1.0, 2.0]], ids=[f"{thread}-{row}"])
-                assert notes.search("text", vector=[1.0, 1.0], k=3).ids
-                row += 1
-            return row
-
-        workers = [pool.submit(work, thread) for thread in range(4)]
-        try:
-            for key in ("first", RAW, None, "second"):
-                store.rekey(key)
-        finally:
-            done.append(True)
-        added = sum(worker.result() for worker in workers)
-        assert notes.count() == 500 + added
-    with ragstore.open(path, key="second") as store:
-        assert store["c"].count() == 500 + added
-
-
-def test_a_full_disk_leaves_the_old_key(path):
-    """The copy does not fit: nothing is changed, and nothing is left."""
-    resource = pytest.importorskip("resource")
-    script = """
-import resource, signal, sys
-import numpy as np
-import ragstore
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-path = sys.argv[1]
-with ragstore.open(path) as store:
-    store.create_collection("c").add_texts(["canary " * 50] * 2000, np.ones((2000, 64), np.float32))
-size = __import__("os").path.getsize(path)
-with ragstore.open(path) as store:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, resource.RLIM_INFINITY))
-    try:
-        store.rekey("right")
-    except Exception as error:
-        print(type(error).__name__)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    print(store["c"].count())
-    store["c"].add("more", [[1.0] * 64])
-    store.rekey("right")
-    print(store["c"].count())
-"""
-    assert resource.RLIMIT_FSIZE is not None
-    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True)
-    assert done.stderr == ""
-    lines = done.stdout.split()
-    assert lines[1:] == ["2000", "2001"]
-    assert lines[0] in {"StoreFullError", "OSError"}
-    assert sorted(p.name for p in path.parent.iterdir()) == ["kb.db", "kb.db-shm", "kb.db-wal"]
+@pytest.mark.parametrize("key", ["a passphrase", RAW], ids=["text", "raw"])
+def test_every_command_takes_the_key(tmp_path, capsys, key):
+    path, file = tmp_path / "kb.db", tmp_path / "key"
+    with ragstore.open(path, key=key) as store:
+        store.create_collection("notes").add_texts(["cats purr", "dogs bark"], np.eye(2))
+    file.write_bytes(key if isinstance(key, bytes) else key.encode() + b"\n")
+    option = ["--raw-key-file" if isinstance(key, bytes) else "--key-file", str(file)]
+    commands = [
+        ["info", path],
+        ["check", path],
+        ["check", path, "--quick"],
+        ["backup", path, tmp_path / "backup.db"],
+        ["optimize", path],
+        ["vacuum", path],
+        ["checkpoint", path],
+        ["repair", path],
+        ["repair", path, "--to", tmp_path / "made.db"],
+        ["export", path, tmp_path / "folder"],
+        ["export", path, tmp_path / "plain.db", "--plain"],
+        ["import", tmp_path / "imported.db", tmp_path / "folder"],
+        ["search", path, "cats"],
+    ]
+    for command in commands:
+        words = [str(word) for word in command]
+        if command[0] != "import":
+            assert main([*words, "--json"]) == 3
+            assert json.loads(capsys.readouterr().out)["error"]["type"] == "WrongKeyError"
+        assert main([*words, "--json", *option]) == 0, command
+        assert "error" not in json.loads(capsys.readouterr().out)
+    for made in ("backup.db", "made.db", "imported.db"):
+        refused(tmp_path / made, None, "another")
+        with ragstore.open(tmp_path / made, key=key, create=False) as store:
+            assert store["notes"].search("cats").texts == ["cats purr"]
