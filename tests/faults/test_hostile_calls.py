@@ -129,6 +129,9 @@ class Caller:
 
     def argument(self, name: str):  # noqa: C901
         chance = self.chance
+        if name == "key":
+            # What is a key would have each of them stretched; others are refused.
+            return chance.choice([*ODD, *NUMBERS, Odd(), "", "\ud800", b"", b"k" * 31, bytearray(32), "x'" + "0f" * 32 + "'"])
         if chance.random() < 0.12:
             return chance.choice([*ODD, Odd(), *NUMBERS, *TEXTS])
         if name in {"embeddings", "vector", "vectors", "queries", "query"}:
