@@ -50,7 +50,7 @@ def act(path: str, name: str, report: str) -> None:
     said: dict = {"open": [], "run": [], "again": [], "read": "", "close": ""}
     stores = []
     for _ in range(3):
-        said["open"].append(outcome(lambda: stores.append(ragstore.open(path))))
+        said["open"].append(outcome(lambda: stores.append(operations.opened(path, name))))
         if stores:
             break
     if stores:
@@ -64,7 +64,7 @@ def act(path: str, name: str, report: str) -> None:
         # SQLite shares `-shm` between the connections of a process: opened for reading only, it stays so until all
         # close.
         stores = []
-        said["again"].append(outcome(lambda: stores.append(ragstore.open(path))))
+        said["again"].append(outcome(lambda: stores.append(operations.opened(path, name))))
         if stores:
             said["again"].append(outcome(lambda: operations.OPERATIONS[name].run(stores[0])))
             stores[0].close()
