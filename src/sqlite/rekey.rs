@@ -203,13 +203,14 @@ impl Header {
 struct Table {
     name: String,
     rows: i64,
-    /// The last rowid and the sum of all; vectors are found by the rowids of their blocks.
+    /// The last rowid and the sum of all; vectors are found by the rowids of their blocks. In SQLite's own tables nobody
+    /// looks for them, and the copy has others.
     rowids: Option<(i64, f64)>,
 }
 
 fn tables(conn: &Connection) -> Result<Vec<Table>> {
-    let text = "SELECT name, sql LIKE '%WITHOUT ROWID%' FROM sqlite_schema WHERE type = 'table' AND rootpage > 0
-                ORDER BY name";
+    let text = "SELECT name, sql LIKE '%WITHOUT ROWID%' OR name LIKE 'sqlite@_%' ESCAPE '@' FROM sqlite_schema
+                WHERE type = 'table' AND rootpage > 0 ORDER BY name";
     let names: Vec<(String, bool)> = sql::query_all(conn, text, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let count = |(name, without): (String, bool)| -> Result<Table> {
         // Of the schema itself, not a caller's.
@@ -260,8 +261,12 @@ fn verify(copy: &Path, to: Option<&Cipher>, header: &Header, expected: &[Table])
     if Header::of(&conn)? != *header {
         return Err(differs("has another header"));
     }
-    if tables(&conn)? != expected {
-        return Err(differs("does not hold the same rows"));
+    let found = tables(&conn)?;
+    if let Some(table) = expected.iter().find(|table| !found.contains(table)) {
+        return Err(differs(&format!("does not hold the same rows of {}", table.name)));
+    }
+    if found.len() != expected.len() {
+        return Err(differs("has other tables"));
     }
     let mut checks = vec!["PRAGMA integrity_check"];
     if to.is_some() {
@@ -291,7 +296,7 @@ mod tests {
 
     use super::*;
     use crate::contract;
-    use crate::request::{CreateIndex, Delete, Key, SetTokenizer};
+    use crate::request::{CreateIndex, Delete, DeleteCollection, Key, Operation, SetTokenizer};
     use crate::sqlite::open::Caches;
     use crate::store::{Store, Unwatched};
 
@@ -312,8 +317,8 @@ mod tests {
 
     /// Every row of every table, with its rowid, and the settings of the file.
     fn content(conn: &Connection) -> Vec<(String, Vec<Vec<Value>>)> {
-        let text = "SELECT name, sql LIKE '%WITHOUT ROWID%' FROM sqlite_schema WHERE type = 'table' AND rootpage > 0
-                    ORDER BY name";
+        let text = "SELECT name, sql LIKE '%WITHOUT ROWID%' OR name LIKE 'sqlite@_%' ESCAPE '@' FROM sqlite_schema
+                    WHERE type = 'table' AND rootpage > 0 ORDER BY name";
         let names: Vec<(String, bool)> = sql::query_all(conn, text, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         let mut queries: Vec<(String, String)> = names
             .into_iter()
@@ -342,16 +347,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         let store = open(&path, None).unwrap();
+        // Holes in the sequences, in and between blocks of vectors and in the statistics, and a second generation.
+        contract::fill(&store, 3);
+        store.delete_collection(DeleteCollection { name: "c".to_owned() }).unwrap();
         contract::fill(&store, 300);
         contract::add_each(&store, 1, 40);
-        // Holes, and a second generation.
-        let document_ids = Some((0..200).step_by(3).map(|number| format!("fill{number}")).collect());
+        store.operate(Operation::Optimize, &mut Unwatched).unwrap();
+        let document_ids = (0..150).chain((150..250).step_by(3)).map(|number| format!("fill{number}")).collect();
+        let document_ids = Some(document_ids);
         let (collection, chunk_ids, uris, filter) = ("c".to_owned(), None, None, None);
         store.delete(Delete { collection, chunk_ids, document_ids, uris, filter }).unwrap();
         let (collection, tokenizer) = ("c".to_owned(), "unicode61".to_owned());
         store.set_tokenizer(SetTokenizer { collection, tokenizer }, &mut Unwatched).unwrap();
         let index = CreateIndex { collection: "c".to_owned(), field: "n".to_owned() };
         store.create_index(index, &mut Unwatched).unwrap();
+        store.operate(Operation::Optimize, &mut Unwatched).unwrap();
         let before = content(&reader(&path, None));
         assert!(before.iter().any(|(name, rows)| name.ends_with("_vector_chunks00") && !rows.is_empty()));
         assert!(before.iter().any(|(name, rows)| name == "sqlite_sequence" && !rows.is_empty()));

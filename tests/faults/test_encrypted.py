@@ -51,10 +51,10 @@ def live(folder: str, seed: str, plain: str) -> None:
         notes.create_index("canary.path")
         notes.add({"uri": "canary-uri", "text": texts[0], "metadata": {"canary": "canary"}}, vectors[:1])
         notes.set_embeddings(["canary-id-1"], vectors[2:3])
-        store.set_state(("canary",), "canary", "canary")
+        store.state("canary")["canary"] = "canary"
         assert notes.search("zyzzyva", vector=vectors[1], k=50, where={"canary": {"$ne": 1}}).ids
         store.backup(Path(folder, "backup.db"))
-    for key in later:
+    for turn, key in enumerate(later):
         with ragstore.open(path, key=first) as store:
             notes = store["canary notes"]
             notes.delete([f"canary-id-{row}" for row in range(len(texts) // 4)])
@@ -65,11 +65,11 @@ def live(folder: str, seed: str, plain: str) -> None:
             store.checkpoint("truncate")
             assert store.check().ok
             assert store.repair().ok
-            store.repair(to=Path(folder, f"repaired-{later.index(key)}.db"))
-            notes.set_tokenizer("trigram" if key == later[0] else "unicode61")
+            store.repair(to=Path(folder, f"repaired-{turn}.db"))
+            notes.set_tokenizer("trigram" if turn == 0 else "unicode61")
             store.backup(Path(folder, "backup.db"))
         ragstore.check(path, key=key)
-        ragstore.repair(path, Path(folder, f"salvaged-{later.index(key)}.db"), key=key)
+        ragstore.repair(path, Path(folder, f"salvaged-{turn}.db"), key=key)
         first = key
     with ragstore.open(key=first) as store:
         store.create_collection("canary").add_texts(texts, vectors)
