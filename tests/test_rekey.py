@@ -1,4 +1,4 @@
-"""Another key for a file: what is in it stays, nothing of the old one is left, and the file is nobody else's meanwhile."""
+"""Another key for a file: what is in it stays, nothing of the old one is left, and nobody else has it meanwhile."""
 
 import subprocess
 import sys

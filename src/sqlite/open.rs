@@ -181,9 +181,6 @@ fn set_writer(
     caches: Caches,
     deadline: Instant,
 ) -> Result<()> {
-    if conn.is_readonly("main")? {
-        return Err(Error::new(ErrorKind::ReadOnly, "it opens for reading only"));
-    }
     // Readers need no vec0: they read its blocks.
     ffi::register_vec0(conn)?;
     let log_is_there = log::path(path).exists();
@@ -330,6 +327,10 @@ fn connect(path: &Path, cipher: Option<&Cipher>, access: Access, timeout: Durati
         _ => Connection::open_with_flags(path, flags)?,
     };
     conn.busy_timeout(timeout)?;
+    if access != Access::Read && conn.is_readonly("main")? {
+        let error = Error::new(ErrorKind::ReadOnly, "it opens for reading only");
+        return Err(sql::with_system_error(&conn, error));
+    }
     if access == Access::Alone {
         // Before the first read: the index of the log is then in memory, not shared.
         conn.pragma_update(None, "locking_mode", "EXCLUSIVE")?;

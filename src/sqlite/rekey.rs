@@ -72,7 +72,9 @@ pub fn run(store: &SqliteStore, request: Rekey) -> Result<()> {
     };
     let again = {
         let _activity = fork::enter();
-        Opened::open(&Open { create: false, ..next.clone() }, store.source)
+        let open = || Opened::open(&Open { create: false, ..next.clone() }, store.source);
+        // A disk that fails once does not close the store.
+        open().or_else(|_| open())
     };
     match again {
         Ok(again) => {
@@ -129,14 +131,17 @@ fn replace(file: &Path, alone: &Exclusive, from: Option<&Cipher>, to: Option<&Ci
 /// Makes the copy, and returns the connection that read the file.
 fn copy_to(copy: &Path, file: &Path, from: Option<&Cipher>, to: Option<&Cipher>) -> Result<Connection> {
     let source = open::alone(file, from)?;
-    empty_log(&source, file)?;
-    let made = create(copy, file)?;
-    let header = Header::of(&source)?;
-    let tables = tables(&source)?;
-    fill(&source, copy, to, &header)?;
-    verify(copy, to, &header, &tables)?;
-    // After SQLite, whose copy it is until here.
-    made.sync_all()?;
+    let copied = || -> Result<()> {
+        empty_log(&source, file)?;
+        let made = create(copy, file)?;
+        let header = Header::of(&source)?;
+        let tables = tables(&source)?;
+        fill(&source, copy, to, &header)?;
+        verify(copy, to, &header, &tables)?;
+        // After SQLite, whose copy it is until here.
+        Ok(made.sync_all()?)
+    };
+    copied().map_err(|error| sql::with_system_error(&source, error))?;
     Ok(source)
 }
 

@@ -206,6 +206,9 @@ OPERATIONS = {
 }
 
 
+KEYED = {name for name, operation in OPERATIONS.items() if operation.keys[0] != operation.keys[1]}
+
+
 def opened(path: Path | str, name: str) -> ragstore.Store:
     """The store of an operation, with the key that the file has."""
     first, second = OPERATIONS[name].keys
@@ -274,7 +277,9 @@ class Bench:
             assert operation.made(target(self.path)) == before, f"what {name} made is not whole"
         opens = decrypt(self.path, name)
         assert len(opens) == 1, f"{len(opens)} keys open the file"
-        assert opens[0] == operation.keys[1] or not acknowledged, f"{name} was acknowledged, and the old key opens the file"
+        assert opens[0] == operation.keys[1] or not acknowledged, (
+            f"{name} was acknowledged, and the old key opens the file"
+        )
         found = contents(self.path)
         if acknowledged:
             assert found == after, f"{name} was acknowledged and is not there"
