@@ -31,8 +31,9 @@ lint: build ## Formats, clippy, ruff, types, and the stub of the private module
 	$(VENV)/bin/mypy
 	$(PY) -m mypy.stubtest ragstore._ragstore
 
-rust-test: ## The tests of the core, without Python
+rust-test: ## The tests of the core, without Python: on SQLite, and on SQLCipher
 	$(RUST) test --no-default-features
+	$(RUST) test --no-default-features --features encryption
 
 python-test: build ## The tests of the package
 	$(PY) -m pytest

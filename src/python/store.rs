@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::model::{self, ContentHash};
 use crate::request::{
     Backup, CachedEmbeddings, Check, DEFAULT_SPACE, DocumentKey, Export, GetDocument, ListDocuments, Mode, Neighbors,
-    Operation, RelatedTo, Relations, Repair, Search, SearchBatch, SearchStore,
+    Operation, Rekey, RelatedTo, Relations, Repair, Search, SearchBatch, SearchStore,
 };
 use crate::store;
 
@@ -66,6 +66,16 @@ impl Store {
     #[getter]
     fn closed(&self) -> bool {
         self.0.closed()
+    }
+
+    #[getter]
+    fn encrypted(&self) -> bool {
+        self.0.encrypted()
+    }
+
+    fn rekey(&self, py: Python<'_>, key: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let key = key.map(convert::key).transpose()?;
+        self.detached(py, |store| store.rekey(Rekey { key }))
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {

@@ -311,6 +311,11 @@ mod descriptors {
             self.length.load(Ordering::Relaxed)
         }
 
+        /// The file itself, to be used and not closed.
+        pub fn file(&self, which: usize) -> Option<ManuallyDrop<File>> {
+            borrowed(self.fd(which))
+        }
+
         /// Closes the files.
         pub fn free(&self) {
             self.close(FREE);

@@ -25,9 +25,9 @@
 pub const AVAILABLE: bool = cfg!(target_os = "linux");
 
 #[cfg(target_os = "linux")]
-pub use linux::{Guard, WriterLock};
+pub use linux::{Exclusive, Guard, WriterLock};
 #[cfg(not(target_os = "linux"))]
-pub use other::{Guard, WriterLock};
+pub use other::{Exclusive, Guard, WriterLock};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -37,7 +37,7 @@ mod linux {
     use std::io;
     use std::ops::RangeInclusive;
     use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
-    use std::os::unix::fs::OpenOptionsExt;
+    use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
     use std::path::{Path, PathBuf};
     use std::ptr;
     // Not parking_lot: its locks share a table that a fork may catch half changed.
@@ -64,6 +64,10 @@ mod linux {
 
     /// Another process holds SHARED or DEADMAN for writing only while it opens, recovers or closes the file.
     const PATIENCE: Duration = Duration::from_secs(10);
+    /// How long whoever closes the file at this moment is waited for.
+    const LEAVING: Duration = Duration::from_secs(1);
+    /// Bytes of the first page.
+    const SPOILED: usize = 4096;
     const SHORTEST: Duration = Duration::from_micros(50);
     const LONGEST: Duration = Duration::from_millis(3);
 
@@ -97,6 +101,13 @@ mod linux {
     /// The writers' turn.
     pub struct WriterLock<'g> {
         guard: &'g Guard,
+    }
+
+    /// The file is this store's alone: no connection reads it but one that takes no locks.
+    pub struct Exclusive {
+        inode: Inode,
+        slot: &'static Slot,
+        generation: u64,
     }
 
     /// A store of the file is being opened: no descriptor of it closes. To be dropped after the connections, if that
@@ -267,6 +278,49 @@ mod linux {
             Ok(c_int::from(request.l_type) != libc::F_UNLCK)
         }
 
+        /// Gives up the locks, which must be those of the last store of this process, for one that keeps everyone out:
+        /// SQLite's SHARED range, for writing. SQLite's connections are closed.
+        pub fn exclusive(guard: Arc<Self>, path: &Path) -> Result<Exclusive> {
+            guard.check()?;
+            let inode = guard.inode;
+            let here = || {
+                Err(Error::new(
+                    ErrorKind::Locked,
+                    "another store of this process has the file open; close it, then try again",
+                ))
+            };
+            if Arc::strong_count(&guard) > 1 {
+                return here();
+            }
+            drop(guard);
+            let entries = registry();
+            if entries.get(&inode).is_some_and(|entry| entry.guard.is_some() || entry.openings > 0) {
+                return here();
+            }
+            let slot = Slot::take();
+            let alone = Exclusive { inode, slot, generation: fork::current() };
+            drop(entries);
+            occupy_standard_descriptors()?;
+            slot.keep(
+                Slot::DATABASE,
+                OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path)?,
+            );
+            if slot.name(Slot::DATABASE) != inode {
+                return Err(Error::new(ErrorKind::Io, "the file was replaced while it was open; open it again"));
+            }
+            let deadline = Instant::now() + LEAVING;
+            poll(|| try_lock(slot.fd(Slot::DATABASE), libc::F_WRLCK, SHARED), deadline, &|| false).map_err(
+                |error| match error.kind() {
+                    ErrorKind::Locked => Error::new(
+                        ErrorKind::Locked,
+                        "another process has the file open; close it there, then try again",
+                    ),
+                    _ => error,
+                },
+            )?;
+            Ok(alone)
+        }
+
         fn check(&self) -> Result<()> {
             if self.generation == fork::current() {
                 return Ok(());
@@ -283,6 +337,31 @@ mod linux {
                 let entry = entries.entry(self.inode).or_default();
                 entry.guard = None;
                 entry.parked.push(self.slot);
+                tidy(&mut entries, self.inode);
+            }
+        }
+    }
+
+    impl Exclusive {
+        /// Spoils the file, which another has replaced: a process that was about to open it must not read it beside the
+        /// log of the new one. What has other names is left as it is.
+        pub fn wipe(&self) {
+            if self.generation == fork::current()
+                && let Some(file) = self.slot.file(Slot::DATABASE)
+                && file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+            {
+                // Failing to is nobody's loss: openers ask whether the file has moved.
+                let _ = file.write_all_at(&[0; SPOILED], 0);
+            }
+        }
+    }
+
+    impl Drop for Exclusive {
+        fn drop(&mut self) {
+            if self.generation == fork::current() {
+                unlock(self.slot.fd(Slot::DATABASE), SHARED);
+                let mut entries = registry();
+                entries.entry(self.inode).or_default().parked.push(self.slot);
                 tidy(&mut entries, self.inode);
             }
         }
@@ -476,7 +555,20 @@ mod other {
     /// Holds nothing on this platform; SQLite's own lock is the only one.
     pub struct WriterLock<'g>(PhantomData<&'g Guard>);
 
+    /// Holds nothing on this platform; SQLite's own lock keeps others out.
+    pub struct Exclusive;
+
+    impl Exclusive {
+        /// Does nothing.
+        pub fn wipe(&self) {}
+    }
+
     impl Guard {
+        /// Succeeds.
+        pub fn exclusive(_guard: Arc<Self>, _path: &Path) -> Result<Exclusive> {
+            Ok(Exclusive)
+        }
+
         /// Succeeds.
         pub fn opening(_path: &Path) -> Result<Opening> {
             Ok(Opening)

@@ -17,6 +17,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, Tr
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
+use super::cipher::Cipher;
 use super::fork;
 use super::guard::Guard;
 use super::lock;
@@ -120,6 +121,7 @@ impl Job {
 #[derive(Clone)]
 pub struct Config {
     pub path: PathBuf,
+    pub cipher: Option<Arc<Cipher>>,
     pub synchronous: Synchronous,
     pub timeout: Duration,
     pub caches: Caches,
@@ -164,8 +166,8 @@ impl Writer {
         let name = self.config.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let worker = Worker {
             conn,
-            guard: self.guard.lock().clone(),
             config: self.config.clone(),
+            guard: self.guard.lock().clone(),
             commands,
             log,
             next: None,
@@ -281,8 +283,8 @@ impl Writer {
 
 struct Worker {
     conn: Connection,
-    guard: Option<Arc<Guard>>,
     config: Config,
+    guard: Option<Arc<Guard>>,
     commands: Receiver<Command>,
     /// Pages in the log as of the last commit.
     log: Arc<AtomicUsize>,

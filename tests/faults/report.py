@@ -26,6 +26,8 @@ SUITES = [
      "nothing acknowledged is lost"),
     ("forks", "forks under four writing threads", "no child hangs, none uses what it inherited"),
     ("live_backups", "backups under three writers", "each is one commit point"),
+    ("killed_operations", "SIGKILL of `optimize`, `vacuum`, `checkpoint` and `backup` beside three writers",
+     "the store and the backup before are whole"),
     ("migrations", "sixteen processes that open an older file at once, some killed", "brought forward exactly once"),
     ("hostile_calls", "calls of every public method with hostile arguments",
      "no panic, nothing stored that is not finite"),

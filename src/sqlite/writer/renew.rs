@@ -74,8 +74,8 @@ impl Worker {
 
 impl Config {
     pub(super) fn open(&self) -> Result<Connection> {
-        let Self { path, synchronous, timeout, caches, source: _ } = self;
-        open::writer(path, *synchronous, *caches, Instant::now() + *timeout)
+        let Self { path, cipher, synchronous, timeout, caches, source: _ } = self;
+        open::writer(path, cipher.as_deref(), *synchronous, *caches, Instant::now() + *timeout)
     }
 }
 
