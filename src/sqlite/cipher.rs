@@ -255,7 +255,7 @@ mod tests {
     use crate::contract;
     use crate::request::{Key, Open};
     use crate::sqlite::open::{self, Caches};
-    use crate::sqlite::{SqliteStore, sql};
+    use crate::sqlite::{SqliteStore, migrate, sql};
     use crate::store::Store;
 
     fn passphrase(text: &str) -> Key {
@@ -391,6 +391,64 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
         // The connection that met it is of no more use to SQLCipher.
         assert_eq!(store.list_collections().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_a_migration_keeps_has_the_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let store = open(&path, Some(passphrase("p"))).unwrap();
+        contract::fill(&store, 20);
+        let cipher = Cipher::new(&passphrase("p")).unwrap();
+        open::back_up(&path, Some(&cipher), 2, Caches::of(&Open::ephemeral())).unwrap();
+        store.close().unwrap();
+        let kept = folder.path().join("a.db.format-2.bak");
+        assert_eq!(kind(&kept, None), ErrorKind::WrongKey);
+        assert_eq!(kind(&kept, Some(passphrase("q"))), ErrorKind::WrongKey);
+        assert_eq!(open(&kept, Some(passphrase("p"))).unwrap().count("c", None).unwrap(), 20);
+    }
+
+    #[test]
+    fn an_older_file_is_upgraded_with_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        {
+            let conn = Connection::open(&path).unwrap();
+            ffi::key(&conn, c"main", b"p").unwrap();
+            conn.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL").unwrap();
+            migrate::make_older(&conn, 1);
+            conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+        }
+        let read_only =
+            || SqliteStore::open(&Open { read_only: true, key: Some(passphrase("p")), ..Open::file(&path) });
+        assert_eq!(read_only().err().unwrap().kind(), ErrorKind::ReadOnly);
+        assert_eq!(kind(&path, None), ErrorKind::WrongKey);
+        let store = open(&path, Some(passphrase("p"))).unwrap();
+        contract::fill(&store, 3);
+        store.close().unwrap();
+        assert_eq!(read_only().unwrap().count("c", None).unwrap(), 3);
+    }
+
+    #[test]
+    fn an_encrypted_store_half_made_is_made_again_by_writing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, path) = (folder.path().join("from.db"), folder.path().join("a.db"));
+        let conn = Connection::open(&from).unwrap();
+        ffi::key(&conn, c"main", b"p").unwrap();
+        conn.execute_batch("PRAGMA cache_size = 1; BEGIN; CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(100000))")
+            .unwrap();
+        for suffix in ["", "-journal"] {
+            let copied = std::fs::copy(format!("{}{suffix}", from.display()), format!("{}{suffix}", path.display()));
+            assert!(copied.unwrap() > 0);
+        }
+        let key = || Some(passphrase("p"));
+        let refused = SqliteStore::open(&Open { read_only: true, key: key(), ..Open::file(&path) }).err().unwrap();
+        assert_eq!(refused.kind(), ErrorKind::ReadOnly, "{refused}");
+        let store = open(&path, key()).unwrap();
+        contract::fill(&store, 3);
+        store.close().unwrap();
+        assert_eq!(kind(&path, None), ErrorKind::WrongKey);
+        assert_eq!(open(&path, key()).unwrap().count("c", None).unwrap(), 3);
     }
 
     #[test]
