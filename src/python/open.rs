@@ -77,7 +77,7 @@ pub(super) fn check<'py>(
     guarded(|| {
         let mut watcher = Watcher::new(progress, 0);
         let outcome = py.detach(|| connect::check(&path, &Check { quick }, &mut watcher));
-        rows::problems(py, &watcher.finish_read(py, outcome)?.problems)
+        rows::problems(py, &settle(py, watcher.finish_read(py, outcome))?.problems)
     })
 }
 
@@ -91,6 +91,6 @@ pub(super) fn repair<'py>(
     guarded(|| {
         let mut watcher = Watcher::new(progress, 0);
         let outcome = py.detach(|| connect::repair(&path, &to, &mut watcher));
-        rows::repair(py, &watcher.finish_read(py, outcome)?)
+        rows::repair(py, &settle(py, watcher.finish_read(py, outcome))?)
     })
 }
