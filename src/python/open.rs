@@ -82,7 +82,7 @@ pub(super) fn check<'py>(
         let mut watcher = Watcher::new(progress, 0);
         let key = key.map(convert::key).transpose()?;
         let outcome = py.detach(|| connect::check(&path, key.as_ref(), &Check { quick }, &mut watcher));
-        rows::problems(py, &watcher.finish_read(py, outcome)?.problems)
+        rows::problems(py, &settle(py, watcher.finish_read(py, outcome))?.problems)
     })
 }
 
@@ -98,6 +98,6 @@ pub(super) fn repair<'py>(
         let mut watcher = Watcher::new(progress, 0);
         let key = key.map(convert::key).transpose()?;
         let outcome = py.detach(|| connect::repair(&path, key.as_ref(), &to, &mut watcher));
-        rows::repair(py, &watcher.finish_read(py, outcome)?)
+        rows::repair(py, &settle(py, watcher.finish_read(py, outcome))?)
     })
 }

@@ -130,7 +130,7 @@ impl Store {
             let mut watcher = Watcher::new(progress, 0);
             let store = &*self.0;
             let outcome = py.detach(|| store.operate(operation, &mut watcher));
-            watcher.finish(py, outcome)
+            settle(py, watcher.finish(py, outcome))
         })
     }
 
@@ -139,7 +139,7 @@ impl Store {
             let mut watcher = Watcher::new(progress, 0);
             let store = &*self.0;
             let outcome = py.detach(|| store.backup(&Backup { path }, &mut watcher));
-            watcher.finish(py, outcome)
+            settle(py, watcher.finish(py, outcome))
         })
     }
 
@@ -163,7 +163,7 @@ impl Store {
             let mut watcher = Watcher::new(progress, 0);
             let store = &*self.0;
             let outcome = py.detach(|| store.check(&Check { quick }, &mut watcher));
-            rows::problems(py, &watcher.finish_read(py, outcome)?.problems)
+            rows::problems(py, &settle(py, watcher.finish_read(py, outcome))?.problems)
         })
     }
 
@@ -177,7 +177,7 @@ impl Store {
             let mut watcher = Watcher::new(progress, 0);
             let store = &*self.0;
             let outcome = py.detach(|| store.repair(&Repair { to }, &mut watcher));
-            rows::repair(py, &watcher.finish(py, outcome)?)
+            rows::repair(py, &settle(py, watcher.finish(py, outcome))?)
         })
     }
 
