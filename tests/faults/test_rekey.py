@@ -207,6 +207,21 @@ def test_power_loss_leaves_the_file_to_exactly_one_key(tmp_path):
         assert 0 < suite.counts["that the new key opens"] < suite.counts["images"]
 
 
+def test_the_judge_sees_a_copy_that_was_not_synced(tmp_path):
+    """The control."""
+    tracing.require()
+    keys = [None, bytes(range(32))]
+    disk, events, run = recorded(tmp_path, keys)
+    for event in events:
+        if event.kind != "sync" or not event.path.endswith("-rekey"):
+            disk.apply(event)
+        if event.kind == "rename":
+            break
+    assert judge(tmp_path / "image" / "kb.db", disk.written(), run, keys) == keys[1]
+    with pytest.raises((ragstore.RagstoreError, AssertionError, ValueError)):
+        judge(tmp_path / "image" / "kb.db", disk.named(), run, keys)
+
+
 def test_the_checks_see_what_is_missing(path):
     """The control."""
     with ragstore.open(path, key=bytes(32)) as store:
