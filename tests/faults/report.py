@@ -36,6 +36,8 @@ SUITES = [
     ("encrypted", "every file that an encrypted store writes, searched for its text, vectors and key",
      "nothing is found"),
     ("rekey", "SIGKILL during rekey", "exactly one key opens"),
+    ("rekey_power_loss", "images of what a disk may hold after power loss during rekey",
+     "exactly one key opens, the new one where it was acknowledged"),
     ("churn", "half replaced, twenty times, then `optimize()`", "at most 1.3 times a fresh file; memory stays flat"),
 ]  # fmt: skip
 

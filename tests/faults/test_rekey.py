@@ -3,6 +3,8 @@
 import contextlib
 import os
 import select
+import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,12 +13,13 @@ import numpy as np
 import pytest
 import ragstore
 
-from tests.faults import record
+from tests.faults import images, record, tracing
 from tests.faults.server import Server
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")]
 
 KILLS = record.size(20, 500)
+IMAGES = record.size(60, 2_000)
 ROWS, DIMENSION = 400, 16
 
 
@@ -130,6 +133,93 @@ def test_a_kill_leaves_the_file_to_exactly_one_key(path, tmp_path):
             now = opener
         assert suite.counts["kills"] >= KILLS // 2
         assert suite.counts["that left a new one"]
+
+
+def recorded(folder: Path, keys: list[bytes | None]) -> tuple[images.Disk, list[images.Event], Path]:
+    """The disk before a process gives a file these keys, and all that it does."""
+    path, said, log = folder / "run" / "kb.db", folder / "said", folder / "log"
+    path.parent.mkdir()
+    fill(path)
+    if keys[0] is not None:
+        with ragstore.open(path) as store:
+            store.rekey(keys[0])
+    said.touch()
+    disk = images.Disk([str(path) + suffix for suffix in ("", "-wal", "-journal", "-rekey", "-rekey-journal")])
+    for name in disk.keep:
+        if Path(name).exists():
+            file = disk.names[name] = images.File()
+            file.now += Path(name).read_bytes()
+            file.sync()
+    disk.durable = dict(disk.names)
+    code = "import sys; from tests.faults import test_rekey; test_rekey.rekey(*sys.argv[1:])"
+    texts = ["" if one is None else one.hex() for one in keys]
+    command = [*images.command(log, [*tracing.files(path), said]), sys.executable, "-c", code, path, said, *texts]
+    env = {**os.environ, "PYTHONPATH": str(record.ROOT)}
+    subprocess.run([str(word) for word in command], check=True, env=env, cwd=record.ROOT)
+    return disk, images.parse(log, said), path
+
+
+def judge(place: Path, image: images.Image, run: Path, keys: list[bytes | None]) -> bytes | None:
+    """The one key that opens an image in which nothing is missing."""
+    shutil.rmtree(place.parent, ignore_errors=True)
+    place.parent.mkdir()
+    for name, content in image.items():
+        place.with_name(place.name + name.removeprefix(str(run))).write_bytes(content)
+    ((opener, (count, ids)),) = opened_by(place, keys).items()
+    assert ids == {f"row{row}" for row in range(ROWS)}
+    # What was in the log when it began may have been lost with it before.
+    assert count in {ROWS, ROWS + 1}
+    return opener
+
+
+def test_power_loss_leaves_the_file_to_exactly_one_key(tmp_path):
+    with record.Suite("rekey_power_loss", tmp_path) as suite:
+        tracing.require()
+        chance, number = suite.chance, 0
+        while suite.counts["images"] < IMAGES:
+            number += 1
+            keys = [[None, chance.randbytes(32)], [chance.randbytes(32), None], [chance.randbytes(32) for _ in "ab"]]
+            old, new = keys[number % 3]
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            disk, events, run = recorded(folder, [old, new])
+            every = max(1, 4 * len(events) * record.size(3, 60) // IMAGES)
+            done = 0
+            for at, event in enumerate(events):
+                if event.kind == "ack":
+                    done += event.data.count(b"\n")
+                    continue
+                # What is renamed and synced is what it is about.
+                near = {"rename", "sync", "truncate"} & {other.kind for other in events[at : at + 2]}
+                if not disk.apply(event) or not done or (not near and chance.randrange(every)):
+                    continue
+                shots = [disk.written(), disk.confirmed(), disk.named(), disk.torn(chance)]
+                for kind, image in zip(["written", "confirmed", "named", "torn"], shots, strict=True):
+                    where = f"{kind} after event {at} ({event.kind}), {done} done"
+                    try:
+                        opener = judge(tmp_path / "image" / "kb.db", image, run, [old, new])
+                    except Exception as error:
+                        raise AssertionError(where) from error
+                    assert opener == new or done == 1, f"{where}: the old key opens it"
+                    suite.counts["images"] += 1
+                    suite.counts["that the new key opens"] += opener == new
+            shutil.rmtree(folder)
+        assert 0 < suite.counts["that the new key opens"] < suite.counts["images"]
+
+
+def test_the_judge_sees_a_copy_that_was_not_synced(tmp_path):
+    """The control."""
+    tracing.require()
+    keys = [None, bytes(range(32))]
+    disk, events, run = recorded(tmp_path, keys)
+    for event in events:
+        if event.kind != "sync" or not event.path.endswith("-rekey"):
+            disk.apply(event)
+        if event.kind == "rename":
+            break
+    assert judge(tmp_path / "image" / "kb.db", disk.written(), run, keys) == keys[1]
+    with pytest.raises((ragstore.RagstoreError, AssertionError, ValueError)):
+        judge(tmp_path / "image" / "kb.db", disk.named(), run, keys)
 
 
 def test_the_checks_see_what_is_missing(path):
