@@ -24,6 +24,7 @@ pub use unchanged::{held, inherit, install};
 #[cfg(target_pointer_width = "64")]
 #[allow(unsafe_code)]
 mod changed {
+    use std::cell::Cell;
     use std::ffi::{CStr, c_char, c_int, c_short, c_void};
     use std::fs::File;
     use std::io::Write;
@@ -127,11 +128,43 @@ mod changed {
         unsafe { libc::close(fd) };
     }
 
+    thread_local! {
+        /// Why this thread could not open `-shm` for writing just now, where that may pass.
+        static REFUSED: Cell<c_int> = const { Cell::new(0) };
+    }
+
     /// As SQLite opens files. It opens `-shm` by the path of the database, to which it adds this.
+    ///
+    /// What SQLite cannot open for writing it opens for reading, and it keeps it so until all its connections close. That
+    /// is right where it may not write, and wrong where the system lacked a number or room for a moment.
     unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: c_int) -> c_int {
         // SAFETY: SQLite gives a path that ends with a zero.
-        let (fd, path) = unsafe { (libc::open(path, flags, mode), CStr::from_ptr(path)) };
-        if fd < 0 || !path.to_bytes().ends_with(b"-shm") {
+        let name = unsafe { CStr::from_ptr(path) };
+        if !name.to_bytes().ends_with(b"-shm") {
+            // SAFETY: what the caller asked for.
+            return unsafe { libc::open(path, flags, mode) };
+        }
+        let refused = REFUSED.take();
+        let writes = flags & libc::O_ACCMODE != libc::O_RDONLY;
+        if !writes && refused != 0 {
+            // SAFETY: it is this thread's own.
+            unsafe { *libc::__errno_location() = refused };
+            return -1;
+        }
+        let fd = open_shm(name, flags, mode);
+        if fd < 0 && writes {
+            // SAFETY: as above.
+            let error = unsafe { *libc::__errno_location() };
+            let forbidden = matches!(error, libc::EACCES | libc::EPERM | libc::EROFS);
+            REFUSED.set(if forbidden { 0 } else { error });
+        }
+        fd
+    }
+
+    fn open_shm(path: &CStr, flags: c_int, mode: c_int) -> c_int {
+        // SAFETY: the path ends with a zero.
+        let fd = unsafe { libc::open(path.as_ptr(), flags, mode) };
+        if fd < 0 {
             return fd;
         }
         let again = flags & (libc::O_ACCMODE | libc::O_CLOEXEC | libc::O_NOFOLLOW);
@@ -377,6 +410,19 @@ except sqlite3.OperationalError as error:
         assert!(conn.execute_batch("BEGIN IMMEDIATE").is_err());
         assert!(try_posix(&file, libc::F_UNLCK, 120));
         conn.execute_batch("BEGIN IMMEDIATE; COMMIT").unwrap();
+    }
+
+    #[test]
+    fn what_may_pass_does_not_leave_it_for_reading_only() {
+        install();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("l.db");
+        fs::create_dir(shm(&path)).unwrap();
+        let conn = Connection::open(&path).unwrap();
+        let refused = conn.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap_err();
+        assert_eq!(refused.sqlite_error_code(), Some(rusqlite::ErrorCode::CannotOpen));
+        fs::remove_dir(shm(&path)).unwrap();
+        conn.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
     }
 
     /// SQLite's own, and the one that holds the locks.
