@@ -59,6 +59,9 @@ def render(results: list[Result], pictures: dict[str, str] | None = None) -> str
     for machine in map(json.loads, machines):
         if machine:
             text.append("Measured on {system}, {cpu}, {cores} cores, Python {python}.".format(**machine))
+    made = sorted({result.facts["made"] for result in results if "made" in result.facts})
+    if made:
+        text += ["", f"Made on {' and '.join(made)}."]
     systems = {name: about for result in results for name, about in result.facts.get("systems", {}).items()}
     text += [
         "",

@@ -10,7 +10,7 @@ from benchmarks.compare.system import TEXT_ONLY, System
 class Tantivy(System):
     title = "Tantivy"
     packages = ("tantivy",)
-    about = "`en_stem`, words joined by OR, one segment"
+    about = "`en_stem`, words joined by OR, one commit"
     cannot = {"vector": TEXT_ONLY, "exact": TEXT_ONLY, "hybrid": TEXT_ONLY, "both": TEXT_ONLY, "filter": TEXT_ONLY}
 
     def create(self, folder, how, *, dimension, text):
@@ -23,9 +23,9 @@ class Tantivy(System):
     def add(self, rows):
         for row, text in zip(rows.ids, rows.texts, strict=True):
             self.writer.add_document(tantivy.Document(id=row, text=text))
-        self.writer.commit()
 
     def finish(self):
+        self.writer.commit()
         self.writer.wait_merging_threads()
 
     def open(self, folder, how):

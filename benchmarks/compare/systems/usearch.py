@@ -8,7 +8,7 @@ from benchmarks.compare.system import VECTORS_ONLY, System, cores
 class USearch(System):
     title = "USearch"
     packages = ("usearch",)
-    about = "connectivity 16, expansion_add 128, float32, float16 or int8 without rescoring, memory-mapped"
+    about = "connectivity 16, expansion_add 128, float32, or int8 without rescoring, memory-mapped"
     index_only = True
     cannot = {
         "keyword": VECTORS_ONLY,
