@@ -18,7 +18,7 @@ class Hnswlib(System):
         "both": VECTORS_ONLY,
         "add": "no writes beside searches",
     }
-    settings = tuple({"ef": ef} for ef in (16, 24, 32, 48, 64, 96, 128, 200, 300))
+    settings = tuple({"ef": ef} for ef in (10, 12, 16, 24, 32, 48, 64, 96, 128, 200, 300))
 
     def create(self, folder, how, *, dimension, text):
         self.folder, self.numbers = folder, []

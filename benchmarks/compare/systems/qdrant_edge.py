@@ -41,7 +41,7 @@ class QdrantEdge(System):
     batch = 1000
     exact_build = {"type": "float32"}
     builds = ({"type": "float32"}, {"type": "int8"})
-    settings = tuple({"ef": ef} for ef in (16, 32, 48, 64, 96, 128, 200, 300))
+    settings = tuple({"ef": ef} for ef in (10, 12, 16, 32, 48, 64, 96, 128, 200, 300))
 
     @staticmethod
     def _vectors(dimension):

@@ -19,7 +19,7 @@ class USearch(System):
     }
     exact_build = {"type": "f32"}
     builds = ({"type": "f32"}, {"type": "i8"})
-    settings = tuple({"expansion": ef} for ef in (16, 24, 32, 48, 64, 96, 128, 200, 300))
+    settings = tuple({"expansion": ef} for ef in (10, 12, 16, 24, 32, 48, 64, 96, 128, 200, 300))
 
     def create(self, folder, how, *, dimension, text):
         self.folder = folder

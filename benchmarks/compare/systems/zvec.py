@@ -18,7 +18,7 @@ class Zvec(System):
     exact_build = {"type": "float32"}
     hybrids = ({}, {"depth": 100})
     builds = ({"type": "int8"}, {"type": "float32"})
-    settings = tuple({"ef": ef} for ef in (16, 24, 32, 48, 64, 96, 128, 200, 300))
+    settings = tuple({"ef": ef} for ef in (10, 12, 16, 24, 32, 48, 64, 96, 128, 200, 300))
 
     @classmethod
     def settings_of(cls, how):
