@@ -25,7 +25,10 @@ class LanceDB(System):
     hybrids = ({}, {"depth": 100})
     # ef must not be below the hits that are rescored.
     settings = tuple(
-        {"ef": ef, "refine_factor": refine} for ef in (32, 64, 128, 256) for refine in (1, 2, 4) if 10 * refine <= ef
+        {"ef": ef, "refine_factor": refine}
+        for ef in (16, 32, 64, 128, 256)
+        for refine in (1, 2, 4)
+        if 10 * refine <= ef
     )
 
     def create(self, folder, how, *, dimension, text):
