@@ -14,7 +14,7 @@ use crate::request::{
     Add, AddChunks, AddPeer, ApplyChanges, Backup, CacheEmbeddings, CachedEmbeddings, Changes, Check, Clear,
     ClearEmbeddingCache, CreateCollection, CreateIndex, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings,
     DeleteSpace, DeleteState, DropIndex, Expire, Export, ExportChanges, GetDocument, ListDocuments, LogSync, Neighbors,
-    Operation, Relate, RelatedTo, Relations, RemovePeer, Repair, ScanState, Search, SearchBatch, SearchStore,
+    Operation, Rekey, Relate, RelatedTo, Relations, RemovePeer, Repair, ScanState, Search, SearchBatch, SearchStore,
     SetEmbeddings, SetModel, SetState, SetTokenizer, Unrelate, UpdateMetadata, Write, Written,
 };
 use crate::sync::{ReplicaId, Watermark};
@@ -158,10 +158,16 @@ pub trait Store: Send + Sync {
     fn path(&self) -> Option<&Path>;
     /// Whether writes are refused with `ReadOnly`.
     fn read_only(&self) -> bool;
+    /// Whether what is stored is encrypted.
+    fn encrypted(&self) -> bool;
     /// Whether it was closed.
     fn closed(&self) -> bool;
     /// Waits for writes under way and lets go of everything. A second call does nothing.
     fn close(&self) -> Result<()>;
+
+    /// Encrypts what is stored with another key, or with none, while nobody else has it open: `Locked`. The store goes on
+    /// with the new one.
+    fn rekey(&self, request: Rekey) -> Result<()>;
 
     /// Commits all writes as one, or none of them.
     fn write(&self, writes: Vec<Write>, watch: &mut dyn Watch) -> Result<Vec<Written>>;

@@ -359,9 +359,9 @@ def test_batches_are_encrypted_with_a_key(stores):
         b.apply_changes(batch, key=key)
     with pytest.raises(WrongKeyError, match="not encrypted"):
         b.apply_changes(a.export_changes(), key="pass phrase")
-    with pytest.raises(ValueError, match="32 bytes"):
+    with pytest.raises(ValueError, match="exactly 32"):
         a.export_changes(key=b"short")
-    with pytest.raises(TypeError, match="key is of type int"):
+    with pytest.raises(TypeError, match="key"):
         a.export_changes(key=5)
     equal(a, b)
 

@@ -250,7 +250,7 @@ class Syncing:
         name = string("path", os.fspath(path))
         if not name:
             raise ValueError("path is an empty string; give a folder")
-        return SyncReport(*self._sync.sync_folder(name, _key(key)))
+        return SyncReport(*self._sync.sync_folder(name, key))
 
     def export_changes(self, since: Mapping[str, str] | None = None, *, key: str | bytes | None = None) -> bytes:
         """Write what another store lacks as one batch, for any transport.
@@ -274,7 +274,7 @@ class Syncing:
         ClockSkewError
             A change of this store is more than a minute ahead of its machine's clock; see `reclock`.
         """
-        return self._sync.export_changes({} if since is None else dict(since), _key(key))
+        return self._sync.export_changes({} if since is None else dict(since), key)
 
     def apply_changes(self, batch: bytes, *, key: str | bytes | None = None) -> SyncReport:
         """Merge what another store exported, as one transaction: all of it or nothing.
@@ -306,7 +306,7 @@ class Syncing:
         """
         if not isinstance(batch, bytes):
             raise TypeError(f"batch is of type {type(batch).__name__}; it must be bytes, as export_changes returned them")
-        return SyncReport(*self._sync.apply_changes(batch, _key(key)))
+        return SyncReport(*self._sync.apply_changes(batch, key))
 
     def watermark(self) -> dict[str, str]:
         """How much of each replica's changes is here; for `export_changes` of another store."""
@@ -393,8 +393,3 @@ def _named(entity: Entity, id: str) -> str | tuple[str, ...]:
 def _name(entity: Entity, id: str | None) -> str | tuple[str, ...] | None:
     return None if id is None else _named(entity, id)
 
-
-def _key(key: str | bytes | None) -> str | bytes | None:
-    if key is not None and not isinstance(key, (str, bytes)):
-        raise TypeError(f"key is of type {type(key).__name__}; it must be a str, 32 bytes, or None")
-    return key

@@ -24,7 +24,7 @@ use crate::model::{Applied, SyncReport, Timestamp};
 use crate::request::{ApplyChanges, BatchSource, ExportChanges};
 use crate::store::{Batches, Store, Watch};
 use crate::sync::record::Header;
-use crate::sync::{Key, ReplicaId, Watermark, batch, hex};
+use crate::sync::{BatchKey, ReplicaId, Watermark, batch, hex};
 
 /// Exports of one replica from which on they become one.
 const EXPORTS: usize = 16;
@@ -37,7 +37,12 @@ const TEMPORARY: &str = ".ragstore-sync-";
 /// # Errors
 /// `WrongKey` where the folder's files are encrypted with another. Of files that cannot be applied the first error, after
 /// everything else is done.
-pub fn sync_folder(store: &dyn Store, path: &Path, key: Option<Arc<Key>>, watch: &mut dyn Watch) -> Result<SyncReport> {
+pub fn sync_folder(
+    store: &dyn Store,
+    path: &Path,
+    key: Option<Arc<BatchKey>>,
+    watch: &mut dyn Watch,
+) -> Result<SyncReport> {
     let started_at = Timestamp::now();
     let mut report = SyncReport { peer: endpoint(path), ..SyncReport::default() };
     let result = Folder::open(store, path, key).and_then(|folder| folder.sync(&mut report, watch));
@@ -62,7 +67,7 @@ impl Export {
 struct Folder<'a> {
     store: &'a dyn Store,
     path: &'a Path,
-    key: Option<Arc<Key>>,
+    key: Option<Arc<BatchKey>>,
     salt: Option<[u8; 16]>,
     own: ReplicaId,
     /// What each other replica says that it knows.
@@ -73,7 +78,7 @@ struct Folder<'a> {
 }
 
 impl<'a> Folder<'a> {
-    fn open(store: &'a dyn Store, path: &'a Path, key: Option<Arc<Key>>) -> Result<Self> {
+    fn open(store: &'a dyn Store, path: &'a Path, key: Option<Arc<BatchKey>>) -> Result<Self> {
         fs::create_dir_all(path).map_err(|error| Error::from(error).context(path.display()))?;
         let (own, _) = store.watermark()?;
         let mut folder = Self {

@@ -11,14 +11,14 @@ use crate::limits;
 use crate::model::{Applied, SyncReport, Timestamp};
 use crate::request::{ApplyChanges, BatchSource, ExportChanges, LogSync};
 use crate::store::{Batches, Store, Watch};
-use crate::sync::{Key, ReplicaId, Watermark, hex};
+use crate::sync::{BatchKey, ReplicaId, Watermark, hex};
 
 /// Everything newer than a watermark, as one batch.
 ///
 /// # Errors
 /// `ClockSkew` where a change of the store itself is ahead of the clock, `Sync` for a receiver that must take a fresh copy,
 /// and for one that knows of this store what it was never told.
-pub fn export(store: &dyn Store, since: Watermark, key: Option<Arc<Key>>) -> Result<Vec<u8>> {
+pub fn export(store: &dyn Store, since: Watermark, key: Option<Arc<BatchKey>>) -> Result<Vec<u8>> {
     let mut batch = Vec::new();
     store.export_changes(&ExportChanges { since, acknowledged: true, key, ..ExportChanges::default() }, &mut batch)?;
     Ok(batch)
@@ -28,7 +28,12 @@ pub fn export(store: &dyn Store, since: Watermark, key: Option<Arc<Key>>) -> Res
 ///
 /// # Errors
 /// `Sync`, `ClockSkew` and `WrongKey`; nothing is applied then.
-pub fn apply(store: &dyn Store, batch: Arc<[u8]>, key: Option<Arc<Key>>, watch: &mut dyn Watch) -> Result<SyncReport> {
+pub fn apply(
+    store: &dyn Store,
+    batch: Arc<[u8]>,
+    key: Option<Arc<BatchKey>>,
+    watch: &mut dyn Watch,
+) -> Result<SyncReport> {
     let started_at = Timestamp::now();
     let result = store.apply_changes(ApplyChanges { batch: BatchSource::Bytes(batch), key }, watch);
     let mut report = SyncReport { peer: "a batch".to_owned(), ..SyncReport::default() };

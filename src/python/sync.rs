@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::PyBytes;
 
+use super::convert;
 use super::errors::guarded;
 use super::events::{self, settle};
 use super::store::Store;
@@ -18,7 +19,7 @@ use crate::model::{SyncReport, Timestamp};
 use crate::request::{AddPeer, Changes, RemovePeer};
 use crate::store::{self, Watch};
 use crate::sync::batch::{BatchReader, BatchWriter};
-use crate::sync::{Key, Watermark, hex};
+use crate::sync::{BatchKey, Watermark, hex};
 
 /// Peer, and how many changes were sent, received, applied, and lost.
 type Report = (String, u64, u64, u64, u64);
@@ -43,13 +44,9 @@ fn stamp(stamp: Hlc) -> (u64, String) {
 }
 
 /// A passphrase, or bytes.
-fn key(given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Arc<Key>>> {
-    let Some(given) = given else { return Ok(None) };
-    let key = match given.cast::<PyString>() {
-        Ok(text) => Key::passphrase(text.to_str()?)?,
-        Err(_) => Key::raw(given.cast::<PyBytes>()?.as_bytes())?,
-    };
-    Ok(Some(Arc::new(key)))
+fn key(given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Arc<BatchKey>>> {
+    let key = given.map(convert::key).transpose()?;
+    Ok(key.map(|key| Arc::new(BatchKey::new(key))))
 }
 
 impl Sync {

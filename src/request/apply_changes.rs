@@ -3,14 +3,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::sync::Key;
+use crate::sync::BatchKey;
 use crate::sync::batch::BatchReader;
 
 /// Merges a batch, as one.
 #[derive(Debug, Clone)]
 pub struct ApplyChanges {
     pub batch: BatchSource,
-    pub key: Option<Arc<Key>>,
+    pub key: Option<Arc<BatchKey>>,
 }
 
 /// Where a batch is. It may be read more than once.

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::sync::{Key, Watermark};
+use crate::sync::{BatchKey, Watermark};
 
 /// Writes what is newer than a watermark.
 #[derive(Debug, Clone, Default)]
@@ -9,7 +9,7 @@ pub struct ExportChanges {
     pub since: Watermark,
     /// Another store said that it knows that.
     pub acknowledged: bool,
-    pub key: Option<Arc<Key>>,
+    pub key: Option<Arc<BatchKey>>,
     /// Of the key; drawn where it is not given.
     pub salt: Option<[u8; 16]>,
     /// Begins another batch when one has so many bytes.

@@ -14,7 +14,7 @@ use std::io::{Read, Write};
 
 use super::damaged;
 use super::encoding::{Decoder, Encoder};
-use super::key::{Cipher, Key};
+use super::key::{BatchKey, Cipher};
 use super::record::{Header, Record};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
@@ -82,7 +82,7 @@ fn short(hash: &blake3::Hash) -> [u8; SEAL] {
     bytes
 }
 
-fn seal_of(preamble: &[u8], key: Option<(&Key, [u8; 16], [u8; 16])>) -> (Seal, Option<[u8; 16]>) {
+fn seal_of(preamble: &[u8], key: Option<(&BatchKey, [u8; 16], [u8; 16])>) -> (Seal, Option<[u8; 16]>) {
     match key {
         None => (Seal::Plain(short(&blake3::hash(preamble))), None),
         Some((key, salt, batch)) => {
@@ -112,7 +112,7 @@ pub fn salt(input: &mut dyn Read) -> Result<Option<[u8; 16]>> {
 ///
 /// # Errors
 /// As [`BatchReader::open`] and [`BatchReader::frame`].
-pub fn header(input: Box<dyn Read + '_>, key: Option<&Key>) -> Result<Header> {
+pub fn header(input: Box<dyn Read + '_>, key: Option<&BatchKey>) -> Result<Header> {
     let mut reader = BatchReader::open(input, key)?;
     let frame = reader.frame()?.unwrap_or_default();
     match Decoder::new(&frame).record()? {
@@ -155,7 +155,7 @@ impl<W: Write> BatchWriter<W> {
     ///
     /// # Errors
     /// Of the writer.
-    pub fn new(mut out: W, key: Option<&Key>, salt: Option<[u8; 16]>) -> Result<Self> {
+    pub fn new(mut out: W, key: Option<&BatchKey>, salt: Option<[u8; 16]>) -> Result<Self> {
         let mut preamble = MAGIC.to_vec();
         preamble.push(if key.is_some() { ENCRYPTED } else { 0 });
         let seal = match key {
@@ -280,7 +280,7 @@ impl<'r> BatchReader<'r> {
     ///
     /// # Errors
     /// `Sync` for what is no batch of this version, `WrongKey` where it is encrypted otherwise than by this key.
-    pub fn open(mut input: Box<dyn Read + 'r>, key: Option<&Key>) -> Result<Self> {
+    pub fn open(mut input: Box<dyn Read + 'r>, key: Option<&BatchKey>) -> Result<Self> {
         let mut start = [0; 9];
         read_exact(&mut *input, &mut start)?;
         check_start(&start)?;
@@ -388,6 +388,10 @@ mod tests {
     use crate::hlc::Hlc;
     use crate::sync::record::StateRecord;
 
+    fn key(byte: u8) -> BatchKey {
+        BatchKey::new(crate::request::Key::raw(&[byte; 32]).unwrap())
+    }
+
     fn state(key: &str, value: &str) -> Vec<u8> {
         let stamp = Hlc { millis: 5, counter: 1, replica: [1; 16] };
         let mut out = Encoder::default();
@@ -396,7 +400,7 @@ mod tests {
         out.take()
     }
 
-    fn write(values: &[String], key: Option<&Key>) -> Vec<u8> {
+    fn write(values: &[String], key: Option<&BatchKey>) -> Vec<u8> {
         let stamp = Hlc { millis: 5, counter: 1, replica: [1; 16] };
         let mut bytes = Vec::new();
         let mut writer = BatchWriter::new(&mut bytes, key, None).unwrap();
@@ -408,7 +412,7 @@ mod tests {
         bytes
     }
 
-    fn read(bytes: &[u8], key: Option<&Key>) -> Result<Vec<u8>> {
+    fn read(bytes: &[u8], key: Option<&BatchKey>) -> Result<Vec<u8>> {
         let mut reader = BatchReader::open(Box::new(bytes), key)?;
         let mut all = Vec::new();
         while let Some(frame) = reader.frame()? {
@@ -423,7 +427,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_in_frames() {
-        let key = Key::raw(&[1; 32]).unwrap();
+        let key = key(1);
         let expected: Vec<u8> = values().iter().flat_map(|value| state("k", value)).collect();
         for key in [None, Some(&key)] {
             let bytes = write(&values(), key);
@@ -442,7 +446,7 @@ mod tests {
 
     #[test]
     fn every_byte_counts() {
-        let key = Key::raw(&[1; 32]).unwrap();
+        let key = key(1);
         for key in [None, Some(&key)] {
             let bytes = write(&["{}".to_owned(), "1".to_owned()], key);
             for at in 0..bytes.len() {
@@ -459,7 +463,7 @@ mod tests {
 
     #[test]
     fn keys_are_told_from_damage() {
-        let (key, other) = (Key::raw(&[1; 32]).unwrap(), Key::raw(&[2; 32]).unwrap());
+        let (key, other) = (key(1), key(2));
         let (plain, encrypted) = (write(&values(), None), write(&values(), Some(&key)));
         for (bytes, key) in [(&plain, Some(&key)), (&encrypted, Some(&other)), (&encrypted, None)] {
             assert_eq!(read(bytes, key).unwrap_err().kind(), ErrorKind::WrongKey);

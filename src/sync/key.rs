@@ -6,9 +6,11 @@ use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce};
 use parking_lot::Mutex;
 use sha2::Sha512;
+use zeroize::Zeroizing;
 
 use super::damaged;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::request::{Key, Secret};
 
 /// Of PBKDF2-HMAC-SHA512, as for the file of a store.
 const ROUNDS: u32 = 256_000;
@@ -16,78 +18,53 @@ const ROUNDS: u32 = 256_000;
 const KEPT: usize = 16;
 
 /// What a batch is encrypted with. A passphrase takes a fifth of a second to become a key, once for each salt.
-pub struct Key {
-    secret: Secret,
-    derived: Mutex<Vec<([u8; 16], [u8; 32])>>,
+pub struct BatchKey {
+    key: Key,
+    derived: Mutex<Vec<([u8; 16], Zeroizing<[u8; 32]>)>>,
 }
 
-enum Secret {
-    Passphrase(String),
-    Raw([u8; 32]),
-}
-
-impl Key {
-    /// From the words of a person.
-    ///
-    /// # Errors
-    /// `Argument` when it is empty.
-    pub fn passphrase(text: &str) -> Result<Self> {
-        if text.is_empty() {
-            return Err(Error::new(ErrorKind::Argument, "key is empty; give a passphrase, 32 bytes, or None"));
-        }
-        Ok(Self { secret: Secret::Passphrase(text.to_owned()), derived: Mutex::default() })
-    }
-
-    /// From random bytes.
-    ///
-    /// # Errors
-    /// `Argument` when there are not 32.
-    pub fn raw(bytes: &[u8]) -> Result<Self> {
-        let bytes = bytes.try_into().map_err(|_| {
-            Error::new(
-                ErrorKind::Argument,
-                format!("key has {} bytes; give a passphrase as str, or 32 bytes", bytes.len()),
-            )
-        })?;
-        Ok(Self { secret: Secret::Raw(bytes), derived: Mutex::default() })
+impl BatchKey {
+    /// Of the key that the stores share.
+    pub fn new(key: Key) -> Self {
+        Self { key, derived: Mutex::default() }
     }
 
     /// The cipher of one batch: its key is of this one, the salt and the batch's random id, so that no two batches share
     /// a nonce. With it what tells a wrong key from a damaged batch.
     pub(super) fn cipher(&self, salt: [u8; 16], batch: [u8; 16]) -> (Cipher, [u8; 16]) {
-        let mut material = [0; 48];
-        material[..32].copy_from_slice(&self.derive(salt));
+        let mut material = Zeroizing::new([0; 48]);
+        material[..32].copy_from_slice(&*self.derive(salt));
         material[32..].copy_from_slice(&batch);
-        let key = blake3::derive_key("ragstore sync batch 1 encryption", &material);
-        let check = blake3::derive_key("ragstore sync batch 1 key check", &material);
+        let key = Zeroizing::new(blake3::derive_key("ragstore sync batch 1 encryption", &*material));
+        let check = blake3::derive_key("ragstore sync batch 1 key check", &*material);
         let mut short = [0; 16];
         short.copy_from_slice(&check[..16]);
-        (Cipher(ChaCha20Poly1305::new(&key.into())), short)
+        (Cipher(ChaCha20Poly1305::new((&*key).into())), short)
     }
 
-    fn derive(&self, salt: [u8; 16]) -> [u8; 32] {
-        match &self.secret {
-            Secret::Raw(bytes) => *bytes,
+    fn derive(&self, salt: [u8; 16]) -> Zeroizing<[u8; 32]> {
+        match self.key.secret() {
+            Secret::Raw(bytes) => bytes.clone(),
             Secret::Passphrase(text) => {
                 let mut derived = self.derived.lock();
                 if let Some((_, key)) = derived.iter().find(|(known, _)| *known == salt) {
-                    return *key;
+                    return key.clone();
                 }
-                let mut key = [0; 32];
-                pbkdf2::pbkdf2_hmac::<Sha512>(text.as_bytes(), &salt, ROUNDS, &mut key);
+                let mut key = Zeroizing::new([0; 32]);
+                pbkdf2::pbkdf2_hmac::<Sha512>(text, &salt, ROUNDS, &mut *key);
                 if derived.len() == KEPT {
                     derived.remove(0);
                 }
-                derived.push((salt, key));
+                derived.push((salt, key.clone()));
                 key
             }
         }
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for BatchKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Key")
+        f.write_str("BatchKey(..)")
     }
 }
 
@@ -115,10 +92,11 @@ fn nonce(number: u64) -> Nonce {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn a_batch_has_its_own_key() {
-        let key = Key::raw(&[7; 32]).unwrap();
+        let key = BatchKey::new(Key::raw(&[7; 32]).unwrap());
         let ((one, check), (other, another)) = (key.cipher([1; 16], [1; 16]), key.cipher([1; 16], [2; 16]));
         assert_ne!(check, another);
         let sealed = one.seal(0, b"text", b"aad").unwrap();
@@ -129,19 +107,13 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_checked_and_not_shown() {
-        assert_eq!(Key::raw(&[1; 31]).unwrap_err().kind(), ErrorKind::Argument);
-        assert_eq!(Key::passphrase("").unwrap_err().kind(), ErrorKind::Argument);
-        assert_eq!(format!("{:?}", Key::passphrase("secret").unwrap()), "Key");
-    }
-
-    #[test]
     fn a_passphrase_is_what_pbkdf2_makes_of_it() {
-        let key = Key::passphrase("secret").unwrap();
+        let key = BatchKey::new(Key::passphrase("secret".to_owned().into()).unwrap());
+        assert_eq!(format!("{key:?}"), "BatchKey(..)");
         let mut expected = [0; 32];
         pbkdf2::pbkdf2_hmac::<Sha512>(b"secret", &[3; 16], ROUNDS, &mut expected);
-        assert_eq!(key.derive([3; 16]), expected);
-        assert_eq!(key.derive([3; 16]), expected);
-        assert_ne!(key.derive([4; 16]), expected);
+        assert_eq!(*key.derive([3; 16]), expected);
+        assert_eq!(*key.derive([3; 16]), expected);
+        assert_ne!(*key.derive([4; 16]), expected);
     }
 }

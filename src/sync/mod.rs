@@ -11,7 +11,7 @@ mod plan;
 pub mod record;
 mod watermark;
 
-pub use key::Key;
+pub use key::BatchKey;
 pub use plan::Action;
 pub use watermark::{ReplicaId, Watermark, hex, stale};
 

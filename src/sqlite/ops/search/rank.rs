@@ -14,6 +14,7 @@ use crate::fusion;
 use crate::limits;
 use crate::model::{KeywordPlan, Leg, Timestamp};
 use crate::request::{Fusion, Mode, Syntax};
+use crate::sqlite::failpoints::{Site, reach};
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::readers::Readers;
 use crate::sqlite::row_set::RowSet;
@@ -124,6 +125,7 @@ impl<'a> Ranker<'a> {
 
     /// The leg of words.
     pub fn found(&self, text: &str, syntax: Syntax, depth: usize) -> Result<keyword::KeywordLeg> {
+        reach(Site::Search);
         keyword::rank(self.conn, self.pulse, self.collection, text, syntax, depth, self.condition())
     }
 
@@ -143,6 +145,7 @@ impl<'a> Ranker<'a> {
                     // It does not count as inside SQLite for a fork, which waits for the calling thread anyway.
                     let words =
                         thread::Builder::new().name("ragstore keyword".into()).spawn_scoped(scope, move || {
+                            reach(Site::Keywords);
                             keyword::rank(beside.conn()?, pulse, collection, text, Syntax::Natural, depth, condition)
                         })?;
                     let near = self.near(vector, space, depth);
