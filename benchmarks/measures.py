@@ -73,6 +73,31 @@ def bulk_add(folder: Path, corpus: Corpus, rounds: int = 3) -> Figures:
     }
 
 
+def sync(folder: Path, corpus: Corpus, rounds: int = 3) -> Figures:
+    """Applying everything that another store holds, against adding it, in turn."""
+    added, exported, applied, size, unchanged = [], [], [], 0, 0
+    for i in range(rounds):
+        added.append(fill(folder / f"source{i}.db", corpus))
+        with ragstore.open(folder / f"source{i}.db") as source, ragstore.open(folder / f"target{i}.db") as target:
+            began = time.perf_counter()
+            batch = source.export_changes()
+            exported.append(time.perf_counter() - began)
+            applied.append(seconds(lambda batch=batch, target=target: target.apply_changes(batch)))
+            size, unchanged = len(batch), len(source.export_changes(target.watermark()))
+            del batch
+        for path in folder.glob(f"*{i}.db*"):
+            path.unlink()
+    n = len(corpus.texts)
+    return {
+        "speed / adding": median(a / b for a, b in zip(added, applied, strict=True)),
+        "chunks/s applied": n / median(applied),
+        "chunks/s added": n / median(added),
+        "chunks/s exported": n / median(exported),
+        "MiB of the batch": size / 2**20,
+        "bytes where nothing is new": unchanged,
+    }
+
+
 def durability(folder: Path, corpus: Corpus, rounds: int = 5, batch: int = 1000) -> Figures:
     """Bulk adds that survive power loss, against those that may lose the last commits then, in turn."""
 
