@@ -103,6 +103,34 @@ def test_one_that_is_away_gets_everything_in_the_end(stores, folder):
     equal(a, b, away)
 
 
+def test_one_that_was_away_for_too_long_does_not_stop_the_others(stores, folder):
+    a, b, away, late = stores
+    a.create_collection("c").add([Document("cat", id="x"), Document("cat", id="y")])
+    rounds([a, b, away], folder)
+    a["c"].delete(document_ids=["x"])
+    # So many that they become one, from before the deletion.
+    for number in range(20):
+        a["c"].add(Document("cat", id=f"early{number}"))
+        rounds([a, b], folder, 1)
+    with clock(91 * 24 * 3600):
+        a.optimize()
+        b.optimize()
+        for number in range(20):
+            a["c"].add(Document("cat", id=f"late{number}"))
+            rounds([a, b], folder, 1)
+        assert b["c"].get_document("late19") is not None
+        # Nobody waits for it, and it is told.
+        away["c"].update_metadata({"n": 1}, document_ids=["x"])
+        for _ in range(2):
+            with pytest.raises(SyncError, match="fresh copy"):
+                away.sync_folder(folder)
+            rounds([a, b], folder, 1)
+        assert a["c"].get_document("x") is b["c"].get_document("x") is None
+        rounds([late, a, b], folder)
+        assert names(folder, ".batch") == []
+        equal(a, b, late)
+
+
 def test_exports_come_in_parts(stores, folder):
     a, b, *_ = stores
     c = a.create_collection("c")

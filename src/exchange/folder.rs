@@ -10,27 +10,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{BufReader, Write};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tempfile::{Builder, NamedTempFile};
-
+use super::files::{Files, Name, TEMPORARY, persist};
 use super::{add, count, endpoint, log};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::model::{Applied, SyncReport, Timestamp};
 use crate::request::{ApplyChanges, BatchSource, ExportChanges};
-use crate::store::{Batches, Store, Watch};
+use crate::store::{Store, Watch};
 use crate::sync::record::Header;
-use crate::sync::{BatchKey, ReplicaId, Watermark, batch, hex};
+use crate::sync::{BatchKey, ReplicaId, Watermark, batch, hex, stale};
 
 /// Exports of one replica from which on they become one.
 const EXPORTS: usize = 16;
 /// What a process left that ended while it wrote is removed after so long.
 const ABANDONED: Duration = Duration::from_secs(3600);
-const TEMPORARY: &str = ".ragstore-sync-";
 
 /// Takes what others left in a folder, and leaves what they lack.
 ///
@@ -70,8 +68,8 @@ struct Folder<'a> {
     key: Option<Arc<BatchKey>>,
     salt: Option<[u8; 16]>,
     own: ReplicaId,
-    /// What each other replica says that it knows.
-    marks: BTreeMap<ReplicaId, Watermark>,
+    /// What each other replica says of itself.
+    marks: BTreeMap<ReplicaId, Header>,
     own_mark: Option<Header>,
     exports: BTreeMap<(ReplicaId, String), Export>,
     failures: Vec<Error>,
@@ -117,7 +115,7 @@ impl<'a> Folder<'a> {
         for (replica, file) in marks {
             match self.header(&file)? {
                 Some(header) if replica == self.own => self.own_mark = Some(header),
-                Some(header) if header.source == replica => drop(self.marks.insert(replica, header.upto)),
+                Some(header) if header.source == replica => drop(self.marks.insert(replica, header)),
                 _ => {}
             }
         }
@@ -176,7 +174,10 @@ impl<'a> Folder<'a> {
         }
         self.receive(report, watch)?;
         self.check_clock()?;
-        self.send(report)?;
+        self.leave_behind()?;
+        if self.is_current()? {
+            self.send(report)?;
+        }
         self.clean();
         self.write_mark()?;
         match self.failures.len() {
@@ -191,6 +192,39 @@ impl<'a> Folder<'a> {
                 ))
             }
         }
+    }
+
+    /// What this store says of itself.
+    fn own_header(&self) -> Result<Header> {
+        let (_, since) = self.store.watermark()?;
+        let mut bytes = Vec::new();
+        self.store.export_changes(&ExportChanges { since, ..ExportChanges::default() }, &mut bytes)?;
+        batch::header(Box::new(bytes.as_slice()), None)
+    }
+
+    /// Who was away for longer than deletions are remembered must take a fresh copy: nobody waits for it. It is told when
+    /// it comes.
+    fn leave_behind(&mut self) -> Result<()> {
+        if self.marks.is_empty() {
+            return Ok(());
+        }
+        let own = self.own_header()?;
+        self.marks.retain(|_, header| !is_stale(&header.upto, &own));
+        Ok(())
+    }
+
+    /// False where this store is the one that was away; others would refuse what it sends.
+    fn is_current(&mut self) -> Result<bool> {
+        let (_, known) = self.store.watermark()?;
+        if self.marks.values().all(|header| !is_stale(&known, header)) {
+            return Ok(true);
+        }
+        self.failures.push(Error::new(
+            ErrorKind::Sync,
+            "this store has not synced for longer than another one in the folder remembers deletions, so it may hold what \
+             was deleted; take a fresh copy of that one with backup(), and use it in its place",
+        ));
+        Ok(false)
     }
 
     /// What others would refuse is no success of this one.
@@ -233,13 +267,16 @@ impl<'a> Folder<'a> {
     /// Applies what begins within what is known, until nothing does.
     fn receive(&mut self, report: &mut SyncReport, watch: &mut dyn Watch) -> Result<()> {
         let mut failed = BTreeSet::new();
+        let own = self.own_header()?;
         loop {
             let (_, known) = self.store.watermark()?;
             let next = self.exports.iter().find(|(name, export)| {
                 name.0 != self.own
                     && !failed.contains(*name)
                     && export.header.as_ref().is_some_and(|header| {
-                        known.includes(&header.since) && !known.includes(&without(&header.upto, self.own))
+                        known.includes(&header.since)
+                            && !known.includes(&without(&header.upto, self.own))
+                            && !is_stale(&header.upto, &own)
                     })
             });
             let Some((name, export)) = next else { return Ok(()) };
@@ -279,17 +316,19 @@ impl<'a> Folder<'a> {
     fn send(&mut self, report: &mut SyncReport) -> Result<()> {
         let (_, known) = self.store.watermark()?;
         // Where nobody else came yet, somebody may.
-        let nobody = BTreeMap::from([([0; 16], Watermark::default())]);
-        let others = if self.marks.is_empty() { &nobody } else { &self.marks };
+        let mut others: Vec<_> = self.marks.values().map(|header| header.upto.clone()).collect();
+        if others.is_empty() {
+            others.push(Watermark::default());
+        }
         let all = |marks: Vec<Watermark>| marks.into_iter().reduce(|one, other| one.common(&other));
         let own = self.exports.keys().filter(|(replica, _)| *replica == self.own).count();
         let lacking: Vec<_> =
-            others.values().map(|mark| self.reach(mark)).filter(|mark| !mark.includes(&known)).collect();
+            others.iter().map(|mark| self.reach(mark)).filter(|mark| !mark.includes(&known)).collect();
         if lacking.is_empty() {
             return Ok(());
         }
         let merge = own >= EXPORTS;
-        let Some(since) = all(if merge { others.values().cloned().collect() } else { lacking }) else { return Ok(()) };
+        let Some(since) = all(if merge { others } else { lacking }) else { return Ok(()) };
         let request = ExportChanges {
             since,
             acknowledged: !self.marks.is_empty(),
@@ -297,13 +336,9 @@ impl<'a> Folder<'a> {
             salt: self.salt,
             part_bytes: Some(limits::SYNC_PART_BYTES),
         };
-        let mut files = Files { folder: self.path, own: self.own, written: Vec::new() };
+        let mut files = Files::new(self.path, self.own);
         let exported = match self.store.export_changes(&request, &mut files) {
-            // A replica that was away for too long; it will be told when it comes.
-            Err(error)
-                if error.kind() == ErrorKind::ClockSkew
-                    || (error.kind() == ErrorKind::Sync && !self.marks.is_empty()) =>
-            {
+            Err(error) if error.kind() == ErrorKind::ClockSkew => {
                 self.failures.push(error);
                 return Ok(());
             }
@@ -324,14 +359,15 @@ impl<'a> Folder<'a> {
             let old: Vec<_> = self.exports.iter().filter(|((replica, _), _)| *replica == self.own).collect();
             old.into_iter().for_each(|(_, export)| remove(export));
         }
-        self.read()
+        self.read()?;
+        self.leave_behind()
     }
 
     /// Own exports that every other replica has, and those that were never finished.
     fn clean(&mut self) {
         for ((replica, _), export) in &self.exports {
             let had = export.header.as_ref().is_some_and(|header| {
-                !self.marks.is_empty() && self.marks.values().all(|mark| mark.includes(&header.upto))
+                !self.marks.is_empty() && self.marks.values().all(|mark| mark.upto.includes(&header.upto))
             });
             if *replica == self.own && (had || !export.complete()) {
                 remove(export);
@@ -342,18 +378,24 @@ impl<'a> Folder<'a> {
     /// Says what is known now, if that is more than before.
     fn write_mark(&self) -> Result<()> {
         let (_, known) = self.store.watermark()?;
-        if self.own_mark.as_ref().is_some_and(|header| header.upto == known) {
+        let horizon = self.own_header()?.horizon;
+        if self.own_mark.as_ref().is_some_and(|header| header.upto == known && header.horizon == horizon) {
             return Ok(());
         }
         let request =
             ExportChanges { since: known, key: self.key.clone(), salt: self.salt, ..ExportChanges::default() };
-        let mut files = Files { folder: self.path, own: self.own, written: Vec::new() };
+        let mut files = Files::new(self.path, self.own);
         self.store.export_changes(&request, &mut files)?;
         match files.written.pop() {
             Some(file) => persist(file, &self.path.join(Name::Mark(self.own).text())),
             None => Err(Error::internal("an export without a batch")),
         }
     }
+}
+
+/// Whether a replica that knows this may hold what another one does not remember as deleted.
+fn is_stale(known: &Watermark, other: &Header) -> bool {
+    stale(known, &other.upto, other.horizon, &|replica| other.old.contains(&replica))
 }
 
 fn without(mark: &Watermark, replica: ReplicaId) -> Watermark {
@@ -364,121 +406,5 @@ fn without(mark: &Watermark, replica: ReplicaId) -> Watermark {
 fn remove(export: &Export) {
     for file in export.parts.values() {
         let _ = fs::remove_file(file);
-    }
-}
-
-/// The name of a file.
-#[derive(Debug, PartialEq)]
-enum Name {
-    Mark(ReplicaId),
-    Batch { replica: ReplicaId, export: String, part: u64, parts: u64 },
-}
-
-impl Name {
-    fn parse(name: &str) -> Option<Self> {
-        let (replica, rest) = name.split_once('.')?;
-        let mark = Watermark::parse([(replica, "0000000000000000")]).ok()?;
-        let replica = mark.iter().next()?.replica;
-        if rest == "mark" {
-            return Some(Self::Mark(replica));
-        }
-        let (export, rest) = rest.split_once('.')?;
-        let (part, parts) = rest.strip_suffix(".batch")?.split_once("of")?;
-        let (part, parts) = (part.parse::<u64>().ok()?.checked_sub(1)?, parts.parse().ok()?);
-        (part < parts).then(|| Self::Batch { replica, export: export.to_owned(), part, parts })
-    }
-
-    fn text(&self) -> String {
-        match self {
-            Self::Mark(replica) => format!("{}.mark", hex(replica)),
-            Self::Batch { replica, export, part, parts } => {
-                format!("{}.{export}.{}of{parts}.batch", hex(replica), part + 1)
-            }
-        }
-    }
-}
-
-/// Batches as files, which have their names when all of them are whole.
-struct Files<'a> {
-    folder: &'a Path,
-    own: ReplicaId,
-    written: Vec<NamedTempFile>,
-}
-
-impl Files<'_> {
-    fn publish(self, number: u64) -> Result<()> {
-        let parts = self.written.len() as u64;
-        let mut random = [0; 4];
-        getrandom::fill(&mut random).map_err(|e| Error::new(ErrorKind::Io, format!("no random bytes: {e}")))?;
-        let export = format!("{number:06}-{}", hex(&random));
-        for (part, file) in (0..).zip(self.written) {
-            let name = Name::Batch { replica: self.own, export: export.clone(), part, parts };
-            persist(file, &self.folder.join(name.text()))?;
-        }
-        Ok(())
-    }
-}
-
-impl Batches for Files<'_> {
-    fn begin(&mut self) -> Result<()> {
-        let prefix = format!("{TEMPORARY}{}-", hex(&self.own));
-        let mut builder = Builder::new();
-        builder.prefix(&prefix);
-        // Others read it, as far as the process's umask lets them.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        self.written.push(builder.tempfile_in(self.folder)?);
-        Ok(())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        match self.written.last_mut() {
-            Some(file) => Ok(file.write_all(bytes)?),
-            None => Err(Error::internal("a batch was not begun")),
-        }
-    }
-
-    fn end(&mut self, _last: bool) -> Result<()> {
-        match self.written.last() {
-            Some(file) => Ok(file.as_file().sync_all()?),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Synced, renamed, and the folder synced: whoever sees the name sees all of the file.
-fn persist(file: NamedTempFile, to: &Path) -> Result<()> {
-    file.persist(to).map_err(|error| Error::from(error.error).context(to.display()))?;
-    #[cfg(unix)]
-    if let Some(folder) = to.parent() {
-        // Not every file system of a network can; the file itself is synced.
-        let _ = fs::File::open(folder).and_then(|folder| folder.sync_all());
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_read_as_they_are_written() {
-        let replica = [0xab; 16];
-        for name in
-            [Name::Mark(replica), Name::Batch { replica, export: "000001-00ff00ff".to_owned(), part: 0, parts: 12 }]
-        {
-            assert_eq!(Name::parse(&name.text()), Some(name));
-        }
-        let own = hex(&replica);
-        for other in [
-            "",
-            "notes.txt",
-            "abc.mark",
-            &format!("{own}.x"),
-            &format!("{own}.a.0of1.batch"),
-            &format!("{own}.a.3of2.batch"),
-        ] {
-            assert_eq!(Name::parse(other), None, "{other}");
-        }
     }
 }

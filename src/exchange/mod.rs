@@ -1,5 +1,6 @@
 //! Ways for changes to come from one store to another, over what every backend does.
 
+mod files;
 mod folder;
 
 use std::path::Path;

@@ -352,7 +352,7 @@ impl Store for SqliteStore {
         // Dropped after the connection, also where the store is closed meanwhile.
         let _guard = opened.guard.lock().clone();
         self.usable()?;
-        let note = self.read(|conn| ops::export_changes::recognise(conn, &request.since, request.acknowledged))?;
+        let note = self.read(|conn| ops::export_changes::note(conn, request))?;
         if !self.read(|conn| ops::note_export::is_noted(conn, &note))? {
             self.write_one(Write::NoteExport(note), &mut Unwatched)?;
         }

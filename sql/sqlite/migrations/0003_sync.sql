@@ -70,7 +70,9 @@ CREATE TABLE replicas (
 
 -- Moments of this replica up to which others were told that they have everything: by another they know a copied file.
 CREATE TABLE sync_marks (
-    hlc BLOB NOT NULL PRIMARY KEY CHECK (length(hlc) = 24)
+    hlc      BLOB NOT NULL PRIMARY KEY CHECK (length(hlc) = 24),
+    -- The clock had run ahead, and what it stamped was given other moments: others must not know of this one.
+    given_up INTEGER NOT NULL DEFAULT 0 CHECK (given_up IN (0, 1))
 ) STRICT, WITHOUT ROWID;
 
 -- Batches that came of an export in parts, whose last is not here yet.

@@ -114,6 +114,7 @@ impl Adder<'_, '_> {
                 }
                 if let Some(ended) = old.uri.as_deref().filter(|uri| new.uri != Some(uri)) {
                     tombstones::end_uri(conn, self.stamp.hlc, self.target.id(), ended)?;
+                    self.ended_uris = true;
                 }
                 self.begin_uri(new.uri)?;
                 documents::replace(conn, self.stamp, self.txn.now, old.id, &uid, new)?;
@@ -140,7 +141,7 @@ impl Adder<'_, '_> {
         loop {
             match existing(self.txn.conn, self.target, new, self.txn.now)? {
                 Some(old) if old.expired(self.txn.now) => {
-                    shared::delete_document(self.txn, self.stamp, self.target, old.id, &old.uid)?;
+                    shared::expire_document(self.txn, self.stamp, self.target, old.id)?;
                     self.ended_uris = true;
                 }
                 found => return Ok(found),

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::request::Expire;
 use crate::sqlite::sql;
 use crate::sqlite::tables::changes::Stamp;
-use crate::sqlite::tables::{chunks, collections, documents, expiry, state};
+use crate::sqlite::tables::{chunks, collections, expiry, state};
 use crate::sqlite::txn::{Progress, Txn};
 
 /// How many documents, and how many chunks of documents that stay, were removed. A document goes with its own end, not
@@ -51,8 +51,7 @@ fn remove(
     let gone: Vec<i64> = sql::query_all(conn, text, params![target.id(), txn.now.0, limit], |row| row.get(0))?;
     for id in &gone {
         go_on()?;
-        let document = documents::by_row(conn, *id)?;
-        shared::delete_document(txn, stamp, target, *id, &document.uid)?;
+        shared::expire_document(txn, stamp, target, *id)?;
     }
     let mut removed = gone.len() as u64;
     let mut touched = BTreeSet::new();

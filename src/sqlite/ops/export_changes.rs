@@ -68,11 +68,17 @@ fn header(conn: &Connection, request: &ExportChanges) -> Result<Header> {
 }
 
 /// What is to be noted before an export. Refuses a receiver that knows of this replica what it was never told.
-pub fn recognise(conn: &Connection, since: &Watermark, acknowledged: bool) -> Result<NoteExport> {
-    let known = since.get(replicas::own(conn)?);
-    match known {
-        Some(known) if !replicas::is_mark(conn, known)? => Err(twin()),
-        _ => Ok(NoteExport { acknowledged: known.filter(|_| acknowledged) }),
+pub fn note(conn: &Connection, request: &ExportChanges) -> Result<NoteExport> {
+    recognise(conn, &request.since, false)?;
+    let known = request.since.get(replicas::own(conn)?);
+    Ok(NoteExport { acknowledged: known.filter(|_| request.acknowledged) })
+}
+
+/// Refuses one that knows of this replica what it was never told. `itself`: it says that it is this store.
+pub fn recognise(conn: &Connection, known: &Watermark, itself: bool) -> Result<()> {
+    match known.get(replicas::own(conn)?) {
+        Some(known) if !replicas::is_mark(conn, known, itself)? => Err(twin()),
+        _ => Ok(()),
     }
 }
 
@@ -80,8 +86,9 @@ pub fn recognise(conn: &Connection, since: &Watermark, acknowledged: bool) -> Re
 pub fn twin() -> Error {
     Error::new(
         ErrorKind::Sync,
-        "two stores are the same replica: a file was copied by hand, or an older state of it restored, and both went on; \
-         nothing was applied: call renew_replica() on the copy, then sync again",
+        "two stores are the same replica: a file was copied by hand, or an older state of it restored, and both went on, or \
+         reclock() gave up what another store had; nothing was applied: call renew_replica() on the copy, or on the store \
+         that was restored or had reclock(), then sync again",
     )
 }
 

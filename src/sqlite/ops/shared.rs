@@ -177,7 +177,19 @@ pub fn delete_document(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64, ui
     remove_document(txn, stamp, target, id, uid)
 }
 
-/// The same, and leaves no trace of its names.
+/// Removes a document that has expired. It was there until its own last change: what another replica changed since then,
+/// and this one has not seen, is later.
+pub fn expire_document(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64) -> Result<()> {
+    let last = documents::stamp(txn.conn, id)?;
+    let document = documents::by_row(txn.conn, id)?;
+    if let Some(uri) = &document.uri {
+        tombstones::end_uri(txn.conn, last, target.id(), uri)?;
+    }
+    changes::bury(txn.conn, Stamp { hlc: last, ..stamp }, target.id(), Entity::Document, &document.uid)?;
+    remove_document(txn, stamp, target, id, &document.uid)
+}
+
+/// Removes a document with its chunks, and leaves no trace of its names.
 pub fn remove_document(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64, uid: &str) -> Result<()> {
     for chunk in chunks::of_document(txn.conn, id)? {
         delete_chunk(txn, stamp, target, &chunk)?;
@@ -294,7 +306,7 @@ pub fn settle(txn: &Txn<'_>, gone: &[(i64, String)]) -> Result<()> {
         }
     }
     if relations::any_waiting(txn.conn)? {
-        relations::restore(txn.conn)?;
+        relations::restore(txn.conn, txn.stamp_of(txn.clock()))?;
     }
     Ok(())
 }

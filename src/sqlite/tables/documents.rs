@@ -4,6 +4,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::changes::Stamp;
 use crate::error::Result;
+use crate::hlc::Hlc;
 use crate::model::{ContentHash, Document, Metadata, Timestamp};
 use crate::request::PreparedDocument;
 use crate::sqlite::sql;
@@ -197,6 +198,11 @@ pub fn receive(conn: &Connection, stamp: Stamp, row: Option<i64>, new: &Received
         ],
         |row| row.get(0),
     )
+}
+
+/// When a document last changed.
+pub fn stamp(conn: &Connection, id: i64) -> Result<Hlc> {
+    sql::query_one(conn, "SELECT hlc FROM documents WHERE id = ?1", [id], |row| sql::hlc(row, 0))
 }
 
 /// Sets the metadata of a document.

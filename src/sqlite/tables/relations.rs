@@ -6,6 +6,7 @@ use super::changes::{self, Change, Entity, Op, Stamp};
 use super::tombstones;
 use crate::error::Result;
 use crate::graph::Step;
+use crate::hlc::Hlc;
 use crate::model::{Direction, Metadata, Relation, Timestamp};
 use crate::sqlite::sql;
 use crate::sync::merge::Known;
@@ -138,32 +139,28 @@ pub fn any_waiting(conn: &Connection) -> Result<bool> {
 const SHARED: &str = "collection_id, source, target, type, strength, metadata, created_at, hlc";
 
 /// Relations whose ends are both there wait no more.
-pub fn restore(conn: &Connection) -> Result<()> {
+pub fn restore(conn: &Connection, stamp: Stamp) -> Result<()> {
     let end = |column: &str| {
         format!(
             "(EXISTS (SELECT 1 FROM chunks e WHERE e.collection_id = w.collection_id AND e.uid = w.{column})
               OR EXISTS (SELECT 1 FROM documents e WHERE e.collection_id = w.collection_id AND e.uid = w.{column}))"
         )
     };
-    let name = "collection_id, source, type, target";
     let text = format!(
-        "INSERT INTO relations ({SHARED}) SELECT {SHARED} FROM waiting_relations w WHERE {} AND {}
-         RETURNING collection_id, source, type, target",
+        "INSERT INTO relations ({SHARED}) SELECT {SHARED} FROM waiting_relations w WHERE {} AND {} RETURNING {MOVED}",
         end("source"),
         end("target")
     );
-    let restored = sql::query_all(conn, &text, [], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?, row.get::<_, String>(3)?))
-    })?;
-    for (collection_id, source, kind, target) in restored {
-        let text = format!("DELETE FROM waiting_relations WHERE ({name}) = (?1, ?2, ?3, ?4)");
-        sql::execute(conn, &text, params![collection_id, source, kind, target])?;
+    for Moved { id, collection_id, name: [source, kind, target], hlc } in sql::query_all(conn, &text, [], moved)? {
+        let text = "DELETE FROM waiting_relations WHERE (collection_id, source, type, target) = (?1, ?2, ?3, ?4)";
+        sql::execute(conn, text, params![collection_id, source, kind, target])?;
+        append(conn, Stamp { hlc, ..stamp }, collection_id, &uid(&source, &kind, &target), id, Op::Put)?;
     }
     Ok(())
 }
 
 /// The relations of an id that went wait for it to come back.
-pub fn suspend(conn: &Connection, collection_id: i64, id: &str) -> Result<()> {
+pub fn suspend(conn: &Connection, stamp: Stamp, collection_id: i64, id: &str) -> Result<()> {
     if there(conn, collection_id, id)? {
         return Ok(());
     }
@@ -173,10 +170,42 @@ pub fn suspend(conn: &Connection, collection_id: i64, id: &str) -> Result<()> {
              WHERE collection_id = ?1 AND {column} = ?2"
         );
         sql::execute(conn, &text, params![collection_id, id])?;
-        let text = format!("DELETE FROM relations WHERE collection_id = ?1 AND {column} = ?2");
-        sql::execute(conn, &text, params![collection_id, id])?;
+        let text = format!("DELETE FROM relations WHERE collection_id = ?1 AND {column} = ?2 RETURNING {MOVED}");
+        tell_ends(conn, stamp, sql::query_all(conn, &text, params![collection_id, id], moved)?)?;
     }
     Ok(())
+}
+
+/// Forgets those of a collection that are not later than its end, which is the stamp.
+pub fn forget_upto(conn: &Connection, stamp: Stamp, collection_id: i64) -> Result<()> {
+    let values = params![collection_id, stamp.hlc.to_bytes()];
+    sql::execute(conn, "DELETE FROM waiting_relations WHERE collection_id = ?1 AND hlc <= ?2", values)?;
+    let text = format!("DELETE FROM relations WHERE collection_id = ?1 AND hlc <= ?2 RETURNING {MOVED}");
+    tell_ends(conn, stamp, sql::query_all(conn, &text, values, moved)?)
+}
+
+/// A relation that is there no more, or again.
+struct Moved {
+    id: i64,
+    collection_id: i64,
+    /// Source, type and target.
+    name: [String; 3],
+    hlc: Hlc,
+}
+
+/// Columns of [`moved`].
+const MOVED: &str = "id, collection_id, source, type, target, hlc";
+
+fn moved(row: &Row<'_>) -> rusqlite::Result<Moved> {
+    let name = [row.get(2)?, row.get(3)?, row.get(4)?];
+    Ok(Moved { id: row.get(0)?, collection_id: row.get(1)?, name, hlc: sql::hlc(row, 5)? })
+}
+
+/// What follows the feed is told of what is there no more, although nobody deleted it.
+fn tell_ends(conn: &Connection, stamp: Stamp, gone: Vec<Moved>) -> Result<()> {
+    gone.into_iter().try_for_each(|Moved { id, collection_id, name: [source, kind, target], hlc }| {
+        append(conn, Stamp { hlc, ..stamp }, collection_id, &uid(&source, &kind, &target), id, Op::Delete)
+    })
 }
 
 /// The relations of a collection that goes wait for it to come back.

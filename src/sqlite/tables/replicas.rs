@@ -3,14 +3,14 @@
 use rusqlite::{Connection, params};
 
 use super::meta;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::hlc::Hlc;
 use crate::limits;
 use crate::sqlite::sql;
 use crate::sync::{ReplicaId, Watermark};
 
 /// Every table whose rows say who stamped them.
-const STAMPED: [&str; 11] = [
+pub const STAMPED: [&str; 11] = [
     "collections",
     "space_stamps",
     "documents",
@@ -51,7 +51,19 @@ pub fn raise(conn: &Connection, mark: &Watermark, old: &[ReplicaId]) -> Result<(
             params![stamp.replica, stamp.to_bytes(), met.to_bytes()],
         )?;
     }
-    Ok(())
+    // More than that would go with no batch of this store.
+    let count: usize = sql::query_one(conn, "SELECT count(*) FROM replicas", [], |row| row.get(0))?;
+    if count < limits::SYNC_REPLICAS {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Limit,
+        format!(
+            "with it the store would know of {} replicas; at most {} are allowed",
+            count + 1,
+            limits::SYNC_REPLICAS
+        ),
+    ))
 }
 
 /// Replicas that this store heard of before a moment, and itself if it is as old: what they wrote may have been deleted
@@ -69,10 +81,8 @@ pub fn met_before(conn: &Connection, moment: Option<Hlc>) -> Result<Vec<ReplicaI
 
 /// The latest moments up to which others were told that they have everything of this store, oldest first.
 pub fn marks(conn: &Connection, most: usize) -> Result<Vec<Hlc>> {
-    // After `reclock` there may be some that are still to come.
-    let text = "SELECT hlc FROM sync_marks WHERE hlc <= ?2 ORDER BY hlc DESC LIMIT ?1";
-    let now = meta::clock(conn)?.to_bytes();
-    let mut marks = sql::query_all(conn, text, params![most as i64, now], |row| sql::hlc(row, 0))?;
+    let text = "SELECT hlc FROM sync_marks WHERE given_up = 0 ORDER BY hlc DESC LIMIT ?1";
+    let mut marks = sql::query_all(conn, text, [most as i64], |row| sql::hlc(row, 0))?;
     marks.reverse();
     Ok(marks)
 }
@@ -84,11 +94,16 @@ pub fn add_mark(conn: &Connection, mark: Hlc) -> Result<()> {
     sql::execute(conn, text, [limits::SYNC_MARKS as i64 - 1]).map(drop)
 }
 
-/// Whether this store told others of that moment. Of long ago it does not know any more.
-pub fn is_mark(conn: &Connection, moment: Hlc) -> Result<bool> {
+/// Gives up those that are still to come for a clock that was set back.
+pub fn give_up_marks(conn: &Connection, clock: Hlc) -> Result<()> {
+    sql::execute(conn, "UPDATE sync_marks SET given_up = 1 WHERE hlc > ?1", params![clock.to_bytes()]).map(drop)
+}
+
+/// Whether this store told others of that moment, or `itself` alone remembers it. Of long ago it does not know any more.
+pub fn is_mark(conn: &Connection, moment: Hlc, itself: bool) -> Result<bool> {
     let clock = meta::clock(conn)?;
-    let there = "SELECT EXISTS (SELECT 1 FROM sync_marks WHERE hlc = ?1)";
-    if moment == clock || sql::query_one(conn, there, params![moment.to_bytes()], |row| row.get(0))? {
+    let there = "SELECT EXISTS (SELECT 1 FROM sync_marks WHERE hlc = ?1 AND given_up <= ?2)";
+    if moment == clock || sql::query_one(conn, there, params![moment.to_bytes(), itself], |row| row.get(0))? {
         return Ok(true);
     }
     let text = "SELECT count(*), min(hlc) FROM sync_marks";
@@ -253,10 +268,13 @@ mod tests {
         meta::set_clock(&conn, at(10_000)).unwrap();
         let count: usize = conn.query_row("SELECT count(*) FROM sync_marks", [], |row| row.get(0)).unwrap();
         assert_eq!(count, limits::SYNC_MARKS);
-        assert!(is_mark(&conn, at(10_000)).unwrap() && is_mark(&conn, at(100)).unwrap());
-        assert!(is_mark(&conn, at(5)).unwrap(), "from before those that are kept");
-        assert!(!is_mark(&conn, at(101)).unwrap() && !is_mark(&conn, at(20_000)).unwrap());
+        assert!(is_mark(&conn, at(10_000), false).unwrap() && is_mark(&conn, at(100), false).unwrap());
+        assert!(is_mark(&conn, at(5), false).unwrap(), "from before those that are kept");
+        assert!(!is_mark(&conn, at(101), false).unwrap() && !is_mark(&conn, at(20_000), false).unwrap());
         assert_eq!(marks(&conn, 2).unwrap(), [at(2008), at(2010)]);
+        give_up_marks(&conn, at(2008)).unwrap();
+        assert!(!is_mark(&conn, at(2010), false).unwrap() && is_mark(&conn, at(2010), true).unwrap());
+        assert_eq!(marks(&conn, 1).unwrap(), [at(2008)]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use rusqlite::{Connection, Row, params};
 use super::changes::{self, Change, Entity, Op, Stamp};
 use super::tombstones;
 use crate::error::Result;
+use crate::hlc::Hlc;
 use crate::model::{Expected, Namespace, StateEntry, StateValue, Timestamp};
 use crate::sqlite::sql;
 use crate::sync::merge::Known;
@@ -106,14 +107,15 @@ pub fn any_expired(conn: &Connection, now: Timestamp) -> Result<bool> {
     sql::query_one(conn, "SELECT EXISTS (SELECT 1 FROM state WHERE expires_at <= ?1)", [now.0], |row| row.get(0))
 }
 
-/// Deletes at most so many values that have expired, and says how many.
+/// Deletes at most so many values that have expired, and says how many. Each ends with its own last change: what another
+/// replica set since then, and this one has not seen, is later.
 pub fn delete_expired(conn: &Connection, stamp: Stamp, now: Timestamp, most: u64) -> Result<u64> {
-    let text = "SELECT namespace, local, key FROM state WHERE expires_at <= ?1 LIMIT ?2";
+    let text = "SELECT namespace, local, key, hlc FROM state WHERE expires_at <= ?1 LIMIT ?2";
     let limit = i64::try_from(most).unwrap_or(i64::MAX);
-    let gone: Vec<(Namespace, String)> = sql::query_all(conn, text, params![now.0, limit], |row| {
-        Ok((Namespace { name: row.get(0)?, local: row.get(1)? }, row.get(2)?))
+    let gone: Vec<(Namespace, String, Hlc)> = sql::query_all(conn, text, params![now.0, limit], |row| {
+        Ok((Namespace { name: row.get(0)?, local: row.get(1)? }, row.get(2)?, sql::hlc(row, 3)?))
     })?;
-    gone.iter().try_for_each(|(namespace, key)| delete(conn, stamp, namespace, key))?;
+    gone.iter().try_for_each(|(namespace, key, hlc)| delete(conn, Stamp { hlc: *hlc, ..stamp }, namespace, key))?;
     Ok(gone.len() as u64)
 }
 

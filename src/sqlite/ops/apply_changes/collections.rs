@@ -1,6 +1,8 @@
 //! Collections, their spaces, and what was deleted with them.
 
-use rusqlite::params;
+use std::collections::HashSet;
+
+use rusqlite::{Connection, params};
 use serde_json::{Map, Value};
 
 use super::{Apply, damaged, time};
@@ -16,7 +18,7 @@ use crate::sqlite::tables::changes::{self, Entity, Op};
 use crate::sqlite::tables::collections::{self, NewCollection};
 use crate::sqlite::tables::fts::{self, FtsTable};
 use crate::sqlite::tables::spaces::{self, NewSpace, SpaceRow};
-use crate::sqlite::tables::{chunks, documents, tombstones};
+use crate::sqlite::tables::{chunks, documents, relations, tombstones};
 use crate::sqlite::tokenizer::TokenizerSpec;
 use crate::sqlite::txn::Txn;
 use crate::sync::Action;
@@ -43,10 +45,23 @@ struct Properties {
     created_at: Timestamp,
 }
 
+impl Entry {
+    /// Looks again at the collection, which is there, and at when its spaces ended.
+    fn look(&mut self, conn: &Connection) -> Result<()> {
+        let target = Target::find(conn, &self.name)?;
+        for space in &mut self.spaces {
+            space.floor = tombstones::space(conn, target.id(), &space.name)?;
+        }
+        self.target = Some(target);
+        Ok(())
+    }
+}
+
 /// A space of the batch.
 pub(super) struct Space {
     pub name: String,
     stamp: Hlc,
+    /// Of the source and of this store, whichever is later.
     pub floor: Option<Hlc>,
     pub dimension: Option<usize>,
     metric: Metric,
@@ -117,8 +132,13 @@ impl Apply<'_, '_> {
             return Err(damaged(format_args!("collection {:?} twice", record.name)));
         }
         let spaces: Vec<Space> = record.spaces.iter().map(Space::read).collect::<Result<_>>()?;
-        if spaces.first().is_none_or(|space| space.name != DEFAULT_SPACE) {
+        // Which nobody can delete.
+        if spaces.first().is_none_or(|space| space.name != DEFAULT_SPACE || space.floor.is_some()) {
             return Err(damaged(format_args!("collection {:?} without its default space", record.name)));
+        }
+        let names: HashSet<&str> = spaces.iter().map(|space| space.name.as_str()).collect();
+        if names.len() != spaces.len() {
+            return Err(damaged(format_args!("collection {:?} with two spaces of one name", record.name)));
         }
         let news = self.is_news(record.stamp)?;
         self.done.received += u64::from(news);
@@ -206,16 +226,17 @@ impl Apply<'_, '_> {
         fts::create_view(conn, id)?;
         fts::create(conn, FtsTable { collection_id: id, generation: 1 }, &properties.tokenizer)?;
         for (at, space) in entry.spaces.iter().enumerate() {
-            if at == 0 || space.floor.is_none_or(|floor| space.stamp > floor) {
-                insert_space(txn, id, space)?;
-            }
             if let Some(floor) = space.floor {
                 tombstones::end_space(conn, floor, id, &space.name)?;
+            }
+            let floor = tombstones::space(conn, id, &space.name)?;
+            if at == 0 || floor.is_none_or(|floor| space.stamp > floor) {
+                insert_space(txn, id, space)?;
             }
         }
         let target = Target::find(conn, &entry.name)?;
         shared::collection_changed(txn, stamp, &target, &entry.name, Op::Put)?;
-        entry.target = Some(target);
+        entry.look(conn)?;
         if entry.floor.is_some_and(|floor| stamp.hlc <= floor) {
             self.revived.push((entry.name.clone(), None));
         }
@@ -277,12 +298,11 @@ impl Apply<'_, '_> {
             }
         }
         self.richer.extend(richer);
-        let target = Target::find(conn, &name)?;
-        if changed {
+        self.entries[place].look(conn)?;
+        if let (true, Some(target)) = (changed, &self.entries[place].target) {
             self.done.applied += u64::from(!self.known.covers(stamp));
-            shared::collection_changed(txn, txn.stamp_of(stamp), &target, &name, Op::Put)?;
+            shared::collection_changed(txn, txn.stamp_of(stamp), target, &name, Op::Put)?;
         }
-        self.entries[place].target = Some(target);
         Ok(())
     }
 
@@ -294,9 +314,7 @@ impl Apply<'_, '_> {
             insert_space(self.txn, target.id(), space)?;
             self.revived.push((entry.name.clone(), Some(space.name.clone())));
         }
-        let target = Target::find(conn, &entry.name)?;
-        self.entries[place].target = Some(target);
-        Ok(())
+        self.entries[place].look(conn)
     }
 
     /// Everything in a collection from before a moment goes; and the collection, if nothing later is in it.
@@ -347,15 +365,15 @@ impl Apply<'_, '_> {
             let document = documents::by_row(conn, row)?;
             shared::remove_document(txn, stamp, &target, row, &document.uid)?;
         }
-        for table in ["relations", "waiting_relations"] {
-            let text = format!("DELETE FROM {table} WHERE collection_id = ?1 AND hlc <= ?2");
-            sql::execute(conn, &text, params![id, floor.to_bytes()])?;
-        }
+        relations::forget_upto(conn, stamp, id)?;
         tombstones::forget_upto(conn, id, floor)
     }
 
     pub(super) fn space_floor(&mut self, place: u64, name: &str, floor: Hlc) -> Result<()> {
         check_name("space name", name)?;
+        if name == DEFAULT_SPACE {
+            return Err(damaged("the end of a default space"));
+        }
         let news = self.is_news(floor)?;
         self.done.received += u64::from(news);
         self.entry(place)?;
@@ -367,9 +385,7 @@ impl Apply<'_, '_> {
             return tombstones::end_space(self.txn.conn, floor, self.number(place)?, name);
         }
         self.end_space(place, name, floor)?;
-        let target = Target::find(self.txn.conn, &self.entries[place].name)?;
-        self.entries[place].target = Some(target);
-        Ok(())
+        self.entries[place].look(self.txn.conn)
     }
 
     /// Vectors of documents from before a moment go; and the space, if none is left and it is not later itself.
@@ -378,9 +394,6 @@ impl Apply<'_, '_> {
         let Some(target) = &self.entries[place].target else { return Ok(()) };
         if tombstones::space(conn, target.id(), name)?.is_some_and(|before| before >= floor) {
             return Ok(());
-        }
-        if name == DEFAULT_SPACE {
-            return Err(damaged("the end of a default space"));
         }
         tombstones::end_space(conn, floor, target.id(), name)?;
         self.done.applied += 1;

@@ -16,7 +16,7 @@ impl Apply<'_, '_> {
         if let Some(stamp) = late.filter(|_| header.source != self.own) {
             return Err(skewed(stamp, self.ahead));
         }
-        recognise(conn, &header.upto, true)?;
+        recognise(conn, &header.upto, header.source == self.own)?;
         if header.source == self.own {
             // It told of that moment itself.
             self.echo = true;

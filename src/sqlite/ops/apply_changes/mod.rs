@@ -206,7 +206,7 @@ impl Apply<'_, '_> {
         let gone = self.txn.take_deleted();
         if relations::any(conn)? {
             for (collection_id, uid) in &gone {
-                relations::suspend(conn, *collection_id, uid)?;
+                relations::suspend(conn, self.txn.stamp_of(self.latest), *collection_id, uid)?;
             }
         }
         shared::settle(self.txn, &gone)?;

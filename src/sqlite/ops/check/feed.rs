@@ -6,6 +6,7 @@ use crate::hlc::Hlc;
 use crate::model::Area;
 use crate::sqlite::sql;
 use crate::sqlite::tables::meta;
+use crate::sqlite::tables::replicas::STAMPED;
 
 /// Tables whose ids are never used twice.
 pub const NUMBERED: [(&str, &str); 8] = [
@@ -18,9 +19,6 @@ pub const NUMBERED: [(&str, &str); 8] = [
     ("state", "id"),
     ("changes", "seq"),
 ];
-
-/// Tables with a stamp.
-pub const STAMPED: [&str; 7] = ["collections", "documents", "chunks", "relations", "state", "changes", "tombstones"];
 
 /// Tombstones of documents that are there, and were not written later.
 pub const LIVING: &str = "entity = 'document' AND EXISTS (SELECT 1 FROM documents d

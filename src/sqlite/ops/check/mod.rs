@@ -21,7 +21,7 @@ use crate::request::Check;
 use crate::sqlite::sql;
 use crate::sqlite::txn::Progress;
 
-pub use self::feed::{LIVING, NUMBERED, STAMPED, sound_vector};
+pub use self::feed::{LIVING, NUMBERED, sound_vector};
 pub use self::rows::Places;
 pub use self::vectors::chunk_rows;
 

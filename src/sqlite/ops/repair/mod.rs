@@ -106,11 +106,16 @@ pub fn ensure_clock(conn: &Connection) -> Result<()> {
     }
 }
 
-/// What the replica of a salvaged store wrote is the new one's.
+/// What the replica of a salvaged store wrote is the new one's, which remembers no more deletions than the old one did.
 fn origin(source: &Connection, conn: &Connection) -> Result<()> {
     let text = "SELECT value FROM meta WHERE key = 'replica_id'";
     match sql::query_optional(source, text, [], |row| row.get::<_, [u8; 16]>(0)) {
-        Ok(Some(old)) => replicas::reattribute(conn, old, replicas::own(conn)?).map(drop),
+        Ok(Some(old)) => drop(replicas::reattribute(conn, old, replicas::own(conn)?)?),
+        Err(error) if is_outside(&error) => return Err(error),
+        _ => {}
+    }
+    match replicas::horizon(source) {
+        Ok(Some(horizon)) => replicas::raise_horizon(conn, horizon),
         Err(error) if is_outside(&error) => Err(error),
         _ => Ok(()),
     }
@@ -165,7 +170,7 @@ fn apply(
         Remedy::Clock => {
             // A stamp beyond every calendar is no moment; what carries it changed no later than now.
             let stamp = txn.stamp().hlc.to_bytes();
-            for table in super::check::STAMPED {
+            for table in replicas::STAMPED {
                 let text = format!("UPDATE {table} SET hlc = ?1 WHERE hlc > ?2");
                 sql::execute(conn, &text, params![stamp, LAST.to_bytes()])?;
             }
@@ -272,7 +277,7 @@ fn fields(txn: &Txn<'_>, progress: &Progress, collection_id: i64) -> Result<Stri
 /// The last stamp of any row.
 fn latest(conn: &Connection) -> Result<Option<Hlc>> {
     let mut latest: Option<Hlc> = None;
-    for table in super::check::STAMPED {
+    for table in replicas::STAMPED {
         let text = format!("SELECT max(hlc) FROM {table} WHERE typeof(hlc) = 'blob' AND length(hlc) = 24");
         if let Some(Some(stamp)) = sql::query_optional(conn, &text, [], |row| row.get::<_, Option<Vec<u8>>>(0))? {
             latest = latest.max(Some(Hlc::from_bytes(&stamp)?));

@@ -10,24 +10,32 @@ use crate::sqlite::ops::check::is_object;
 
 /// The tokenizer of a collection whose own cannot be read.
 pub const TOKENIZER: &str = "porter unicode61";
+/// How the rows of a table are found.
+#[derive(Clone, Copy)]
+pub enum Order {
+    /// By their rowid, which has this name.
+    Id(&'static str),
+    /// By so many columns, the first: it has no rowids.
+    Key(usize),
+}
+
 /// A table whose rows are taken as they are.
 pub struct Copied {
     pub name: &'static str,
-    /// `None` for a table without rowids.
-    pub id: Option<&'static str>,
+    pub order: Order,
     pub columns: &'static [&'static str],
 }
 
 /// All of them, each after what it refers to.
-pub const COPIED: [Copied; 10] = [
+pub const COPIED: [Copied; 17] = [
     Copied {
         name: "collections",
-        id: Some("id"),
+        order: Order::Id("id"),
         columns: &["name", "description", "settings", "tokenizer", "created_at", "hlc"],
     },
     Copied {
         name: "documents",
-        id: Some("id"),
+        order: Order::Id("id"),
         columns: &[
             "collection_id",
             "uid",
@@ -44,7 +52,7 @@ pub const COPIED: [Copied; 10] = [
     },
     Copied {
         name: "chunks",
-        id: Some("id"),
+        order: Order::Id("id"),
         columns: &[
             "document_id",
             "collection_id",
@@ -64,31 +72,42 @@ pub const COPIED: [Copied; 10] = [
             "hlc",
         ],
     },
-    Copied { name: "fields", id: Some("id"), columns: &["collection_id", "path", "created_at"] },
+    Copied { name: "fields", order: Order::Id("id"), columns: &["collection_id", "path", "created_at"] },
     Copied {
         name: "relations",
-        id: Some("id"),
+        order: Order::Id("id"),
         columns: &["collection_id", "source", "target", "type", "strength", "metadata", "created_at", "hlc"],
     },
     Copied {
         name: "state",
-        id: Some("id"),
+        order: Order::Id("id"),
         columns: &["namespace", "local", "key", "value", "expires_at", "updated_at", "hlc"],
     },
     Copied {
         name: "changes",
-        id: Some("seq"),
+        order: Order::Id("seq"),
         columns: &["commit_tag", "hlc", "collection_id", "space_id", "entity", "uid", "row_id", "op"],
     },
-    Copied { name: "tombstones", id: None, columns: &["collection_id", "entity", "uid", "hlc"] },
+    Copied { name: "tombstones", order: Order::Key(3), columns: &["collection_id", "entity", "uid", "hlc"] },
+    Copied { name: "uri_tombstones", order: Order::Key(2), columns: &["collection_id", "uri", "hlc"] },
+    Copied { name: "space_tombstones", order: Order::Key(2), columns: &["collection_id", "name", "hlc"] },
+    Copied { name: "space_stamps", order: Order::Id("space_id"), columns: &["hlc"] },
+    Copied { name: "past_collections", order: Order::Key(1), columns: &["name", "collection_id"] },
+    Copied { name: "aliases", order: Order::Key(2), columns: &["collection_id", "uid", "uri"] },
+    Copied { name: "chunk_claims", order: Order::Id("chunk_id"), columns: &["collection_id", "uid"] },
+    Copied {
+        name: "waiting_relations",
+        order: Order::Key(4),
+        columns: &["collection_id", "source", "target", "type", "strength", "metadata", "created_at", "hlc"],
+    },
     Copied {
         name: "sync_peers",
-        id: Some("id"),
+        order: Order::Id("id"),
         columns: &["name", "endpoint", "replica_id", "watermark", "added_at", "last_synced_at"],
     },
     Copied {
         name: "embedding_cache",
-        id: Some("id"),
+        order: Order::Id("id"),
         columns: &["model", "content_hash", "dimension", "created_at", "embedding"],
     },
 ];
@@ -107,7 +126,11 @@ pub fn values(row: &Row<'_>) -> Result<Vec<Value>> {
 }
 
 pub fn statement(table: &Copied) -> String {
-    let columns: Vec<&str> = table.id.into_iter().chain(table.columns.iter().copied()).collect();
+    let id = match table.order {
+        Order::Id(id) => Some(id),
+        Order::Key(_) => None,
+    };
+    let columns: Vec<&str> = id.into_iter().chain(table.columns.iter().copied()).collect();
     let places: Vec<String> = (1..=columns.len()).map(|at| format!("?{at}")).collect();
     format!("INSERT OR IGNORE INTO {} ({}) VALUES ({})", table.name, columns.join(", "), places.join(", "))
 }
@@ -117,7 +140,13 @@ pub fn statement(table: &Copied) -> String {
 pub fn bound(table: &str, values: &mut [Value]) -> bool {
     /// Beyond it there would be no numbers left for what comes.
     const LAST: i64 = i64::MAX / 2;
-    if table != "tombstones" && matches!(values[0], Value::Integer(id) if id > LAST) {
+    let unnumbered = matches!(values[0], Value::Integer(id) if id > LAST);
+    if unnumbered && matches!(table, "space_stamps" | "chunk_claims") {
+        return false;
+    }
+    if unnumbered
+        && !matches!(table, "tombstones" | "uri_tombstones" | "space_tombstones" | "aliases" | "waiting_relations")
+    {
         values[0] = Value::Null;
     }
     let object = |value: &Value| matches!(value, Value::Text(json) if is_object(json).is_ok());
@@ -143,6 +172,7 @@ pub fn bound(table: &str, values: &mut [Value]) -> bool {
             }
             return true;
         }
+        "waiting_relations" => return object(&values[5]) && matches!(values[6], Value::Integer(_)),
         "state" => {
             let json = |json: &str| serde_json::from_str::<serde_json::Value>(json).is_ok();
             return matches!(&values[4], Value::Text(value) if json(value));

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, params_from_iter};
 
-use super::rows::{COPIED, Copied, SpaceRow, TOKENIZER, bound, describe, mend, statement, values};
+use super::rows::{COPIED, Copied, Order, SpaceRow, TOKENIZER, bound, describe, mend, statement, values};
 use super::{lose, vectors};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ContentHash, Metric, RepairReport};
@@ -111,9 +111,9 @@ impl Salvage<'_> {
             }
             Ok(())
         };
-        let whole = match table.id {
-            Some(id) => self.walk(table, id, &mut sink)?,
-            None => self.scan(table, &mut sink)?,
+        let whole = match table.order {
+            Order::Id(id) => self.walk(table, id, &mut sink)?,
+            Order::Key(columns) => self.scan(table, columns, &mut sink)?,
         };
         self.report.salvaged.push((name.to_owned(), taken));
         lose(&mut self.report, &format!("values of rows of {name} that no store has, of"), &altered);
@@ -187,12 +187,12 @@ impl Salvage<'_> {
     }
 
     /// From both ends, for a table that has no rowids.
-    fn scan(&self, table: &Copied, sink: &mut dyn FnMut(Vec<Value>) -> Result<()>) -> Result<bool> {
+    fn scan(&self, table: &Copied, key: usize, sink: &mut dyn FnMut(Vec<Value>) -> Result<()>) -> Result<bool> {
         let columns = table.columns.join(", ");
         let mut seen = BTreeSet::new();
         for order in ["ASC", "DESC"] {
-            let key = format!("collection_id {order}, entity {order}, uid {order}");
-            let text = format!("SELECT {columns} FROM {} ORDER BY {key}", table.name);
+            let by: Vec<String> = table.columns.iter().take(key).map(|column| format!("{column} {order}")).collect();
+            let text = format!("SELECT {columns} FROM {} ORDER BY {}", table.name, by.join(", "));
             let Ok(mut statement) = sql::prepare(self.source, &text) else { return Ok(false) };
             let mut rows = statement.query([])?;
             loop {
@@ -200,7 +200,7 @@ impl Salvage<'_> {
                     Ok(None) => return Ok(order == "ASC"),
                     Ok(Some(row)) => {
                         let values = values(row)?;
-                        if !seen.insert(format!("{:?}", &values[..3])) {
+                        if !seen.insert(format!("{:?}", &values[..key])) {
                             break;
                         }
                         sink(values)?;
@@ -356,7 +356,7 @@ impl Salvage<'_> {
     fn space_rows(&mut self) -> Result<Vec<SpaceRow>> {
         const TABLE: Copied = Copied {
             name: "spaces",
-            id: Some("id"),
+            order: Order::Id("id"),
             columns: &["collection_id", "name", "dimension", "metric", "model", "created_at", "vec_generation"],
         };
         if !schema::is_fixed_table(self.source, TABLE.name)? {

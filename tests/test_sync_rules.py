@@ -1,0 +1,173 @@
+"""What must not be lost, and must not come back, where stores did not know of each other's changes."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import ragstore
+from ragstore import Chunk, Document, SyncError
+
+from tests.helpers.replicas import answers, clock, registers
+
+
+@pytest.fixture
+def stores(tmp_path):
+    """Three stores on disk, two of which share a collection."""
+    opened = [ragstore.open(tmp_path / f"{name}.db", durability="relaxed") for name in "abc"]
+    opened[0].create_collection("c", dimension=2)
+    opened[0].sync(opened[1])
+    yield opened
+    for store in opened:
+        store.close()
+
+
+def send(a, b):
+    return b.apply_changes(a.export_changes(since=b.watermark()))
+
+
+def texts(store):
+    return {document.id: document.text for document in store["c"].list_documents()}
+
+
+def equal(*stores):
+    """They are equal, and sound; closes them."""
+    found = [answers(store, ["cat"]) for store in stores]
+    for store in stores:
+        assert not store.check().problems
+        store.close()
+    rows = [registers(store.path) for store in stores]
+    assert all(one == found[0] for one in found)
+    assert all(one == rows[0] for one in rows)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_space_that_was_deleted_does_not_come_back_with_older_vectors(stores, again):
+    a, b, _ = stores
+    a["c"].create_space("alt", dimension=2)
+    a.sync(b)
+    a["c"].add(Document(id="x", chunks=[Chunk("cat", id="k")]), [[1, 2]])
+    a["c"].set_embeddings(["k"], [[1, 1]], space="alt")
+    with clock(1):
+        b["c"].delete_space("alt")
+        if again:
+            b["c"].create_space("alt", dimension=2)
+        send(a, b)
+        spaces = ["default", "alt"] if again else ["default"]
+        assert [space.name for space in b["c"].list_spaces()] == spaces
+        with pytest.raises(ragstore.NotFoundError):
+            b["c"].get_embeddings(["k"], space="alt")
+        send(b, a)
+        assert [space.name for space in a["c"].list_spaces()] == spaces
+        assert a.sync(b).applied == 0
+    equal(a, b)
+
+
+def test_a_space_that_ended_before_its_collection_does_not_come_back_with_it(stores):
+    a, b, _ = stores
+    b["c"].create_space("alt", dimension=2)
+    b.sync(a)
+    a["c"].add(Document(id="x", chunks=[Chunk("cat", id="k")]))
+    a["c"].set_embeddings(["k"], [[1, 1]], space="alt")
+    with clock(1):
+        b["c"].delete_space("alt")
+        send(b, a)
+        a.delete_collection("c")
+        with clock(2):
+            b["c"].add(Document("cat", id="later"))
+            a.sync(b)
+            assert [space.name for space in a["c"].list_spaces()] == ["default"]
+            assert texts(a) == {"later": "cat"}
+            equal(a, b)
+
+
+def test_a_uri_that_moves_within_one_add(stores):
+    a, b, _ = stores
+    a["c"].add(
+        [Document("cat 1", id="x", uri="u"), Document("cat 2", id="x", uri="v"), Document("cat 3", id="z", uri="u")],
+        on_conflict="replace",
+    )
+    a.sync(b)
+    assert texts(b) == texts(a) == {"x": "cat 2", "z": "cat 3"}
+    equal(a, b)
+
+
+def test_expiry_does_not_win_over_a_change_that_it_did_not_know(stores):
+    a, b, _ = stores
+    soon = datetime.now(UTC) + timedelta(seconds=20)
+    a["c"].add([Document("cat", id="x", uri="u", expires_at=soon), Document("cat", id="y", expires_at=soon)])
+    a.state().set("k", 1, expires_at=soon)
+    a.sync(b)
+    b["c"].add(Document("cat that stays", id="x", uri="u"), on_conflict="replace")
+    b.state()["k"] = 2
+    with clock(50):
+        assert a["c"].expire() == 2
+        a.optimize()
+        assert "k" not in a.state()
+        a.sync(b)
+        assert texts(a) == texts(b) == {"x": "cat that stays"}
+        assert a.state()["k"] == b.state()["k"] == 2
+        # Who has expired rows still answers the same.
+        assert answers(a, ["cat"]) == answers(b, ["cat"])
+        b["c"].expire()
+        equal(a, b)
+
+
+def test_the_feed_tells_of_relations_that_lost_an_end(stores):
+    a, b, _ = stores
+    a["c"].add([Document("cat", id="x"), Document("dog", id="y")])
+    a.sync(b)
+    b["c"].relate("x", "y", "likes")
+
+    def relations(head):
+        return [(change.op, change.id) for change in b.changes(head) if change.entity == "relation"]
+
+    a["c"].delete(document_ids=["y"])
+    head = b.last_change()
+    send(a, b)
+    assert relations(head) == [("delete", ("x", "likes", "y"))]
+    head = b.last_change()
+    b["c"].add(Document("dog", id="y"))
+    assert relations(head) == [("put", ("x", "likes", "y"))]
+    with clock(1):
+        a.delete_collection("c")
+        a.create_collection("c", dimension=2).add(Document("cat", id="x"))
+    with clock(2):
+        b["c"].add(Document("cat", id="z"))
+        head = b.last_change()
+        send(a, b)
+        assert relations(head) == [("delete", ("x", "likes", "y"))]
+
+
+class TestReclock:
+    """After a clock that ran ahead nothing that is written is taken for known."""
+
+    def test_where_another_store_has_what_is_given_up(self, stores):
+        a, b, _ = stores
+        with clock(3600):
+            a["c"].add(Document("cat", id="x"))
+            send(a, b)
+        assert a.reclock() == 1
+        a["c"].add(Document("dog", id="y"))
+        for attempt in (lambda: send(a, b), lambda: a.sync(b)):
+            with pytest.raises(SyncError, match="reclock"):
+                attempt()
+        a.renew_replica()
+        send(a, b)
+        assert texts(b) == {"x": "cat", "y": "dog"}
+        with clock(3600):
+            a.sync(b)
+            equal(a, b)
+
+    def test_what_is_written_is_later_than_what_a_peer_knows(self, stores):
+        a, b, _ = stores
+        with clock(300):
+            b["c"].add(Document("owl", id="o"))
+            # Now a's clock has gone past that change, and b knows of a up to there.
+            for one, other in ((b, a), (a, b), (b, a)):
+                one.sync(other)
+            a["c"].add(Document("dog", id="y"))
+        assert a.reclock() == 1
+        a["c"].add(Document("bird", id="z"))
+        with clock(400):
+            a.sync(b)
+            assert texts(b) == {"o": "owl", "y": "dog", "z": "bird"}
+            equal(a, b)
