@@ -378,8 +378,8 @@ impl<'a> Folder<'a> {
     /// Says what is known now, if that is more than before.
     fn write_mark(&self) -> Result<()> {
         let (_, known) = self.store.watermark()?;
-        let horizon = self.own_header()?.horizon;
-        if self.own_mark.as_ref().is_some_and(|header| header.upto == known && header.horizon == horizon) {
+        let forgotten = self.own_header()?.forgotten;
+        if self.own_mark.as_ref().is_some_and(|header| header.upto == known && header.forgotten == forgotten) {
             return Ok(());
         }
         let request =
@@ -395,7 +395,7 @@ impl<'a> Folder<'a> {
 
 /// Whether a replica that knows this may hold what another one does not remember as deleted.
 fn is_stale(known: &Watermark, other: &Header) -> bool {
-    stale(known, &other.upto, other.horizon, &|replica| other.old.contains(&replica))
+    stale(known, &other.upto, &other.forgotten, &|replica| other.old.contains(&replica))
 }
 
 fn without(mark: &Watermark, replica: ReplicaId) -> Watermark {

@@ -185,7 +185,7 @@ fn feed(txn: &Txn<'_>, keep: i64) -> Result<u64> {
 /// Who does not know of these deletions must not merge any more.
 fn forget(conn: &Connection, before: Hlc) -> Result<u64> {
     let (forgotten, latest) = tombstones::forget_before(conn, before, CHANGES.unsigned_abs())?;
-    latest.map_or(Ok(()), |latest| replicas::raise_horizon(conn, latest))?;
+    replicas::forget(conn, &latest)?;
     Ok(forgotten)
 }
 

@@ -93,7 +93,7 @@ impl Record<'_> {
                         }
                     }
                 }
-                out.optional(header.horizon, Encoder::stamp);
+                out.watermark(&header.forgotten);
                 out.number(header.marks.len() as u64);
                 header.marks.iter().for_each(|mark| out.0.extend(&mark.to_bytes()[..8]));
                 out.0.extend(header.export);
@@ -315,7 +315,7 @@ impl<'a> Decoder<'a> {
                 _ => return Err(damaged("its header is none")),
             }
         }
-        let horizon = self.optional(Self::stamp)?;
+        let forgotten = self.watermark()?;
         let count = self.count(limits::SYNC_MARKS_SENT, "marks")?;
         let mut marks = Vec::with_capacity(count);
         for _ in 0..count {
@@ -324,7 +324,7 @@ impl<'a> Decoder<'a> {
             bytes[8..].copy_from_slice(&source);
             marks.push(Hlc::from_bytes(&bytes)?);
         }
-        Ok(Header { source, since, upto, horizon, old, marks, export: self.array()?, part: self.number()? })
+        Ok(Header { source, since, upto, forgotten, old, marks, export: self.array()?, part: self.number()? })
     }
 
     fn watermark(&mut self) -> Result<Watermark> {
@@ -450,7 +450,7 @@ mod tests {
                 source: [9; 16],
                 since: [at(50), other].into_iter().collect(),
                 upto: [at(60), other, Hlc { replica: [2; 16], ..at(1) }].into_iter().collect(),
-                horizon: Some(at(1)),
+                forgotten: [at(1)].into_iter().collect(),
                 old: vec![[4; 16]],
                 marks: vec![at(5), at(50)],
                 export: [8; 16],

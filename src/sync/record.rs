@@ -59,9 +59,9 @@ pub struct Header {
     pub since: Watermark,
     /// and knows this then, with the other batches of the same export.
     pub upto: Watermark,
-    /// Up to when the source forgot tombstones.
-    pub horizon: Option<Hlc>,
-    /// Replicas that may have written before the horizon.
+    /// The latest deletion by each replica that the source forgot.
+    pub forgotten: Watermark,
+    /// Replicas that the source knew before the latest of these.
     pub old: Vec<ReplicaId>,
     /// Moments up to which the source told others before that they have everything of it, the latest.
     pub marks: Vec<Hlc>,

@@ -112,19 +112,12 @@ impl FromIterator<Hlc> for Watermark {
     }
 }
 
-/// Whether a replica that knows `mine` may hold what was deleted before `horizon`, where `theirs` forgot their tombstones
-/// up to it. One that has nothing in common with them holds nothing of theirs. Only those replicas `count` that may have
-/// written before the horizon.
-pub fn stale(mine: &Watermark, theirs: &Watermark, horizon: Option<Hlc>, counts: &dyn Fn(ReplicaId) -> bool) -> bool {
-    let Some(horizon) = horizon else { return false };
-    let end = |stamp: Hlc| {
-        let horizon = (horizon.millis, horizon.counter);
-        let (millis, counter) = horizon.min((stamp.millis, stamp.counter));
-        Hlc { millis, counter, ..stamp }
-    };
-    let counted: Vec<Hlc> = theirs.iter().filter(|stamp| counts(stamp.replica)).collect();
-    let acquainted = counted.iter().any(|stamp| mine.get(stamp.replica).is_some());
-    acquainted && counted.into_iter().any(|stamp| !mine.covers(end(stamp)))
+/// Whether a replica that knows `mine` may hold what was deleted where `theirs` is known: some deletion that it does not
+/// know is `forgotten` there. One that has nothing in common with them holds nothing of theirs; what it has in common are
+/// those replicas that `count`, which were known there before that deletion.
+pub fn stale(mine: &Watermark, theirs: &Watermark, forgotten: &Watermark, counts: &dyn Fn(ReplicaId) -> bool) -> bool {
+    let acquainted = || theirs.iter().any(|stamp| counts(stamp.replica) && mine.get(stamp.replica).is_some());
+    !mine.includes(forgotten) && acquainted()
 }
 
 /// Bytes as hexadecimal digits.
@@ -175,16 +168,15 @@ mod tests {
 
     #[test]
     fn one_who_missed_what_was_forgotten_is_stale() {
-        let theirs: Watermark = [at(1, 50), at(2, 90)].into_iter().collect();
         let mark = |stamps: &[Hlc]| stamps.iter().copied().collect::<Watermark>();
+        let (theirs, forgotten) = (mark(&[at(1, 50), at(2, 90)]), mark(&[at(2, 70)]));
         let all: &dyn Fn(ReplicaId) -> bool = &|_| true;
-        assert!(!stale(&mark(&[at(1, 1)]), &theirs, None, all));
-        assert!(stale(&mark(&[at(1, 50), at(2, 69)]), &theirs, Some(at(1, 70)), all));
-        assert!(!stale(&mark(&[at(1, 50), at(2, 70)]), &theirs, Some(at(1, 70)), all));
-        assert!(stale(&mark(&[at(1, 50)]), &theirs, Some(at(1, 70)), all), "what the other wrote was never seen");
-        assert!(!stale(&mark(&[at(3, 1)]), &theirs, Some(at(1, 70)), all), "a stranger holds nothing of theirs");
-        let new = |replica| replica != [2; 16];
-        assert!(!stale(&mark(&[at(1, 50)]), &theirs, Some(at(1, 70)), &new), "one that came later is no sign");
-        assert!(!stale(&mark(&[at(2, 90)]), &theirs, Some(at(1, 70)), &new));
+        assert!(!stale(&mark(&[at(1, 1)]), &theirs, &Watermark::default(), all));
+        assert!(stale(&mark(&[at(1, 50), at(2, 69)]), &theirs, &forgotten, all));
+        assert!(!stale(&mark(&[at(1, 1), at(2, 70)]), &theirs, &forgotten, all), "what lives may be missing");
+        assert!(stale(&mark(&[at(1, 50)]), &theirs, &forgotten, all), "what the other deleted was never seen");
+        assert!(!stale(&mark(&[at(3, 1)]), &theirs, &forgotten, all), "a stranger holds nothing of theirs");
+        let new = |replica| replica != [1; 16];
+        assert!(!stale(&mark(&[at(1, 50)]), &theirs, &forgotten, &new), "one that came later is no sign");
     }
 }

@@ -5,7 +5,8 @@ from pathlib import Path
 
 TABLES = [
     *("uri_tombstones", "space_tombstones", "aliases", "chunk_claims", "waiting_relations", "replicas"),
-    *("sync_marks", "sync_parts", "sync_conflicts", "space_stamps", "past_collections", "embedding_cache"),
+    *("sync_marks", "sync_parts", "sync_conflicts", "sync_horizons", "space_stamps", "past_collections"),
+    "embedding_cache",
 ]
 
 
@@ -15,7 +16,7 @@ def first_format(path: Path) -> None:
     connection.executescript(
         "".join(f"DROP TABLE {table};" for table in TABLES)
         + "DROP INDEX documents_hlc;"
-        "DELETE FROM meta WHERE key IN ('embedding_cache_bytes', 'sync_acknowledged', 'sync_horizon');"
+        "DELETE FROM meta WHERE key IN ('embedding_cache_bytes', 'sync_acknowledged');"
         "DELETE FROM migrations WHERE version > 1; PRAGMA user_version = 1"
     )
     connection.close()

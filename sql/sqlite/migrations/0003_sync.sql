@@ -68,6 +68,12 @@ CREATE TABLE replicas (
     met        BLOB NOT NULL CHECK (length(met) = 24)
 ) STRICT, WITHOUT ROWID;
 
+-- The latest deletion by each replica that is not remembered any more: who does not know of it may hold what it deleted.
+CREATE TABLE sync_horizons (
+    replica_id BLOB NOT NULL PRIMARY KEY CHECK (length(replica_id) = 16),
+    hlc        BLOB NOT NULL CHECK (length(hlc) = 24)
+) STRICT, WITHOUT ROWID;
+
 -- Moments of this replica up to which others were told that they have everything: by another they know a copied file.
 CREATE TABLE sync_marks (
     hlc      BLOB NOT NULL PRIMARY KEY CHECK (length(hlc) = 24),

@@ -47,15 +47,15 @@ pub fn run(
 }
 
 fn header(conn: &Connection, request: &ExportChanges) -> Result<Header> {
-    let (source, horizon) = (replicas::own(conn)?, replicas::horizon(conn)?);
+    let (source, forgotten) = (replicas::own(conn)?, replicas::forgotten(conn)?);
     let marks = replicas::marks(conn, limits::SYNC_MARKS_SENT)?;
     // What was committed since it was noted goes along, and is not promised.
     let own = marks.last().copied().unwrap_or(Hlc::zero(source));
     let known = replicas::watermark(conn)?;
     let others = known.iter().filter(|stamp| stamp.replica != source);
     let upto: Watermark = others.chain([own]).collect();
-    let old = replicas::met_before(conn, horizon)?;
-    if stale(&request.since, &known, horizon, &|replica| old.contains(&replica)) {
+    let old = replicas::met_before(conn, forgotten.iter().max())?;
+    if stale(&request.since, &known, &forgotten, &|replica| old.contains(&replica)) {
         return Err(Error::new(
             ErrorKind::Sync,
             "the receiver has not synced for longer than deletions are remembered, so what was deleted could come back \
@@ -64,7 +64,7 @@ fn header(conn: &Connection, request: &ExportChanges) -> Result<Header> {
     }
     // Nothing is known of replicas that this one never heard of.
     let since = request.since.common(&upto);
-    Ok(Header { source, since, upto, horizon, old, marks, export: meta::random()?, part: 0 })
+    Ok(Header { source, since, upto, forgotten, old, marks, export: meta::random()?, part: 0 })
 }
 
 /// What is to be noted before an export. Refuses a receiver that knows of this replica what it was never told.

@@ -14,7 +14,7 @@ pub fn is_noted(conn: &Connection, request: &NoteExport) -> Result<bool> {
 
 /// Whether what others were told last is later than every deletion that is forgotten.
 pub fn is_enough(conn: &Connection) -> Result<bool> {
-    let Some(horizon) = replicas::horizon(conn)? else { return Ok(true) };
+    let Some(horizon) = replicas::forgotten(conn)?.iter().max() else { return Ok(true) };
     Ok(replicas::marks(conn, 1)?.pop().is_some_and(|mark| mark >= horizon))
 }
 

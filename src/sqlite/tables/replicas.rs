@@ -66,6 +66,11 @@ pub fn raise(conn: &Connection, mark: &Watermark, old: &[ReplicaId]) -> Result<(
     ))
 }
 
+/// Nothing of a replica is known to be here, and something may be.
+pub fn meet(conn: &Connection, replica: ReplicaId) -> Result<()> {
+    raise(conn, &[Hlc::zero(replica)].into_iter().collect(), &[replica])
+}
+
 /// Replicas that this store heard of before a moment, and itself if it is as old: what they wrote may have been deleted
 /// before it, and by them.
 pub fn met_before(conn: &Connection, moment: Option<Hlc>) -> Result<Vec<ReplicaId>> {
@@ -103,7 +108,11 @@ pub fn give_up_marks(conn: &Connection, clock: Hlc) -> Result<()> {
 pub fn is_mark(conn: &Connection, moment: Hlc, itself: bool) -> Result<bool> {
     let clock = meta::clock(conn)?;
     let there = "SELECT EXISTS (SELECT 1 FROM sync_marks WHERE hlc = ?1 AND given_up <= ?2)";
-    if moment == clock || sql::query_one(conn, there, params![moment.to_bytes(), itself], |row| row.get(0))? {
+    // At the beginning there was nothing to be told.
+    if moment == clock
+        || moment.millis == 0
+        || sql::query_one(conn, there, params![moment.to_bytes(), itself], |row| row.get(0))?
+    {
         return Ok(true);
     }
     let text = "SELECT count(*), min(hlc) FROM sync_marks";
@@ -130,17 +139,23 @@ pub fn acknowledge(conn: &Connection, stamp: Hlc) -> Result<()> {
     meta::put(conn, "sync_acknowledged", &stamp.to_bytes())
 }
 
-/// Up to when deletions are forgotten.
-pub fn horizon(conn: &Connection) -> Result<Option<Hlc>> {
-    moment(conn, "sync_horizon")
+/// The latest deletion by each replica that is forgotten.
+pub fn forgotten(conn: &Connection) -> Result<Watermark> {
+    let found = sql::query_all(conn, "SELECT hlc FROM sync_horizons", [], |row| sql::hlc(row, 0))?;
+    Ok(found.into_iter().collect())
 }
 
-/// Moves it on.
-pub fn raise_horizon(conn: &Connection, stamp: Hlc) -> Result<()> {
-    if horizon(conn)?.is_some_and(|before| before >= stamp) {
-        return Ok(());
+/// Takes note of deletions that are forgotten.
+pub fn forget(conn: &Connection, latest: &Watermark) -> Result<()> {
+    for stamp in latest.iter() {
+        sql::execute(
+            conn,
+            "INSERT INTO sync_horizons (replica_id, hlc) VALUES (?1, ?2)
+             ON CONFLICT DO UPDATE SET hlc = max(hlc, excluded.hlc)",
+            params![stamp.replica, stamp.to_bytes()],
+        )?;
     }
-    meta::put(conn, "sync_horizon", &stamp.to_bytes())
+    Ok(())
 }
 
 /// The export of a replica of which not all batches are here, and how many are.

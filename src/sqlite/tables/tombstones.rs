@@ -9,6 +9,7 @@ use super::changes::Entity;
 use crate::error::Result;
 use crate::hlc::Hlc;
 use crate::sqlite::sql;
+use crate::sync::Watermark;
 use crate::sync::merge::Known;
 
 /// What is known of a document's id or uri.
@@ -203,23 +204,23 @@ pub fn forget_upto(conn: &Connection, collection_id: i64, floor: Hlc) -> Result<
     Ok(())
 }
 
-/// Forgets at most so many deletions from before a moment: how many, and the latest of them.
-pub fn forget_before(conn: &Connection, moment: Hlc, most: u64) -> Result<(u64, Option<Hlc>)> {
+/// Forgets at most so many deletions from before a moment: how many, and the latest of them by each replica.
+pub fn forget_before(conn: &Connection, moment: Hlc, most: u64) -> Result<(u64, Watermark)> {
     let before = moment.to_bytes();
     let limit = i64::try_from(most).unwrap_or(i64::MAX);
-    let (mut forgotten, mut latest) = (0, None);
+    let (mut forgotten, mut latest) = (0, Watermark::default());
     for (table, key) in [
         ("tombstones", "collection_id, entity, uid"),
         ("uri_tombstones", "collection_id, uri"),
         ("space_tombstones", "collection_id, name"),
     ] {
-        // The tombstone of a collection that is there is what keeps older rows of it from coming back.
+        // Also those of names that live again: who does not know of them does not merge.
         let text = format!(
             "DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE hlc < ?1 LIMIT ?2) RETURNING hlc"
         );
         let gone = sql::query_all(conn, &text, params![before, limit], |row| sql::hlc(row, 0))?;
         forgotten += gone.len() as u64;
-        latest = latest.max(gone.into_iter().max());
+        gone.into_iter().for_each(|stamp| latest.raise(stamp));
     }
     if forgotten > 0 {
         let text = "DELETE FROM aliases WHERE NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.entity = 'document'

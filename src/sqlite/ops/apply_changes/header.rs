@@ -12,7 +12,7 @@ impl Apply<'_, '_> {
     pub(super) fn header(&mut self, header: Header) -> Result<()> {
         let conn = self.txn.conn;
         self.done.source = header.source;
-        let late = header.upto.iter().find(|stamp| stamp.millis > self.ahead);
+        let late = header.upto.iter().chain(header.forgotten.iter()).find(|stamp| stamp.millis > self.ahead);
         if let Some(stamp) = late.filter(|_| header.source != self.own) {
             return Err(skewed(stamp, self.ahead));
         }
@@ -32,16 +32,16 @@ impl Apply<'_, '_> {
                  first, or export since this store's watermark()",
             ));
         }
-        if stale(&self.known, &header.upto, header.horizon, &|replica| header.old.contains(&replica)) {
+        if stale(&self.known, &header.upto, &header.forgotten, &|replica| header.old.contains(&replica)) {
             return Err(Error::new(
                 ErrorKind::Sync,
                 "this store has not synced for longer than the source remembers deletions, so it may hold what was deleted; \
                  nothing was applied: take a fresh copy of the source with backup(), and use that in its place",
             ));
         }
-        let horizon = replicas::horizon(conn)?;
-        let met = replicas::met_before(conn, horizon)?;
-        if stale(&header.upto, &self.known, horizon, &|replica| met.contains(&replica)) {
+        let forgotten = replicas::forgotten(conn)?;
+        let met = replicas::met_before(conn, forgotten.iter().max())?;
+        if stale(&header.upto, &self.known, &forgotten, &|replica| met.contains(&replica)) {
             return Err(Error::new(
                 ErrorKind::Sync,
                 "the source has not synced for longer than this store remembers deletions, so it may hold what was deleted; \
@@ -71,7 +71,9 @@ impl Apply<'_, '_> {
         if header.marks.iter().any(|mark| !header.upto.covers(*mark)) {
             return Err(damaged("a mark after its end"));
         }
-        let Some(known) = self.known.get(header.source).filter(|known| *known < source) else { return Ok(()) };
+        // Of one that it met, and has nothing of for sure, a salvaged store was told nothing.
+        let told = |known: &Hlc| *known < source && known.millis > 0;
+        let Some(known) = self.known.get(header.source).filter(told) else { return Ok(()) };
         let remembers = header.marks.contains(&known)
             || (header.marks.len() >= limits::SYNC_MARKS_SENT
                 && header.marks.first().is_some_and(|first| known < *first));
@@ -94,12 +96,10 @@ impl Apply<'_, '_> {
             replicas::set_parts(conn, header.source, header.export, None)?;
         }
         replicas::raise(conn, &header.upto, &header.old)?;
-        match header.horizon {
-            // What the source forgot does not come to one that had nothing of it.
-            Some(horizon) if self.known.common(&header.upto).iter().all(|stamp| stamp.replica == self.own) => {
-                replicas::raise_horizon(conn, horizon)
-            }
-            _ => Ok(()),
+        // What the source forgot does not come to one that had nothing of it.
+        match self.known.common(&header.upto).iter().all(|stamp| stamp.replica == self.own) {
+            true => replicas::forget(conn, &header.forgotten),
+            false => Ok(()),
         }
     }
 }

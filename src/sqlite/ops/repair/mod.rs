@@ -106,18 +106,28 @@ pub fn ensure_clock(conn: &Connection) -> Result<()> {
     }
 }
 
-/// What the replica of a salvaged store wrote is the new one's, which remembers no more deletions than the old one did.
+/// What the replica of a salvaged store wrote is the new one's, which remembers no more deletions than the old one did. It
+/// has met who that one met, and asks for all that they have.
 fn origin(source: &Connection, conn: &Connection) -> Result<()> {
     let text = "SELECT value FROM meta WHERE key = 'replica_id'";
     match sql::query_optional(source, text, [], |row| row.get::<_, [u8; 16]>(0)) {
-        Ok(Some(old)) => drop(replicas::reattribute(conn, old, replicas::own(conn)?)?),
+        Ok(Some(old)) => {
+            replicas::reattribute(conn, old, replicas::own(conn)?)?;
+            replicas::meet(conn, old)?;
+        }
         Err(error) if is_outside(&error) => return Err(error),
         _ => {}
     }
-    match replicas::horizon(source) {
-        Ok(Some(horizon)) => replicas::raise_horizon(conn, horizon),
+    let text = "SELECT replica_id FROM replicas";
+    match sql::query_all(source, text, [], |row| row.get::<_, [u8; 16]>(0)) {
+        Ok(met) => met.into_iter().try_for_each(|replica| replicas::meet(conn, replica))?,
+        Err(error) if is_outside(&error) => return Err(error),
+        Err(_) => {}
+    }
+    match replicas::forgotten(source) {
+        Ok(forgotten) => replicas::forget(conn, &forgotten),
         Err(error) if is_outside(&error) => Err(error),
-        _ => Ok(()),
+        Err(_) => Ok(()),
     }
 }
 
