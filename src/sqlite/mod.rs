@@ -133,7 +133,7 @@ impl SqliteStore {
     /// the copy could not sync any more.
     fn note_backup(&self) -> Result<()> {
         let note = NoteExport { acknowledged: None };
-        if self.opened()?.writer.is_some() && !self.read(|conn| ops::note_export::is_enough(conn))? {
+        if self.opened()?.writer.is_some() && !self.read(ops::note_export::is_enough)? {
             self.write_one(Write::NoteExport(note), &mut Unwatched)?;
         }
         Ok(())
@@ -344,7 +344,7 @@ impl Store for SqliteStore {
     }
 
     fn watermark(&self) -> Result<(ReplicaId, Watermark)> {
-        self.read(|conn| ops::watermark::run(conn))
+        self.read(ops::watermark::run)
     }
 
     fn export_changes(&self, request: &ExportChanges, batches: &mut dyn Batches) -> Result<Exported> {

@@ -17,10 +17,13 @@ const ROUNDS: u32 = 256_000;
 /// Salts of which the key is kept: a folder has as many as peers began it at the same time.
 const KEPT: usize = 16;
 
+/// The key that a passphrase becomes with a salt.
+type Derived = ([u8; 16], Zeroizing<[u8; 32]>);
+
 /// What a batch is encrypted with. A passphrase takes some tenths of a second to become a key, once for each salt.
 pub struct BatchKey {
     key: Key,
-    derived: Mutex<Vec<([u8; 16], Zeroizing<[u8; 32]>)>>,
+    derived: Mutex<Vec<Derived>>,
 }
 
 impl BatchKey {

@@ -264,7 +264,7 @@ mod tests {
                     0 if memory.living.contains_key(&id) => {
                         let uri = memory.living[&id].1;
                         memory.apply(&Event::Delete { id, stamp });
-                        uri.map(|uri| memory.apply(&Event::EndOfUri { uri, stamp }));
+                        uri.into_iter().for_each(|uri| memory.apply(&Event::EndOfUri { uri, stamp }));
                     }
                     1..3 if memory.holder(uri).is_none_or(|holder| holder == id) => {
                         // One that had another uri gives it up.

@@ -18,7 +18,7 @@ use crate::sqlite::tables::changes::{self, Entity, Op};
 use crate::sqlite::tables::collections::{self, NewCollection};
 use crate::sqlite::tables::fts::{self, FtsTable};
 use crate::sqlite::tables::spaces::{self, NewSpace, SpaceRow};
-use crate::sqlite::tables::{chunks, documents, relations, tombstones};
+use crate::sqlite::tables::{chunks, documents, relations, tombstones, vectors};
 use crate::sqlite::tokenizer::TokenizerSpec;
 use crate::sqlite::txn::Txn;
 use crate::sync::Action;
@@ -229,7 +229,7 @@ impl Apply<'_, '_> {
             if let Some(floor) = space.floor {
                 tombstones::end_space(conn, floor, id, &space.name)?;
             }
-            let floor = tombstones::space(conn, id, &space.name)?;
+            let floor = tombstones::space(conn, id, &space.name)?.max(entry.floor);
             if at == 0 || floor.is_none_or(|floor| space.stamp > floor) {
                 insert_space(txn, id, space)?;
             }
@@ -272,7 +272,7 @@ impl Apply<'_, '_> {
         }
         let mut richer = Vec::new();
         for space in &self.entries[place].spaces {
-            let floor = tombstones::space(conn, id, &space.name)?;
+            let floor = tombstones::space(conn, id, &space.name)?.max(self.entries[place].floor);
             let Some(mut here) = spaces::find(conn, id, &space.name)? else {
                 if floor.is_none_or(|floor| space.stamp > floor) {
                     insert_space(txn, id, space)?;
@@ -282,6 +282,14 @@ impl Apply<'_, '_> {
             };
             space.check(&name, &here)?;
             let (stamp, before) = (txn.stamp_of(space.stamp), spaces::stamp(conn, here.id)?);
+            // Where the later of two changes does not know what the earlier one says, all are told of both.
+            let lacks = (here.dimension.is_some() && space.dimension.is_none())
+                || (here.model.is_some() && space.model.is_none());
+            let gains = (here.dimension.is_none() && space.dimension.is_some())
+                || (here.model.is_none() && space.model.is_some());
+            if (lacks && space.stamp > before) || (gains && space.stamp < before) {
+                richer.push((name.clone(), space.name.clone()));
+            }
             if let (None, Some(dimension)) = (here.dimension, space.dimension) {
                 spaces::set_dimension(conn, stamp, &mut here, dimension)?;
                 changed = true;
@@ -291,11 +299,6 @@ impl Apply<'_, '_> {
                 changed = true;
             }
             spaces::touch(conn, stamp, here.id)?;
-            let lacks = (here.dimension.is_some() && space.dimension.is_none())
-                || (here.model.is_some() && space.model.is_none());
-            if lacks && space.stamp > before {
-                richer.push((name.clone(), space.name.clone()));
-            }
         }
         self.richer.extend(richer);
         self.entries[place].look(conn)?;
@@ -366,7 +369,19 @@ impl Apply<'_, '_> {
             shared::remove_document(txn, stamp, &target, row, &document.uid)?;
         }
         relations::forget_upto(conn, stamp, id)?;
-        tombstones::forget_upto(conn, id, floor)
+        tombstones::forget_upto(conn, id, floor)?;
+        for space in target.spaces.iter().filter(|space| space.name != DEFAULT_SPACE) {
+            if spaces::stamp(conn, space.id)? > floor {
+                continue;
+            }
+            // Of documents from before the end none is left.
+            if space.table().map_or(Ok(0), |table| vectors::count(conn, table))? > 0 {
+                self.revived.push((name.to_owned(), Some(space.name.clone())));
+            } else {
+                spaces::delete(conn, space)?;
+            }
+        }
+        self.entries.iter_mut().filter(|entry| entry.name == name).try_for_each(|entry| entry.look(conn))
     }
 
     pub(super) fn space_floor(&mut self, place: u64, name: &str, floor: Hlc) -> Result<()> {
@@ -446,10 +461,8 @@ pub(super) fn revive(txn: &mut Txn<'_>, name: &str, space: Option<&str>) -> Resu
 fn revive_space(txn: &mut Txn<'_>, name: &str, space: Option<&str>) -> Result<()> {
     let conn = txn.conn;
     let (Some(row), Some(space)) = (collections::find(conn, name)?, space) else { return Ok(()) };
-    let (Some(there), Some(floor)) = (spaces::find(conn, row.id, space)?, tombstones::space(conn, row.id, space)?)
-    else {
-        return Ok(());
-    };
+    let floor = tombstones::space(conn, row.id, space)?.max(tombstones::collection(conn, name)?);
+    let (Some(there), Some(floor)) = (spaces::find(conn, row.id, space)?, floor) else { return Ok(()) };
     if spaces::stamp(conn, there.id)? <= floor {
         let stamp = txn.stamp();
         spaces::touch(conn, stamp, there.id)?;

@@ -114,7 +114,7 @@ impl Apply<'_, '_> {
     fn record(&mut self, record: Record<'_>) -> Result<()> {
         /// Records between two looks at the caller's wish and the lock.
         const STRIDE: u64 = 64;
-        if self.records % STRIDE == 0 {
+        if self.records.is_multiple_of(STRIDE) {
             self.txn.check(self.progress)?;
         }
         self.records += 1;

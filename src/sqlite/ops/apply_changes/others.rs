@@ -11,6 +11,9 @@ use crate::sync::Action;
 use crate::sync::merge;
 use crate::sync::record::{RelationRecord, StateRecord};
 
+/// The collection and its name, what to do, and the moment of what is there, if it is a relation.
+type OfRelation = (i64, String, Action, Option<Hlc>);
+
 impl Apply<'_, '_> {
     pub(super) fn relation(&mut self, record: &RelationRecord<'_>) -> Result<()> {
         let relation = Relation {
@@ -52,14 +55,8 @@ impl Apply<'_, '_> {
         Ok(())
     }
 
-    /// The collection, what to do, and the moment of what is there, if it is a relation. `None`: nothing to do.
-    fn of_relation(
-        &mut self,
-        place: u64,
-        relation: &Relation,
-        stamp: Hlc,
-        end: bool,
-    ) -> Result<Option<(i64, String, Action, Option<Hlc>)>> {
+    /// `None`: nothing to do.
+    fn of_relation(&mut self, place: u64, relation: &Relation, stamp: Hlc, end: bool) -> Result<Option<OfRelation>> {
         let news = self.is_news(stamp)?;
         let entry = self.entry(place)?;
         let (name, floor) = (entry.name.clone(), entry.floor);
