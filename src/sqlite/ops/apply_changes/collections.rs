@@ -226,7 +226,8 @@ impl Apply<'_, '_> {
         fts::create_view(conn, id)?;
         fts::create(conn, FtsTable { collection_id: id, generation: 1 }, &properties.tokenizer)?;
         for (at, space) in entry.spaces.iter().enumerate() {
-            if let Some(floor) = space.floor {
+            // What the end of the collection covers says nothing.
+            if let Some(floor) = space.floor.filter(|floor| Some(*floor) > entry.floor) {
                 tombstones::end_space(conn, floor, id, &space.name)?;
             }
             let floor = tombstones::space(conn, id, &space.name)?.max(entry.floor);
@@ -407,7 +408,7 @@ impl Apply<'_, '_> {
     fn end_space(&mut self, place: usize, name: &str, floor: Hlc) -> Result<()> {
         let (txn, conn) = (self.txn, self.txn.conn);
         let Some(target) = &self.entries[place].target else { return Ok(()) };
-        if tombstones::space(conn, target.id(), name)?.is_some_and(|before| before >= floor) {
+        if tombstones::space(conn, target.id(), name)?.max(self.entries[place].floor) >= Some(floor) {
             return Ok(());
         }
         tombstones::end_space(conn, floor, target.id(), name)?;
