@@ -293,6 +293,18 @@ mod tests {
     }
 
     #[test]
+    fn replicas_are_as_many_as_a_batch_can_name() {
+        let conn = conn();
+        let many = |count: usize| -> Watermark {
+            (1..=count as u64).map(|at| Hlc { millis: at, counter: 0, replica: u128::from(at).to_be_bytes() }).collect()
+        };
+        // With this one.
+        raise(&conn, &many(limits::SYNC_REPLICAS - 1), &[]).unwrap();
+        assert_eq!(watermark(&conn).unwrap().len(), limits::SYNC_REPLICAS);
+        assert_eq!(raise(&conn, &many(limits::SYNC_REPLICAS), &[]).unwrap_err().kind(), ErrorKind::Limit);
+    }
+
+    #[test]
     fn what_a_replica_wrote_becomes_anothers_at_the_same_moments() {
         let conn = conn();
         let old = own(&conn).unwrap();

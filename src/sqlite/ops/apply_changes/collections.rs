@@ -238,8 +238,9 @@ impl Apply<'_, '_> {
         let target = Target::find(conn, &entry.name)?;
         shared::collection_changed(txn, stamp, &target, &entry.name, Op::Put)?;
         entry.look(conn)?;
-        if entry.floor.is_some_and(|floor| stamp.hlc <= floor) {
-            self.revived.push((entry.name.clone(), None));
+        let ended = |stamp: Hlc| entry.floor.is_some_and(|floor| stamp <= floor);
+        if ended(stamp.hlc) || entry.spaces.first().is_some_and(|space| ended(space.stamp)) {
+            self.revived.push((entry.name.clone(), Some(DEFAULT_SPACE.to_owned())));
         }
         Ok(())
     }
@@ -371,12 +372,13 @@ impl Apply<'_, '_> {
         }
         relations::forget_upto(conn, stamp, id)?;
         tombstones::forget_upto(conn, id, floor)?;
-        for space in target.spaces.iter().filter(|space| space.name != DEFAULT_SPACE) {
+        for space in &target.spaces {
             if spaces::stamp(conn, space.id)? > floor {
                 continue;
             }
             // Of documents from before the end none is left.
-            if space.table().map_or(Ok(0), |table| vectors::count(conn, table))? > 0 {
+            let used = space.table().map_or(Ok(0), |table| vectors::count(conn, table))? > 0;
+            if used || space.name == DEFAULT_SPACE {
                 self.revived.push((name.to_owned(), Some(space.name.clone())));
             } else {
                 spaces::delete(conn, space)?;
