@@ -1,11 +1,12 @@
 """Three processes, each with a store of its own, share what they know by a folder; the third joins late.
 
-    python examples/sync_folder.py [folder]
+Run it as `python examples/sync_folder.py`, with a folder to keep what it makes.
 """
 
 import multiprocessing
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import ragstore
@@ -38,7 +39,7 @@ def tell(folder: Path, name: str) -> None:
     print(name, "knows", ", ".join(f"{who}: {count}" for who, count in known.items()))
 
 
-def run(target, *args) -> None:
+def run(target: Callable[..., None], *args: Path | str | list[str]) -> None:
     process = multiprocessing.get_context("spawn").Process(target=target, args=args)
     process.start()
     process.join()

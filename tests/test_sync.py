@@ -713,10 +713,8 @@ def test_large_documents_and_many_frames(pair):
     a, b = pair
     rng = np.random.default_rng(1)
     words = rng.integers(0, 1 << 40, (3, 30_000)).astype(str)
-    documents = [
-        Document(" ".join(row), id=f"big{at}", chunks=[ragstore.Chunk(start=i, end=i + 50) for i in range(0, 100_000, 50)])
-        for at, row in enumerate(words)
-    ]
+    chunks = [ragstore.Chunk(start=at, end=at + 50) for at in range(0, 100_000, 50)]
+    documents = [Document(" ".join(row), id=f"big{at}", chunks=chunks) for at, row in enumerate(words)]
     a["c"].add(documents, rng.random((6000, 2)))
     a.sync(b)
     equal(a, b)

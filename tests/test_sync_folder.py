@@ -52,7 +52,8 @@ def names(folder, end=""):
 @pytest.mark.parametrize("key", [None, "pass phrase", bytes(range(32))])
 def test_any_number_of_stores_become_equal(stores, folder, key):
     for number, store in enumerate(stores[:3]):
-        store.create_collection("c", exist_ok=True).add(Document(f"cat {number}", id=f"d{number}", uri=f"u{number % 2}"))
+        c = store.create_collection("c", exist_ok=True)
+        c.add(Document(f"cat {number}", id=f"d{number}", uri=f"u{number % 2}"))
     report = stores[0].sync_folder(folder, key=key)
     assert (report.peer, report.sent, report.received) == (str(folder), 2, 0)
     rounds(stores[:3], folder, key=key)

@@ -98,7 +98,7 @@ ChangeRow: TypeAlias = tuple[
 # peer, sent, received, applied, conflicts
 SyncRow: TypeAlias = tuple[str, int, int, int, int]
 
-# found_at, collection, entity, id, whether the own change was kept, milliseconds and replica of the winner, of the loser
+# found_at, collection, entity, id, whether the own change was kept, milliseconds and replica of winner and loser
 ConflictRow: TypeAlias = tuple[
     int,
     str | None,

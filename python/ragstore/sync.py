@@ -207,9 +207,9 @@ class Syncing:
         Raises
         ------
         SyncError
-            A collection of the same name has another dimension, metric or model there; one of the two files is a copy of
-            the other (see `renew_replica`); or one did not sync for longer than deletions are remembered, and must take
-            a fresh copy. What was merged before stays, and the next sync goes on.
+            A collection of the same name has another dimension, metric or model there; one of the two files is a copy
+            of the other (see `renew_replica`); or one did not sync for longer than deletions are remembered, and must
+            take a fresh copy. What was merged before stays, and the next sync goes on.
         ClockSkewError
             A change is more than a minute ahead of this machine's clock; see `reclock`.
 
@@ -305,7 +305,7 @@ class Syncing:
         7
         """
         if not isinstance(batch, bytes):
-            raise TypeError(f"batch is of type {type(batch).__name__}; it must be bytes, as export_changes returned them")
+            raise TypeError(f"batch is of type {type(batch).__name__}; it must be bytes, of export_changes")
         return SyncReport(*self._sync.apply_changes(batch, key))
 
     def watermark(self) -> dict[str, str]:
@@ -392,4 +392,3 @@ def _named(entity: Entity, id: str) -> str | tuple[str, ...]:
 
 def _name(entity: Entity, id: str | None) -> str | tuple[str, ...] | None:
     return None if id is None else _named(entity, id)
-

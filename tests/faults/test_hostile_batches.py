@@ -21,7 +21,7 @@ pytestmark = pytest.mark.faults
 BATCHES = record.size(1500, 100_000)
 SECONDS, MEMORY = 5, 256 << 20
 # Where a number could be: many of them are lengths, counts and times.
-NUMBERS = [b"\x00", b"\x7f", b"\xff" * 9 + b"\x01", b"\xff\xff\xff\xff\x0f", b"\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01"]
+NUMBERS = [b"\x00", b"\x7f", b"\xff" * 9 + b"\x01", b"\xff\xff\xff\xff\x0f", b"\x80" * 9 + b"\x01"]
 REFUSED = (ragstore.SyncError, ragstore.ClockSkewError, ragstore.WrongKeyError)
 
 
@@ -125,7 +125,7 @@ def hostile(chance: random.Random, batches: list[bytes]) -> tuple[str, bytes]:
         ahead = int(time.time() * 1000 + 365 * 86_400_000).to_bytes(6, "big")
         now = int(time.time() * 1000).to_bytes(6, "big")[:3]
         frames = [_ahead(frame, now, ahead) for frame in frames]
-        return "ahead", _ragstore._batch_of(frames, records, True)
+        return "ahead", _ragstore._batch_of(frames, records, last=True)
     for _ in range(chance.randrange(1, 4)):
         at = chance.randrange(len(frames))
         frames[at] = splice(chance, frames[at])

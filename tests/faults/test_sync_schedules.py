@@ -1,4 +1,4 @@
-"""Five stores write, sync in part, meet old batches again, have clocks apart and processes that end: all become equal."""
+"""Five stores write, sync in part, meet old batches again, have clocks apart, and end: all become equal."""
 
 import random
 import select
@@ -18,6 +18,7 @@ SCHEDULES = record.size(12, 1000)
 STORES, STEPS = 5, 60
 WORDS = ["cat", "dog", "bird", "fish", "owl"]
 COLLECTIONS = ["c", "d"]
+TOKENIZERS = ["unicode61", "porter unicode61"]
 
 
 def put(path: str, batch: str) -> None:
@@ -59,50 +60,53 @@ class Schedule:
     def change(self, store, name: str) -> None:
         chance = self.chance
         if name not in store:
-            store.create_collection(name, dimension=2, tokenizer=chance.choice(["unicode61", "porter unicode61"]))
-        collection = store[name]
-        kind = chance.random()
-        id = f"doc{chance.randrange(6)}"
-        if kind < 0.45:
-            self.add(collection, id)
-        elif kind < 0.55:
-            collection.delete(document_ids=[id])
-        elif kind < 0.62:
-            collection.update_metadata({"n": chance.randrange(100)}, document_ids=[id])
-        elif kind < 0.68:
-            chunks = collection.get_chunks(id)
-            collection.set_embeddings([chunk.id for chunk in chunks], [[chance.random(), 1.0] for _ in chunks])
-        elif kind < 0.76:
-            ids = [document.id for document in collection.list_documents()]
-            ids += [chunk.id for document in ids for chunk in collection.get_chunks(document)]
-            source, target = chance.sample(ids, 2) if len(ids) > 1 else ("x", "y")
-            if chance.random() < 0.7:
-                collection.relate(source, target, chance.choice(["a", "b"]), strength=chance.random())
-            else:
-                collection.unrelate(source, target)
-        elif kind < 0.84:
-            state = store.state(chance.choice(["default", "other"]))
-            if chance.random() < 0.7:
-                state[chance.choice("xyz")] = chance.randrange(100)
-            else:
-                state.pop(chance.choice("xyz"), None)
-        elif kind < 0.86:
-            store.delete_collection(name)
-        elif kind < 0.88:
-            collection.clear()
-        elif kind < 0.90:
-            collection.set_tokenizer(chance.choice(["unicode61", "porter unicode61"]))
-        elif kind < 0.95:
-            if "alt" in [space.name for space in collection.list_spaces()]:
-                if chance.random() < 0.3:
-                    collection.delete_space("alt")
-                else:
-                    chunks = collection.get_chunks(id)
-                    collection.set_embeddings([k.id for k in chunks], [[1.0] * 3 for _ in chunks], space="alt")
-            else:
-                collection.create_space("alt", dimension=chance.choice([None, 3]), metric="l2")
+            store.create_collection(name, dimension=2, tokenizer=chance.choice(TOKENIZERS))
+        collection, id = store[name], f"doc{chance.randrange(6)}"
+        changes = {
+            lambda: self.add(collection, id): 40,
+            lambda: collection.delete(document_ids=[id]): 9,
+            lambda: collection.update_metadata({"n": chance.randrange(100)}, document_ids=[id]): 7,
+            lambda: self.embed(collection, id): 6,
+            lambda: self.relate(collection): 8,
+            lambda: self.note(store.state(chance.choice(["default", "other"]))): 8,
+            lambda: store.delete_collection(name): 4,
+            collection.clear: 2,
+            lambda: collection.set_tokenizer(chance.choice(TOKENIZERS)): 2,
+            lambda: self.space(collection, id): 10,
+            store.optimize: 4,
+        }
+        chance.choices(list(changes), list(changes.values()))[0]()
+
+    def embed(self, collection, id: str) -> None:
+        chunks = collection.get_chunks(id)
+        collection.set_embeddings([chunk.id for chunk in chunks], [[self.chance.random(), 1.0] for _ in chunks])
+
+    def relate(self, collection) -> None:
+        chance = self.chance
+        ids = [document.id for document in collection.list_documents()]
+        ids += [chunk.id for document in ids for chunk in collection.get_chunks(document)]
+        source, target = chance.sample(ids, 2) if len(ids) > 1 else ("x", "y")
+        if chance.random() < 0.7:
+            collection.relate(source, target, chance.choice(["a", "b"]), strength=chance.random())
         else:
-            store.optimize()
+            collection.unrelate(source, target)
+
+    def note(self, state) -> None:
+        key = self.chance.choice("xyz")
+        if self.chance.random() < 0.7:
+            state[key] = self.chance.randrange(100)
+        else:
+            state.pop(key, None)
+
+    def space(self, collection, id: str) -> None:
+        chance = self.chance
+        if "alt" not in [space.name for space in collection.list_spaces()]:
+            collection.create_space("alt", dimension=chance.choice([None, 3]), metric="l2")
+        elif chance.random() < 0.3:
+            collection.delete_space("alt")
+        else:
+            chunks = [chunk.id for chunk in collection.get_chunks(id)]
+            collection.set_embeddings(chunks, [[1.0] * 3 for _ in chunks], space="alt")
 
     def add(self, collection, id: str) -> None:
         chance = self.chance
@@ -192,7 +196,7 @@ class Schedule:
                     self.stores[number].sync(self.stores[(number + 1) % STORES])
 
     def compare(self) -> None:
-        marks = [{k: v for k, v in store.watermark().items()} for store in self.stores]
+        marks = [store.watermark() for store in self.stores]
         assert set(marks[0]) == set().union(*marks)
         found = [replicas.answers(store, WORDS) for store in self.stores]
         problems = [store.check().problems for store in self.stores]

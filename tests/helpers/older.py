@@ -14,8 +14,7 @@ def first_format(path: Path) -> None:
     """Take what later formats brought out of a store that is closed."""
     connection = sqlite3.connect(path)
     connection.executescript(
-        "".join(f"DROP TABLE {table};" for table in TABLES)
-        + "DROP INDEX documents_hlc;"
+        "".join(f"DROP TABLE {table};" for table in TABLES) + "DROP INDEX documents_hlc;"
         "DELETE FROM meta WHERE key IN ('embedding_cache_bytes', 'sync_acknowledged');"
         "DELETE FROM migrations WHERE version > 1; PRAGMA user_version = 1"
     )

@@ -60,16 +60,17 @@ def answers(store: ragstore.Store, words: list[str]) -> dict:
             for chunk in chunks:
                 with contextlib.suppress(ragstore.NotFoundError):
                     vectors[space.name, chunk.id] = collection.get_embeddings([chunk.id], space=space.name).tolist()
-        hits = {word: sorted((hit.id, round(hit.score, 5)) for hit in collection.keyword_search(word, 1000)) for word in words}
+        named = (*documents, *(chunk.id for chunk in chunks))
         found[info.name] = {
             "info": (info.description, info.tokenizer, sorted(map(repr, info.spaces))),
             "documents": {id: repr(document) for id, document in documents.items()},
             "chunks": [repr(chunk) for chunk in chunks],
             "vectors": vectors,
-            "relations": sorted(
-                repr(relation) for chunk in (*documents, *(c.id for c in chunks)) for relation in collection.relations(chunk)
-            ),
-            "hits": hits,
+            "relations": sorted(repr(relation) for id in named for relation in collection.relations(id)),
+            "hits": {
+                word: sorted((hit.id, round(hit.score, 5)) for hit in collection.keyword_search(word, 1000))
+                for word in words
+            },
         }
     for namespace in ("default", "other"):
         found["state"][namespace] = dict(store.state(namespace).items())
