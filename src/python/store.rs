@@ -391,7 +391,7 @@ impl Store {
             let interrupt = Signals::new();
             let request = Search {
                 filter: convert::filter(r#where)?,
-                exact,
+                accuracy: Accuracy { exact, recall: options.recall },
                 ..options.request(collection, query(mode, text, vector, space, options)?, k, &interrupt)
             };
             let asked: Arc<dyn store::Interrupt> = interrupt.clone();
@@ -416,7 +416,15 @@ impl Store {
         guarded(|| {
             let (vectors, dimension) = array::matrix(vectors)?;
             let filter = convert::filter(r#where)?;
-            let request = SearchBatch { collection, vectors, dimension, space, k, filter, exact };
+            let request = SearchBatch {
+                collection,
+                vectors,
+                dimension,
+                space,
+                k,
+                filter,
+                accuracy: Accuracy { exact, ..Accuracy::default() },
+            };
             let interrupt = Signals::new();
             let asked: Arc<dyn store::Interrupt> = interrupt.clone();
             let store = &*self.0;

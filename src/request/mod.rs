@@ -70,7 +70,7 @@ pub use related::RelatedTo;
 pub use relations::Relations;
 pub use repair::Repair;
 pub use scan_state::ScanState;
-pub use search::{Fusion, Include, Mode, Rerank, Search, Syntax};
+pub use search::{Accuracy, Fusion, Include, Mode, Rerank, Search, Syntax};
 pub use search_batch::SearchBatch;
 pub use search_store::SearchStore;
 pub use set_embeddings::SetEmbeddings;

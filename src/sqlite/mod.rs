@@ -1,6 +1,7 @@
 //! The SQLite backend: one file, one writer thread, a pool of readers.
 
 mod backup;
+mod derived;
 mod distance;
 mod ephemeral;
 mod ffi;
@@ -41,6 +42,7 @@ use std::time::Instant;
 
 use rusqlite::Connection;
 
+use self::derived::Derived;
 use self::ephemeral::Folder;
 use self::fork::ForkToken;
 use self::guard::Guard;
@@ -125,7 +127,8 @@ impl SqliteStore {
                 caches,
                 source,
             };
-            let readers = Readers::new(folder.database(), request.timeout, request.readers, caches, None)?;
+            let derived = Derived::new(request, &folder.database(), caches);
+            let readers = Readers::new(folder.database(), request.timeout, request.readers, caches, None, derived)?;
             let writer = Writer::new(config, None, Some(conn))?;
             let file = folder.database();
             return Ok(Self::assemble(
@@ -150,7 +153,8 @@ impl SqliteStore {
         };
         // SQLite has read the file, so its shared memory is there for the guard to lock.
         let guard = Guard::acquire(&file)?;
-        let readers = Readers::new(file.clone(), request.timeout, request.readers, caches, reader)?;
+        let derived = Derived::new(request, &file, caches);
+        let readers = Readers::new(file.clone(), request.timeout, request.readers, caches, reader, derived)?;
         let config = writer::Config {
             path: file.clone(),
             synchronous: request.durability.into(),
@@ -226,7 +230,8 @@ impl Store for SqliteStore {
             return Ok(());
         }
         if self.token.check().is_err() {
-            // The connections, the thread and the files are the parent's.
+            // The connections, the threads and the files are the parent's.
+            self.readers.derived.forget();
             self.readers.forget();
             if let Some(writer) = &self.writer {
                 writer.forget();
@@ -240,6 +245,7 @@ impl Store for SqliteStore {
             return Ok(());
         }
         let began = Instant::now();
+        self.readers.derived.close();
         self.readers.close();
         if let Some(writer) = &self.writer {
             writer.close();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 
+use super::derived::Derived;
 use super::fork;
 use super::open::{self, Caches};
 use super::page_cache::PageCache;
@@ -30,6 +31,8 @@ pub struct Readers {
     changed: Condvar,
     /// What the filters of searches let through.
     pub row_sets: RowSets,
+    /// What answers searches sooner.
+    pub derived: Derived,
     /// Of all connections, as of the last time each was given back.
     pub cache: PageCache,
     /// How often a read had to wait for a connection.
@@ -88,12 +91,13 @@ impl Readers {
         most: usize,
         caches: Caches,
         idle: Option<Connection>,
+        derived: Derived,
     ) -> Result<Self> {
         let idle: Vec<Reader> = idle.map(Reader::new).transpose()?.into_iter().collect();
         let state = Mutex::new(State { open: idle.len(), idle, apart: 0, closed: false });
         let (changed, row_sets, cache, waits) =
             (Condvar::new(), RowSets::default(), PageCache::default(), AtomicU64::new(0));
-        Ok(Self { path, timeout, most: most.max(1), caches, state, changed, row_sets, cache, waits })
+        Ok(Self { path, timeout, most: most.max(1), caches, state, changed, row_sets, derived, cache, waits })
     }
 
     /// Runs `read` on one snapshot of the database.

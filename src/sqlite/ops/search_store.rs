@@ -7,7 +7,7 @@ use super::search::{Ranked, Ranker, check_fusion, check_k, fuse, marker, read_hi
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::model::{Hit, Hits, Leg, Marker};
-use crate::request::{Include, Mode, SearchStore};
+use crate::request::{Accuracy, Include, Mode, SearchStore};
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::readers::Readers;
 use crate::sqlite::tables::collections::{self, CollectionRow};
@@ -15,21 +15,24 @@ use crate::sqlite::tables::spaces::{self, SpaceRow};
 
 pub fn run(readers: &Readers, request: &SearchStore, pulse: &Arc<Pulse>) -> Result<Hits> {
     check_k(request.k)?;
-    let (hits, complete, markers) = readers.read_while(pulse, |conn| {
+    let (hits, outcome, markers) = readers.read_while(pulse, |conn| {
         let collections = match &request.collections {
             Some(names) => distinct(names).map(|name| collections::require(conn, name)).collect::<Result<_>>()?,
             None => collections::list(conn)?,
         };
         let all: Vec<Ranker<'_>> = collections
             .iter()
-            .map(|collection| Ranker::new(conn, readers, pulse, collection, request.filter.as_ref()))
+            .map(|collection| {
+                Ranker::new(conn, readers, pulse, collection, request.filter.as_ref(), Accuracy::default())
+            })
             .collect::<Result<_>>()?;
-        let (ranked, complete) = rank(&all, request)?;
+        let (ranked, outcome) = rank(&all, request)?;
         let (hits, markers) = pulse.spare(|| read(conn, request, &collections, ranked))?;
-        Ok((hits, complete, markers))
+        Ok((hits, outcome, markers))
     })?;
     pulse.check()?;
-    Ok(Hits { hits, exact: true, complete, took: pulse.elapsed(), keyword: None, plan: None, markers })
+    let Outcome { complete, exact } = outcome;
+    Ok(Hits { hits, exact, complete, took: pulse.elapsed(), keyword: None, plan: None, markers })
 }
 
 /// Each name once.
@@ -61,6 +64,13 @@ fn read(
     Ok((hits, markers))
 }
 
+/// How much of the answer may be relied on.
+#[derive(Clone, Copy)]
+struct Outcome {
+    complete: bool,
+    exact: bool,
+}
+
 /// A candidate and the place of its collection.
 #[derive(Clone, Copy)]
 struct Placed {
@@ -68,31 +78,31 @@ struct Placed {
     collection: usize,
 }
 
-fn rank(all: &[Ranker<'_>], request: &SearchStore) -> Result<(Vec<Placed>, bool)> {
+fn rank(all: &[Ranker<'_>], request: &SearchStore) -> Result<(Vec<Placed>, Outcome)> {
     let k = request.k;
     match &request.mode {
         Mode::Vector { vector, space, .. } => near(all, vector, space, k),
-        Mode::Keyword { text, .. } => Ok((found(all, request, text, k)?, true)),
+        Mode::Keyword { text, .. } => Ok((found(all, request, text, k)?, Outcome { complete: true, exact: true })),
         Mode::Hybrid { text, vector, space, fusion, candidates } => {
             check_fusion(fusion)?;
             let depth = candidates.unwrap_or(limits::CANDIDATES).max(k);
-            let (near, complete) = near(all, vector, space, depth)?;
+            let (near, outcome) = near(all, vector, space, depth)?;
             let found = found(all, request, text, depth)?;
             // Rowids are unique in the store.
             let place: HashMap<i64, usize> =
                 near.iter().chain(&found).map(|placed| (placed.ranked.chunk_id, placed.collection)).collect();
             let [near, found] = [near, found].map(|leg| leg.iter().map(|placed| placed.ranked).collect::<Vec<_>>());
             let placed = |ranked: Ranked| Placed { ranked, collection: place[&ranked.chunk_id] };
-            Ok((fuse([&near, &found], *fusion, k).into_iter().map(placed).collect(), complete))
+            Ok((fuse([&near, &found], *fusion, k).into_iter().map(placed).collect(), outcome))
         }
     }
 }
 
 /// Merged by distance. A collection without embeddings has nothing to give.
-fn near(all: &[Ranker<'_>], vector: &[f32], space: &str, k: usize) -> Result<(Vec<Placed>, bool)> {
+fn near(all: &[Ranker<'_>], vector: &[f32], space: &str, k: usize) -> Result<(Vec<Placed>, Outcome)> {
     let mut first: Option<(&CollectionRow, SpaceRow)> = None;
     let mut merged = Vec::new();
-    let mut complete = true;
+    let mut outcome = Outcome { complete: true, exact: true };
     for (place, ranker) in all.iter().enumerate() {
         let Some(own) = space_of(ranker.conn, ranker.collection, space)? else { continue };
         if own.dimension.is_none() {
@@ -114,7 +124,8 @@ fn near(all: &[Ranker<'_>], vector: &[f32], space: &str, k: usize) -> Result<(Ve
             ));
         }
         let leg = ranker.near(vector, space, k)?;
-        complete &= leg.complete;
+        outcome.complete &= leg.complete;
+        outcome.exact &= leg.exact;
         merged.extend(leg.ranked.into_iter().map(|ranked| Placed { ranked, collection: place }));
         first.get_or_insert((ranker.collection, own));
     }
@@ -125,7 +136,7 @@ fn near(all: &[Ranker<'_>], vector: &[f32], space: &str, k: usize) -> Result<(Ve
         placed.ranked.rank = place as u32 + 1;
         placed.ranked.vector = Some(Leg { rank: placed.ranked.rank, score: placed.ranked.score });
     }
-    Ok((merged, complete))
+    Ok((merged, outcome))
 }
 
 fn space_of(conn: &Connection, collection: &CollectionRow, name: &str) -> Result<Option<SpaceRow>> {

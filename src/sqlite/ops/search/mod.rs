@@ -16,7 +16,7 @@ use self::plan::Plan;
 use self::rank::Ranking;
 pub use self::rank::{Ranked, Ranker, fuse};
 use self::select::Candidate;
-pub use self::vector::{check_query, ranked};
+pub use self::vector::{check_query, nearest, ranked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::model::{Hit, Hits, Marker, Timestamp};
@@ -39,7 +39,7 @@ pub fn run(readers: &Readers, request: &Search, pulse: &Arc<Pulse>) -> Result<Hi
     let mut plan = Plan::new(request.explain);
     let Found { mut candidates, mut ranking, marker } = readers.read_while(pulse, |conn| {
         let collection = collections::require(conn, &request.collection)?;
-        let ranker = Ranker::new(conn, readers, pulse, &collection, request.filter.as_ref())?;
+        let ranker = Ranker::new(conn, readers, pulse, &collection, request.filter.as_ref(), request.accuracy)?;
         let (ranking, mut candidates) = select::candidates(&ranker, request, &mut plan)?;
         pulse.spare(|| plan.timed("read", pulse, |_| read(conn, request, &name, &mut candidates, ranker.now)))?;
         let marker = request.mode.text().map(|(text, syntax)| marker(&collection, text, syntax)).transpose()?;
@@ -54,7 +54,7 @@ pub fn run(readers: &Readers, request: &Search, pulse: &Arc<Pulse>) -> Result<Hi
     pulse.check()?;
     Ok(Hits {
         hits: candidates.into_iter().filter_map(widened).collect(),
-        exact: true,
+        exact: ranking.exact,
         complete: ranking.complete,
         took: pulse.elapsed(),
         plan: plan.finish(request, &ranking),

@@ -5,8 +5,10 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::rank::Ranking;
+use super::vector::Way;
 use crate::error::Result;
 use crate::request::{Fusion, Mode, Search};
+use crate::sqlite::derived::Followed;
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::tables::vectors::Road;
 
@@ -45,12 +47,17 @@ impl Plan {
             map.insert("filter".into(), json!({ "chunks": chunks, "ms": millis(took) }));
         }
         if let Some(leg) = &ranking.near {
-            let scan = match leg.road {
-                Some(Road::Rows) => "rows",
-                Some(Road::Blocks) => "blocks",
+            let scan = match leg.way {
+                Some(Way::Table(Road::Rows)) => "rows",
+                Some(Way::Table(Road::Blocks)) => "blocks",
+                Some(Way::Index(followed)) => followed.road,
                 None => "none",
             };
-            map.insert("vector".into(), json!({ "candidates": leg.candidates, "scan": scan, "ms": millis(leg.took) }));
+            let mut note = json!({ "candidates": leg.candidates, "scan": scan, "ms": millis(leg.took) });
+            if let Some(Way::Index(followed)) = leg.way {
+                note["index"] = index(&followed);
+            }
+            map.insert("vector".into(), note);
         }
         if let (Some(leg), Some(asked)) = (&ranking.found, &ranking.keyword) {
             let note = json!({
@@ -79,6 +86,17 @@ impl Plan {
         map.extend(stages);
         Some(map)
     }
+}
+
+/// As of which change a snapshot is, and what else there was to look at.
+fn index(followed: &Followed) -> Value {
+    json!({
+        "change": followed.change,
+        "rows": followed.snapshot_rows,
+        "tail": followed.tail_rows,
+        "dead": followed.dead_rows,
+        "compared": followed.compared,
+    })
 }
 
 fn millis(duration: Duration) -> f64 {

@@ -7,19 +7,20 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use super::vector::Way;
 use super::{keyword, vector};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
 use crate::fusion;
 use crate::limits;
 use crate::model::{KeywordPlan, Leg, Timestamp};
-use crate::request::{Fusion, Mode, Syntax};
+use crate::request::{Accuracy, Fusion, Mode, Syntax};
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::readers::Readers;
 use crate::sqlite::row_set::RowSet;
 use crate::sqlite::tables::collections::CollectionRow;
 use crate::sqlite::tables::expiry;
-use crate::sqlite::tables::vectors::{Road, Rows};
+use crate::sqlite::tables::vectors::Rows;
 
 /// A candidate before its row is read.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +48,8 @@ pub struct Ranking {
     pub found: Option<LegPlan>,
     /// Both legs ran at the same time.
     pub concurrent: bool,
+    /// The legs are the true best of the collection.
+    pub exact: bool,
 }
 
 /// How one leg went.
@@ -54,7 +57,8 @@ pub struct Ranking {
 pub struct LegPlan {
     pub candidates: usize,
     pub took: Duration,
-    pub road: Option<Road>,
+    /// Of the leg of distance, where there was something to look at.
+    pub way: Option<Way>,
 }
 
 /// Ranks one collection in one snapshot, at any depth.
@@ -64,6 +68,7 @@ pub struct Ranker<'a> {
     pub collection: &'a CollectionRow,
     readers: &'a Readers,
     filter: Option<&'a Filter>,
+    accuracy: Accuracy,
     /// What the filter lets through, found once.
     allowed: OnceCell<(Arc<RowSet>, Duration)>,
     /// The moment that decides what has expired.
@@ -79,10 +84,11 @@ impl<'a> Ranker<'a> {
         pulse: &'a Arc<Pulse>,
         collection: &'a CollectionRow,
         filter: Option<&'a Filter>,
+        accuracy: Accuracy,
     ) -> Result<Self> {
         let now = Timestamp::now();
         let expired = expiry::chunks(conn, collection.id, now)?;
-        Ok(Self { conn, pulse, collection, readers, filter, allowed: OnceCell::new(), now, expired })
+        Ok(Self { conn, pulse, collection, readers, filter, accuracy, allowed: OnceCell::new(), now, expired })
     }
 
     /// The `depth` best.
@@ -117,7 +123,10 @@ impl<'a> Ranker<'a> {
             (None, Some(expired)) => Rows::Without(expired),
             (None, None) => Rows::All,
         };
-        let leg = vector::rank(self.conn, self.pulse, self.collection, vector, space, depth, rows)?;
+        let leg = {
+            let reader = (self.conn, &self.readers.derived);
+            vector::rank(reader, self.pulse, self.collection, vector, space, depth, rows, self.accuracy)?
+        };
         self.pulse.check()?;
         Ok(leg)
     }
@@ -186,8 +195,9 @@ impl<'a> Ranker<'a> {
     }
 
     fn of(&self, near: Option<vector::VectorLeg>, found: Option<keyword::KeywordLeg>) -> Ranking {
-        let plan = |candidates: usize, took, road| LegPlan { candidates, took, road };
-        let near_plan = near.as_ref().map(|leg| plan(leg.ranked.len(), leg.took, leg.road));
+        let plan = |candidates: usize, took, way| LegPlan { candidates, took, way };
+        let exact = near.as_ref().is_none_or(|leg| leg.exact);
+        let near_plan = near.as_ref().map(|leg| plan(leg.ranked.len(), leg.took, leg.way));
         let found_plan = found.as_ref().map(|leg| plan(leg.ranked.len(), leg.took, None));
         let (found, keyword) = found.map(|leg| (leg.ranked, leg.plan)).unzip();
         Ranking {
@@ -199,6 +209,7 @@ impl<'a> Ranker<'a> {
             near: near_plan,
             found: found_plan,
             concurrent: false,
+            exact,
         }
     }
 }

@@ -1,0 +1,371 @@
+//! One derived index in this process: its views, and how it is to be built.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+
+use super::build::{Progress, Reading, snapshot};
+use super::file::{Header, Heap, Moment};
+use super::folder::{self, Folder};
+use super::view::{Identity, Kind, View};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sqlite::tables::changes;
+
+/// States of the feed that are kept for readers that are a little late.
+const VIEWS: usize = 8;
+/// How long a folder without a snapshot is not looked into again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long a build that failed is not tried again.
+const REST: Duration = Duration::from_secs(30);
+
+/// When an index is worth building, and when a snapshot worth building anew.
+#[derive(Debug, Clone, Copy)]
+pub struct Thresholds {
+    /// Rows from which on there is an index.
+    pub rows: u64,
+    /// Rows after the snapshot, or gone from it, from which on it is built anew; where it is large, a tenth of it.
+    pub tail: usize,
+    /// Rows that a search reads to catch up; beyond, SQLite answers until there is a new snapshot.
+    pub step: usize,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self { rows: 2_000, tail: 2_000, step: 20_000 }
+    }
+}
+
+/// Where snapshots go.
+#[derive(Debug, Clone)]
+pub enum Place {
+    Memory,
+    Folder(Folder),
+}
+
+/// What an index says of itself.
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    /// Where its snapshot is; `None` on the heap.
+    pub path: Option<PathBuf>,
+    pub file_bytes: u64,
+    /// Why the last snapshot was dropped.
+    pub damaged: Option<String>,
+    /// Why the last build failed.
+    pub failed: Option<String>,
+    /// When it failed.
+    failed_at: Option<Instant>,
+    looked_at: Option<Instant>,
+}
+
+/// Of one table.
+pub struct Index<K: Kind> {
+    pub of: K::Of,
+    /// By the number of their change.
+    views: Mutex<VecDeque<Arc<View<K>>>>,
+    /// Held by who makes the next view.
+    following: Mutex<()>,
+    pub status: Mutex<Status>,
+    pub progress: Progress,
+    /// Builds under way.
+    building: AtomicUsize,
+}
+
+/// What a search is given.
+pub struct Looked<K: Kind> {
+    pub view: Option<Arc<View<K>>>,
+    /// A build would pay.
+    pub wants_build: bool,
+}
+
+impl<K: Kind> Index<K> {
+    pub fn new(of: K::Of) -> Self {
+        Self {
+            of,
+            views: Mutex::default(),
+            following: Mutex::default(),
+            status: Mutex::default(),
+            progress: Progress::default(),
+            building: AtomicUsize::new(0),
+        }
+    }
+
+    /// What it knows as of the state that `conn` reads. It reads what is new, or, where there is no snapshot yet, looks for
+    /// one in the folder.
+    pub fn look(&self, conn: &Connection, place: &Place, thresholds: Thresholds) -> Result<Looked<K>> {
+        let Some(head) = changes::head(conn)? else { return Ok(Looked { view: None, wants_build: false }) };
+        if let Some(view) = self.at(head) {
+            return Ok(Looked { wants_build: wants_build(&view, thresholds), view: Some(view) });
+        }
+        let _following = self.following.lock();
+        if let Some(view) = self.at(head) {
+            return Ok(Looked { wants_build: wants_build(&view, thresholds), view: Some(view) });
+        }
+        if self.views.lock().is_empty() {
+            self.find(conn, place)?;
+        }
+        let Some(before) = self.before(head) else {
+            // A reader that is late, or a table without a snapshot.
+            let wants_build = self.views.lock().is_empty() && K::stored(conn, &self.of)? >= thresholds.rows;
+            return Ok(Looked { view: None, wants_build });
+        };
+        let most = thresholds.step.max(before.snapshot_rows() / 4);
+        match before.follow(conn, &self.of, head, most)? {
+            Some(view) => {
+                let view = Arc::new(view);
+                let wants_build = wants_build(&view, thresholds);
+                self.keep(Arc::clone(&view));
+                Ok(Looked { view: Some(view), wants_build })
+            }
+            None => {
+                if !before.is_past_of(conn)? {
+                    self.forget();
+                }
+                Ok(Looked { view: None, wants_build: true })
+            }
+        }
+    }
+
+    /// The view of exactly that state.
+    fn at(&self, head: Moment) -> Option<Arc<View<K>>> {
+        self.views.lock().iter().rev().find(|view| view.head == head && view.since.0 <= head.0).cloned()
+    }
+
+    /// The latest that a reader of that state may begin from.
+    fn before(&self, head: Moment) -> Option<Arc<View<K>>> {
+        let views = self.views.lock();
+        views.iter().rev().find(|view| view.head.0 <= head.0 && view.since.0 <= head.0).cloned()
+    }
+
+    fn keep(&self, view: Arc<View<K>>) {
+        let mut views = self.views.lock();
+        let place = views.iter().rposition(|other| other.head.0 <= view.head.0).map_or(0, |place| place + 1);
+        views.insert(place, view);
+        while views.len() > VIEWS {
+            views.pop_front();
+        }
+    }
+
+    /// The latest view.
+    pub fn latest(&self) -> Option<Arc<View<K>>> {
+        self.views.lock().back().cloned()
+    }
+
+    /// Forgets every view.
+    pub fn forget(&self) {
+        self.views.lock().clear();
+    }
+
+    /// Drops a snapshot that is damaged; SQLite answers until there is another.
+    pub fn damaged(&self, error: &Error) {
+        self.forget();
+        self.status.lock().damaged = Some(error.message().to_owned());
+    }
+
+    /// Takes the snapshot that another process built, or this one before.
+    fn find(&self, conn: &Connection, place: &Place) -> Result<()> {
+        let Place::Folder(folder) = place else { return Ok(()) };
+        {
+            let mut status = self.status.lock();
+            if status.damaged.is_some() || status.looked_at.is_some_and(|at| at.elapsed() < PAUSE) {
+                return Ok(());
+            }
+            status.looked_at = Some(Instant::now());
+        }
+        self.adopt(conn, folder, None).map(drop)
+    }
+
+    /// Takes the latest snapshot of the folder that is later than `than`.
+    fn adopt(&self, conn: &Connection, folder: &Folder, than: Option<Moment>) -> Result<bool> {
+        let store_id = crate::sqlite::tables::meta::store_id(conn)?;
+        let Some(found) = folder.latest::<K>(conn, &self.of, store_id)? else { return Ok(false) };
+        if than.is_some_and(|than| found.header.ended.0 <= than.0) {
+            return Ok(false);
+        }
+        let opened = Folder::open(&found.path).and_then(|(header, sections)| {
+            // The file may have been replaced since it was listed.
+            if header != found.header {
+                return Err(Error::new(ErrorKind::Corrupt, "it was replaced"));
+            }
+            Ok(View::of_snapshot(&header, K::open(&self.of, &header, sections)?))
+        });
+        match opened {
+            Ok(view) => {
+                let mut status = self.status.lock();
+                (status.path, status.file_bytes) = (Some(found.path), found.bytes);
+                drop(status);
+                self.replace(view);
+                Ok(true)
+            }
+            Err(error) => {
+                self.status.lock().damaged = Some(error.message().to_owned());
+                Ok(false)
+            }
+        }
+    }
+
+    fn replace(&self, view: View<K>) {
+        let mut views = self.views.lock();
+        views.clear();
+        views.push_back(Arc::new(view));
+    }
+
+    /// Whether there is something to build, as of now.
+    fn is_due(&self, conn: &Connection, thresholds: Thresholds, full: bool) -> Result<bool> {
+        Ok(match self.latest() {
+            Some(view) if full => view.tail_rows() + view.dead_rows() > 0,
+            Some(view) => wants_build(&view, thresholds),
+            None => K::stored(conn, &self.of)? >= thresholds.rows,
+        })
+    }
+
+    /// Builds a snapshot where that pays, or takes one that another process has built. False where another process is
+    /// building.
+    pub fn fold(&self, conn: &Connection, job: &Job<'_>) -> Result<bool> {
+        self.building.fetch_add(1, Ordering::AcqRel);
+        let outcome = self.try_fold(conn, job);
+        self.building.fetch_sub(1, Ordering::AcqRel);
+        let mut status = self.status.lock();
+        match &outcome {
+            Ok(_) => (status.failed, status.failed_at) = (None, None),
+            Err(error) if error.kind() == ErrorKind::Cancelled => {}
+            Err(error) => {
+                (status.failed, status.failed_at) = (Some(error.message().to_owned()), Some(Instant::now()));
+            }
+        }
+        outcome
+    }
+
+    fn try_fold(&self, conn: &Connection, job: &Job<'_>) -> Result<bool> {
+        let lives = |conn: &Connection| K::lives(conn, &self.of);
+        let due = |thresholds, full| {
+            snapshot(conn, |conn| {
+                if !lives(conn)? {
+                    return Ok(false);
+                }
+                // Nobody else may have searched since the last commit.
+                self.look(conn, job.place, thresholds)?;
+                self.is_due(conn, thresholds, full)
+            })
+        };
+        if !due(job.thresholds, job.full)? {
+            return Ok(true);
+        }
+        let mut turn = None;
+        let mut place = job.place.clone();
+        if let Place::Folder(folder) = &place {
+            match if folder.writable { folder.turn() } else { Err(read_only()) } {
+                Ok(None) => return Ok(false),
+                Ok(Some(own)) => {
+                    let than = self.latest().map(|view| view.since);
+                    if self.status.lock().damaged.is_none() && snapshot(conn, |conn| self.adopt(conn, folder, than))? {
+                        if !due(job.thresholds, job.full)? {
+                            return Ok(true);
+                        }
+                    }
+                    turn = Some(own);
+                }
+                Err(error) if folder::is_refused(&error) => place = Place::Memory,
+                Err(error) => return Err(error),
+            }
+        }
+        let stored = |conn: &Connection| K::stored(conn, &self.of);
+        let Some(mut reading) = Reading::begin(conn, &lives, &stored, &self.progress)? else { return Ok(true) };
+        let store_id = snapshot(conn, crate::sqlite::tables::meta::store_id)?;
+        let mut header = None;
+        let mut build = |sink: &mut dyn super::file::Sink| {
+            let built = K::build(&self.of, &mut reading, sink)?;
+            let Identity { kind, collection_id, space_id, generation } = K::identity(&self.of);
+            let (begun, ended) = reading.moments();
+            let (rows, notes, last_row) = (built.rows, built.notes, reading.last_row);
+            let form = K::FORM;
+            let made = Header {
+                kind,
+                form,
+                store_id,
+                collection_id,
+                space_id,
+                generation,
+                begun,
+                ended,
+                last_row,
+                rows,
+                notes,
+            };
+            header = Some(made.clone());
+            Ok(made)
+        };
+        let (path, bytes, sections) = match (&place, &turn) {
+            (Place::Folder(folder), Some(turn)) => {
+                let (path, bytes) = folder.write::<K>(&self.of, turn, |writer| build(writer))?;
+                let (_, sections) = Folder::open(&path)?;
+                (Some(path), bytes, sections)
+            }
+            _ => {
+                let mut heap = Heap::default();
+                build(&mut heap)?;
+                (None, 0, heap.finish())
+            }
+        };
+        let Some(header) = header else { return Err(Error::internal("a snapshot was built without a header")) };
+        let view = View::of_snapshot(&header, K::open(&self.of, &header, sections)?);
+        if path.is_none() && view.held() > job.memory {
+            return Err(Error::new(
+                ErrorKind::Limit,
+                format!("its {} MiB are over the memory limit", view.held().div_ceil(1 << 20)),
+            ));
+        }
+        self.publish(conn, view)?;
+        {
+            let mut status = self.status.lock();
+            (status.path, status.file_bytes, status.damaged) = (path.clone(), bytes, None);
+        }
+        Ok(true)
+    }
+
+    /// The view with a new snapshot takes the place of those with the old one, as far on as they were.
+    fn publish(&self, conn: &Connection, view: View<K>) -> Result<()> {
+        let _following = self.following.lock();
+        let caught_up = snapshot(conn, |conn| match changes::head(conn)? {
+            Some(head) if head.0 > view.head.0 => view.follow(conn, &self.of, head, usize::MAX),
+            _ => Ok(None),
+        })?;
+        let mut views = self.views.lock();
+        views.clear();
+        views.push_back(Arc::new(view));
+        views.extend(caught_up.map(Arc::new));
+        Ok(())
+    }
+
+    /// Whether a build failed so recently that another is not tried.
+    pub fn is_resting(&self) -> bool {
+        self.status.lock().failed_at.is_some_and(|at| at.elapsed() < REST)
+    }
+
+    /// Whether it is being built.
+    pub fn is_building(&self) -> bool {
+        self.building.load(Ordering::Acquire) > 0
+    }
+}
+
+/// What a build needs to know beside its index.
+pub struct Job<'j> {
+    pub place: &'j Place,
+    pub thresholds: Thresholds,
+    /// Build wherever a snapshot does not hold everything.
+    pub full: bool,
+    /// Bytes that it may take of the heap.
+    pub memory: usize,
+}
+
+fn read_only() -> Error {
+    Error::new(ErrorKind::Io, "a store that only reads makes no files")
+}
+
+fn wants_build<K: Kind>(view: &View<K>, thresholds: Thresholds) -> bool {
+    view.tail_rows() + view.dead_rows() > thresholds.tail.max(view.snapshot_rows() / 10)
+}

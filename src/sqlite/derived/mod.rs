@@ -1,0 +1,274 @@
+//! Indexes that answer sooner, derived from the tables that always can answer (`docs/architecture.md`).
+//!
+//!     answer = best of (snapshot as of a change, exact scan of what came since) minus what is gone since
+//!
+//! A *snapshot* is a file or an array on the heap; a *view* is a snapshot with what came since, as of exactly the state
+//! that a reader reads. Where there is none that fits, SQLite alone answers, so nothing here is ever needed for an answer,
+//! and everything may be deleted at any time.
+
+mod build;
+mod bytes;
+mod file;
+mod fold;
+mod folder;
+mod index;
+mod vectors;
+mod view;
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+
+use self::build::snapshot;
+use self::fold::{Fold, Folding};
+use self::folder::Folder;
+pub use self::index::Thresholds;
+use self::index::{Index, Place};
+use self::vectors::Vectors;
+pub use self::vectors::{Found, Request, VectorsOf};
+use self::view::{Identity, Kind, View};
+use crate::error::{Error, ErrorKind, Result};
+use crate::request::{Derived as Where, Open};
+use crate::sqlite::open::Caches;
+use crate::sqlite::tables::vectors::VectorTable;
+use crate::sqlite::tables::{collections, meta, spaces};
+
+/// The indexes of one store in this process. Clones are the same.
+#[derive(Clone)]
+pub struct Derived(Option<Arc<Shared>>);
+
+/// What searches and the thread that builds share.
+pub struct Shared {
+    file: PathBuf,
+    timeout: Duration,
+    caches: Caches,
+    place: Place,
+    thresholds: Thresholds,
+    /// Bytes of the heap for all of it.
+    memory: Option<usize>,
+    vectors: Family<Vectors>,
+    folding: Folding,
+}
+
+/// The indexes of one kind, by their table.
+struct Family<K: Kind>(Mutex<HashMap<K::Of, Arc<Index<K>>>>);
+
+impl<K: Kind> Family<K> {
+    fn of(&self, of: &K::Of) -> Arc<Index<K>> {
+        let mut all = self.0.lock();
+        if let Some(index) = all.get(of) {
+            return Arc::clone(index);
+        }
+        let index = Arc::new(Index::new(of.clone()));
+        all.insert(of.clone(), Arc::clone(&index));
+        index
+    }
+
+    /// Forgets the indexes of tables that are there no more.
+    fn retain(&self, living: &HashSet<Identity>) {
+        self.0.lock().retain(|of, _| living.contains(&K::identity(of)));
+    }
+
+    fn held(&self) -> usize {
+        let all: Vec<Arc<Index<K>>> = self.0.lock().values().cloned().collect();
+        all.iter().filter_map(|index| index.latest()).map(|view| view.held()).sum()
+    }
+}
+
+/// Where the snapshots of a store live. The one place that decides it.
+fn place(request: &Open, file: &Path) -> Option<Place> {
+    // The sections are arrays of numbers as this processor has them.
+    let beside = cfg!(target_endian = "little") && request.path.is_some();
+    match request.derived {
+        Where::Off => None,
+        Where::Auto if beside => Some(Place::Folder(Folder::of(file, !request.read_only))),
+        Where::Auto | Where::Memory => Some(Place::Memory),
+    }
+}
+
+/// How an answer of an index came about.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Followed {
+    /// The change as of which the snapshot is.
+    pub change: i64,
+    pub snapshot_rows: usize,
+    pub tail_rows: usize,
+    pub dead_rows: usize,
+    /// Rows that were compared as they are, not by a code or not at all.
+    pub compared: usize,
+    /// How it went through the rows.
+    pub road: &'static str,
+}
+
+impl Followed {
+    fn of<K: Kind>(view: &View<K>, compared: usize, road: &'static str) -> Self {
+        Self {
+            change: view.snapshot_change,
+            snapshot_rows: view.snapshot_rows(),
+            tail_rows: view.tail_rows(),
+            dead_rows: view.dead_rows(),
+            compared,
+            road,
+        }
+    }
+}
+
+impl Derived {
+    /// For a store that is opened so.
+    pub fn new(request: &Open, file: &Path, caches: Caches) -> Self {
+        let shared = place(request, file).map(|place| {
+            Arc::new(Shared {
+                file: file.to_owned(),
+                timeout: request.timeout,
+                caches,
+                place,
+                thresholds: Thresholds::default(),
+                memory: request.memory_limit.map(|limit| limit / 2),
+                vectors: Family(Mutex::default()),
+                folding: Folding::default(),
+            })
+        });
+        Self(shared)
+    }
+
+    /// The nearest vectors, as of the state that `conn` reads; `None` where SQLite is to answer.
+    pub fn nearest(
+        &self,
+        conn: &Connection,
+        collection_id: i64,
+        table: VectorTable,
+        request: &Request<'_>,
+    ) -> Result<Option<(Found, Followed)>> {
+        let Some(shared) = &self.0 else { return Ok(None) };
+        let of = VectorsOf { collection_id, table };
+        let index = shared.vectors.of(&of);
+        let Some(view) = shared.view(conn, &index)? else { return Ok(None) };
+        match vectors::search(&view, &of, request) {
+            Ok(found) => {
+                let followed = Followed::of(&view, found.compared, found.road);
+                Ok(Some((found, followed)))
+            }
+            Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
+            Err(error) => {
+                shared.damaged(&index, &error);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Notes that a write added rows.
+    pub fn wrote(&self, rows: u64) {
+        if let Some(shared) = &self.0 {
+            shared.folding.wrote(shared, rows);
+        }
+    }
+
+    /// Builds everything in full and waits for it.
+    pub fn fold_all(&self, keep_going: &mut dyn FnMut(u64, u64) -> bool) -> Result<()> {
+        self.0.as_ref().map_or(Ok(()), |shared| shared.fold_all(keep_going))
+    }
+
+    /// Ends what is being built.
+    pub fn close(&self) {
+        if let Some(shared) = &self.0 {
+            shared.folding.close();
+        }
+    }
+
+    /// After a fork: the thread is the parent's.
+    pub fn forget(&self) {
+        if let Some(shared) = &self.0 {
+            shared.folding.forget();
+        }
+    }
+}
+
+impl Shared {
+    /// What an index knows as of the state that `conn` reads. Where it knows nothing, SQLite answers.
+    fn view<K: Kind>(self: &Arc<Self>, conn: &Connection, index: &Arc<Index<K>>) -> Result<Option<Arc<View<K>>>> {
+        if self.room() == 0 {
+            index.forget();
+        }
+        match index.look(conn, &self.place, self.thresholds) {
+            Ok(looked) => {
+                if looked.wants_build {
+                    self.folding.request(self, Arc::<Index<K>>::clone(index));
+                }
+                Ok(looked.view)
+            }
+            Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
+            Err(error) => {
+                // What is wrong with the tables themselves, SQLite will say.
+                self.damaged(index, &error);
+                Ok(None)
+            }
+        }
+    }
+
+    fn damaged<K: Kind>(self: &Arc<Self>, index: &Arc<Index<K>>, error: &Error) {
+        index.damaged(error);
+        self.folding.request(self, Arc::<Index<K>>::clone(index));
+    }
+
+    /// Bytes of the heap that are left.
+    fn room(&self) -> usize {
+        self.memory.map_or(usize::MAX, |memory| memory.saturating_sub(self.vectors.held()))
+    }
+
+    /// Removes the snapshots of tables that are there no more, of other histories, and those that have a later one.
+    fn sweep(&self, conn: &Connection) -> Result<()> {
+        let living = snapshot(conn, living)?;
+        self.vectors.retain(&living);
+        let Place::Folder(folder) = &self.place else { return Ok(()) };
+        // Its lock comes before the snapshot: what another process wrote before is of a state that is seen here.
+        let Some(turn) = folder.existing_turn()? else { return Ok(()) };
+        snapshot(conn, |conn| {
+            let living = self::living(conn)?;
+            let store_id = meta::store_id(conn)?;
+            let mut latest: HashMap<Identity, i64> = HashMap::new();
+            let mut wanted = HashSet::new();
+            for (path, header) in folder.headers() {
+                let identity = header.identity();
+                let change = header.ended.0;
+                if header.store_id == store_id && living.contains(&identity) && folder::is_past(conn, &header)? {
+                    let first = latest.entry(identity).or_insert(change);
+                    *first = change.max(*first);
+                    wanted.insert((path, identity, change));
+                }
+            }
+            wanted.retain(|(_, identity, change)| latest.get(identity) == Some(change));
+            let paths: HashSet<&Path> = wanted.iter().map(|(path, ..)| path.as_path()).collect();
+            folder.sweep(&turn, &|path| paths.contains(path));
+            Ok(())
+        })
+    }
+
+    /// The indexes that are worth having.
+    fn worthwhile(&self, conn: &Connection) -> Result<Vec<Arc<dyn Fold>>> {
+        let mut found: Vec<Arc<dyn Fold>> = Vec::new();
+        for collection in collections::list(conn)? {
+            for table in spaces::list(conn, collection.id)?.iter().filter_map(spaces::SpaceRow::table) {
+                let of = VectorsOf { collection_id: collection.id, table };
+                if Vectors::stored(conn, &of)? >= self.thresholds.rows {
+                    found.push(self.vectors.of(&of));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What an index may be of.
+fn living(conn: &Connection) -> Result<HashSet<Identity>> {
+    let mut living = HashSet::new();
+    for collection in collections::list(conn)? {
+        for table in spaces::list(conn, collection.id)?.iter().filter_map(spaces::SpaceRow::table) {
+            living.insert(Vectors::identity(&VectorsOf { collection_id: collection.id, table }));
+        }
+    }
+    Ok(living)
+}

@@ -1,0 +1,244 @@
+//! What a derived index knows as of one change of the feed: a snapshot, what came since, and what of both is gone.
+//!
+//! A view never changes. The next one shares its segments and adds a small one for what is new; small segments are merged
+//! as they grow in number, so that following costs the logarithm of what there is to follow.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use super::build::{Built, Reading};
+use super::file::{Header, Moment, Sections, Sink};
+use crate::error::Result;
+use crate::sqlite::tables::changes::{self, RowChange};
+
+/// What a snapshot is of: a living table. Of another generation it is another table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity {
+    pub kind: u32,
+    pub collection_id: i64,
+    /// 0 for a text index.
+    pub space_id: i64,
+    pub generation: i64,
+}
+
+impl Header {
+    /// What it is of.
+    pub fn identity(&self) -> Identity {
+        let Self { kind, collection_id, space_id, generation, .. } = *self;
+        Identity { kind, collection_id, space_id, generation }
+    }
+}
+
+/// A kind of derived index: how rows become segments.
+pub trait Kind: Send + Sync + Sized + 'static {
+    /// The number of the kind, and of the form of its sections; another form is not read.
+    const KIND: u32;
+    const FORM: u32;
+    /// What its files and its figures are called.
+    const NAME: &'static str;
+    /// The table that it follows.
+    type Of: Clone + Eq + Hash + Send + Sync;
+    /// Rows, and what answers questions about them. It never changes.
+    type Segment: Send + Sync;
+    /// What searches of one view keep for the next.
+    type Cache: Default + Send + Sync;
+
+    fn identity(of: &Self::Of) -> Identity;
+    /// Whether it is still the living table, in the snapshot of `conn`.
+    fn lives(conn: &Connection, of: &Self::Of) -> Result<bool>;
+    /// An upper bound of its rows, soon known.
+    fn stored(conn: &Connection, of: &Self::Of) -> Result<u64>;
+    /// How many rows a segment has.
+    fn len(segment: &Self::Segment) -> usize;
+    /// The place of a row in a segment, where rows ascend.
+    fn position(segment: &Self::Segment, row: i64) -> Option<usize>;
+    /// The greatest row of a segment.
+    fn last_row(segment: &Self::Segment) -> Option<i64>;
+    /// Bytes of the heap.
+    fn held(segment: &Self::Segment) -> usize;
+    /// A segment of the rows after a row and of some before it, as they are now; `None` where there are more than `most`.
+    fn tail(conn: &Connection, of: &Self::Of, after: i64, before: &[i64], most: usize)
+    -> Result<Option<Self::Segment>>;
+    /// One segment of what lives in several.
+    fn merge(of: &Self::Of, parts: &[Part<Self::Segment>]) -> Result<Self::Segment>;
+    /// Writes a snapshot of all rows up to one.
+    fn build(of: &Self::Of, reading: &mut Reading<'_>, sink: &mut dyn Sink) -> Result<Built>;
+    /// Reads what was written.
+    fn open(of: &Self::Of, header: &Header, sections: Sections) -> Result<Self::Segment>;
+}
+
+/// A set of positions, one bit for each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bits {
+    words: Vec<u64>,
+    count: usize,
+}
+
+impl Bits {
+    /// Adds a position and says whether it is new.
+    pub fn insert(&mut self, position: usize) -> bool {
+        let (word, bit) = (position / 64, 1 << (position % 64));
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+        }
+        let new = self.words[word] & bit == 0;
+        self.words[word] |= bit;
+        self.count += usize::from(new);
+        new
+    }
+
+    /// Whether a position is in it.
+    pub fn contains(&self, position: usize) -> bool {
+        self.words.get(position / 64).is_some_and(|word| word & (1 << (position % 64)) != 0)
+    }
+
+    /// The lowest position first; those beyond the last word are not in it.
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// How many positions.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+}
+
+/// A segment and what of it is gone.
+pub struct Part<S> {
+    pub segment: Arc<S>,
+    pub dead: Arc<Bits>,
+}
+
+impl<S> Clone for Part<S> {
+    fn clone(&self) -> Self {
+        Self { segment: Arc::clone(&self.segment), dead: Arc::clone(&self.dead) }
+    }
+}
+
+impl<S> Part<S> {
+    /// All of it lives.
+    pub fn new(segment: S) -> Self {
+        Self { segment: Arc::new(segment), dead: Arc::default() }
+    }
+}
+
+/// What is known as of one change.
+pub struct View<K: Kind> {
+    /// The last change that it followed.
+    pub head: Moment,
+    /// No reader of an older state may use it: its snapshot saw everything up to here.
+    pub since: Moment,
+    /// As of which change its snapshot is.
+    pub snapshot_change: i64,
+    /// The greatest rowid of a chunk that it looked at.
+    pub last_row: i64,
+    /// The snapshot, then what came after it, the older and larger segments first.
+    pub parts: Vec<Part<K::Segment>>,
+    pub cache: K::Cache,
+}
+
+impl<K: Kind> View<K> {
+    /// A snapshot alone.
+    pub fn of_snapshot(header: &Header, segment: K::Segment) -> Self {
+        Self {
+            head: header.begun,
+            since: header.ended,
+            snapshot_change: header.ended.0,
+            last_row: header.last_row,
+            parts: vec![Part::new(segment)],
+            cache: K::Cache::default(),
+        }
+    }
+
+    /// Rows of the snapshot, dead ones too.
+    pub fn snapshot_rows(&self) -> usize {
+        self.parts.first().map_or(0, |part| K::len(&part.segment))
+    }
+
+    /// Rows that came since.
+    pub fn tail_rows(&self) -> usize {
+        self.parts.iter().skip(1).map(|part| K::len(&part.segment)).sum()
+    }
+
+    /// Rows of any segment that are gone.
+    pub fn dead_rows(&self) -> usize {
+        self.parts.iter().map(|part| part.dead.count()).sum()
+    }
+
+    /// Bytes of the heap.
+    pub fn held(&self) -> usize {
+        self.parts.iter().map(|part| K::held(&part.segment) + 8 * part.dead.words().len()).sum()
+    }
+
+    /// Whether the history that `conn` reads is the one that this was made of, up to where it was.
+    pub fn is_past_of(&self, conn: &Connection) -> Result<bool> {
+        Ok(changes::has(conn, self.head)? && (self.since == self.head || changes::has(conn, self.since)?))
+    }
+
+    /// The view as of `head`, which `conn` reads and which comes after this one; `None` where there is more to read than
+    /// `most` rows, or where the file's history is another one.
+    pub fn follow(&self, conn: &Connection, of: &K::Of, head: Moment, most: usize) -> Result<Option<Self>> {
+        if !self.is_past_of(conn)? {
+            return Ok(None);
+        }
+        let identity = K::identity(of);
+        let mut parts = self.parts.clone();
+        let mut before = Vec::new();
+        for change in changes::rows_since(conn, self.head.0, identity.collection_id)? {
+            match change {
+                RowChange::Gone(row) => bury::<K>(&mut parts, row),
+                RowChange::Embedded { space_id, row_id } => {
+                    if space_id == identity.space_id && row_id <= self.last_row && !knows::<K>(&parts, row_id) {
+                        before.push(row_id);
+                    }
+                }
+            }
+        }
+        before.sort_unstable();
+        before.dedup();
+        let Some(new) = K::tail(conn, of, self.last_row, &before, most)? else { return Ok(None) };
+        let last_row = K::last_row(&new).unwrap_or(0).max(self.last_row);
+        if K::len(&new) > 0 {
+            parts.push(Part::new(new));
+            merge_small::<K>(of, &mut parts)?;
+        }
+        let snapshot_change = self.snapshot_change;
+        Ok(Some(Self { head, since: head, snapshot_change, last_row, parts, cache: K::Cache::default() }))
+    }
+}
+
+/// Whether a row is in a segment, dead or alive.
+fn knows<K: Kind>(parts: &[Part<K::Segment>], row: i64) -> bool {
+    parts.iter().any(|part| K::position(&part.segment, row).is_some())
+}
+
+fn bury<K: Kind>(parts: &mut [Part<K::Segment>], row: i64) {
+    for part in parts {
+        if let Some(position) = K::position(&part.segment, row)
+            && !part.dead.contains(position)
+        {
+            Arc::make_mut(&mut part.dead).insert(position);
+        }
+    }
+}
+
+/// Keeps every segment after the snapshot at least twice as large as the next.
+fn merge_small<K: Kind>(of: &K::Of, parts: &mut Vec<Part<K::Segment>>) -> Result<()> {
+    let rows = |part: &Part<K::Segment>| K::len(&part.segment);
+    let mut first = parts.len() - 1;
+    let mut sum = rows(&parts[first]);
+    while first > 1 && rows(&parts[first - 1]) < 2 * sum {
+        first -= 1;
+        sum += rows(&parts[first]);
+    }
+    if first + 1 < parts.len() {
+        let merged = K::merge(of, &parts[first..])?;
+        parts.truncate(first);
+        if K::len(&merged) > 0 {
+            parts.push(Part::new(merged));
+        }
+    }
+    Ok(())
+}
