@@ -62,7 +62,7 @@ pub use export::Export;
 pub use get_document::{DocumentKey, GetDocument};
 pub use list_documents::ListDocuments;
 pub use neighbors::Neighbors;
-pub use open::{Derived, Durability, Open};
+pub use open::{Derived, Durability, IndexAt, Open};
 pub use operation::{Checkpoint, Operation};
 pub use prepare::{PreparedChunk, PreparedDocument, prepare_chunks, prepare_document};
 pub use relate::Relate;
@@ -115,6 +115,14 @@ pub enum Write {
 }
 
 impl Write {
+    /// Whether another table takes the place of one, or none does.
+    pub fn drops_tables(&self) -> bool {
+        matches!(
+            self,
+            Self::Clear(_) | Self::DeleteCollection(_) | Self::DeleteSpace(_) | Self::Repair | Self::SetTokenizer(_)
+        )
+    }
+
     /// The name of the operation.
     pub fn name(&self) -> &'static str {
         match self {

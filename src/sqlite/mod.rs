@@ -263,11 +263,30 @@ impl Store for SqliteStore {
         if writes.is_empty() {
             return Ok(Vec::new());
         }
-        writer.write(writes, watch)
+        let set = writes
+            .iter()
+            .map(|write| if let Write::SetEmbeddings(set) = write { set.chunk_ids.len() as u64 } else { 0 });
+        let set: u64 = set.sum();
+        let drops = writes.iter().any(Write::drops_tables);
+        let written = writer.write(writes, watch)?;
+        if drops {
+            self.readers.derived.dropped();
+        }
+        self.readers.derived.wrote(set + written.iter().map(rows_of).sum::<u64>());
+        Ok(written)
     }
 
     fn operate(&self, operation: Operation, watch: &mut dyn Watch) -> Result<()> {
-        self.writer()?.operate(operation, watch)
+        let writer = self.writer()?;
+        if operation == Operation::Optimize {
+            // Before the feed is cut: what is built now begins at its end.
+            match self.readers.derived.fold_all(&mut || watch.keep_going(0, 0)) {
+                // What cannot be built is told by `health`, and is no reason to leave the rest.
+                Err(error) if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Closed) => return Err(error),
+                _ => {}
+            }
+        }
+        writer.operate(operation, watch)
     }
 
     fn backup(&self, request: &Backup, watch: &mut dyn Watch) -> Result<()> {
@@ -413,6 +432,15 @@ impl Store for SqliteStore {
     }
 }
 
+/// Chunks that a write added.
+fn rows_of(written: &Written) -> u64 {
+    match written {
+        Written::Added(result) => result.chunk_ids.len() as u64,
+        Written::Ids(ids) => ids.len() as u64,
+        _ => 0,
+    }
+}
+
 impl Drop for SqliteStore {
     fn drop(&mut self) {
         // Nobody is left to tell of a failure; an unfinished checkpoint loses nothing.
@@ -470,6 +498,25 @@ mod tests {
             assert!(!store.capabilities().persistent);
             check(store);
         });
+    }
+
+    /// Of which every search is answered by a snapshot alone, by one with a tail, or by a tail that becomes a snapshot
+    /// now and then.
+    #[test]
+    fn indexes_keep_the_contract_fresh_and_stale() {
+        let folder = tempfile::tempdir().unwrap();
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        for (rows, tail) in [(0, 0), (0, usize::MAX), (1, 1), (3, 2)] {
+            for derived in [crate::request::Derived::Auto, crate::request::Derived::Memory] {
+                let open = || -> Arc<dyn Store> {
+                    let name = format!("{}.db", next.fetch_add(1, Ordering::Relaxed));
+                    let index_at = Some(crate::request::IndexAt { rows, tail, wait: true });
+                    let request = Open { derived, index_at, ..Open::file(folder.path().join(name)) };
+                    Arc::new(SqliteStore::open(&request).unwrap())
+                };
+                contract::run(&open, &|store| check(store));
+            }
+        }
     }
 
     #[test]

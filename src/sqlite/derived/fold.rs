@@ -118,11 +118,15 @@ impl Folding {
     pub fn wrote(&self, shared: &Arc<Shared>, rows: u64) {
         let written = self.written.fetch_add(rows, Ordering::Relaxed) + rows;
         if written >= shared.thresholds.rows {
-            let mut state = self.state.lock();
-            if !state.survey {
-                state.survey = true;
-                self.wake(shared, &mut state);
-            }
+            self.look_about(shared);
+        }
+    }
+
+    /// Has a look at what there is to build, and to remove.
+    pub fn look_about(&self, shared: &Arc<Shared>) {
+        let mut state = self.state.lock();
+        if !std::mem::replace(&mut state.survey, true) {
+            self.wake(shared, &mut state);
         }
     }
 
@@ -276,7 +280,7 @@ fn survey(shared: &Arc<Shared>) {
 
 impl Shared {
     /// Builds everything in full, on the thread, and waits for it.
-    pub fn fold_all(self: &Arc<Self>, keep_going: &mut dyn FnMut(u64, u64) -> bool) -> Result<()> {
+    pub fn fold_all(self: &Arc<Self>, keep_going: &mut dyn FnMut() -> bool) -> Result<()> {
         let conn = connect(self)?;
         let indexes = snapshot(&conn, |conn| self.worthwhile(conn));
         {
@@ -284,14 +288,13 @@ impl Shared {
             drop(conn);
         }
         let indexes = indexes?;
-        let total = indexes.len() as u64;
-        for (place, index) in indexes.into_iter().enumerate() {
+        for index in indexes {
             let done = self.folding.request_full(self, Arc::clone(&index));
             loop {
                 match done.recv_timeout(TURN / 2) {
                     Ok(outcome) => break outcome?,
                     Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
-                        if !keep_going(place as u64, total) {
+                        if !keep_going() {
                             index.cancel();
                             return Err(Error::new(cancelled().kind(), "cancelled by the caller"));
                         }

@@ -124,9 +124,14 @@ impl Folder {
         file::open(found)
     }
 
+    /// Whether it is there.
+    pub fn exists(&self) -> bool {
+        self.path.is_dir()
+    }
+
     /// The turn, if there is a folder.
     pub fn existing_turn(&self) -> Result<Option<Turn>> {
-        if self.writable && self.path.is_dir() { self.turn() } else { Ok(None) }
+        if self.writable && self.exists() { self.turn() } else { Ok(None) }
     }
 
     /// The snapshots that have a whole header.

@@ -14,6 +14,7 @@ use super::file::{Header, Heap, Moment};
 use super::folder::{self, Folder};
 use super::view::{Identity, Kind, View};
 use crate::error::{Error, ErrorKind, Result};
+use crate::request::IndexAt;
 use crate::sqlite::tables::changes;
 
 /// States of the feed that are kept for readers that are a little late.
@@ -28,15 +29,25 @@ const REST: Duration = Duration::from_secs(30);
 pub struct Thresholds {
     /// Rows from which on there is an index.
     pub rows: u64,
-    /// Rows after the snapshot, or gone from it, from which on it is built anew; where it is large, a tenth of it.
+    /// Rows after the snapshot, or gone from it, from which on it is built anew, ...
     pub tail: usize,
+    /// ... but no fewer than one in so many of its own.
+    pub share: usize,
     /// Rows that a search reads to catch up; beyond, SQLite answers until there is a new snapshot.
     pub step: usize,
+    /// Searches wait for a build.
+    pub wait: bool,
+}
+
+impl From<IndexAt> for Thresholds {
+    fn from(at: IndexAt) -> Self {
+        Self { rows: at.rows, tail: at.tail, share: usize::MAX, wait: at.wait, ..Self::default() }
+    }
 }
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { rows: 2_000, tail: 2_000, step: 20_000 }
+        Self { rows: 2_000, tail: 2_000, share: 10, step: 20_000, wait: false }
     }
 }
 
@@ -367,5 +378,5 @@ fn read_only() -> Error {
 }
 
 fn wants_build<K: Kind>(view: &View<K>, thresholds: Thresholds) -> bool {
-    view.tail_rows() + view.dead_rows() > thresholds.tail.max(view.snapshot_rows() / 10)
+    view.tail_rows() + view.dead_rows() > thresholds.tail.max(view.snapshot_rows() / thresholds.share)
 }

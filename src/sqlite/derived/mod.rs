@@ -126,7 +126,7 @@ impl Derived {
                 timeout: request.timeout,
                 caches,
                 place,
-                thresholds: Thresholds::default(),
+                thresholds: request.index_at.map_or_else(Thresholds::default, Thresholds::from),
                 memory: request.memory_limit.map(|limit| limit / 2),
                 vectors: Family(Mutex::default()),
                 folding: Folding::default(),
@@ -160,6 +160,16 @@ impl Derived {
         }
     }
 
+    /// Notes that a write dropped tables, whose snapshots may go.
+    pub fn dropped(&self) {
+        if let Some(shared) = &self.0
+            && (!shared.vectors.0.lock().is_empty()
+                || matches!(&shared.place, Place::Folder(folder) if folder.exists()))
+        {
+            shared.folding.look_about(shared);
+        }
+    }
+
     /// Notes that a write added rows.
     pub fn wrote(&self, rows: u64) {
         if let Some(shared) = &self.0 {
@@ -168,7 +178,7 @@ impl Derived {
     }
 
     /// Builds everything in full and waits for it.
-    pub fn fold_all(&self, keep_going: &mut dyn FnMut(u64, u64) -> bool) -> Result<()> {
+    pub fn fold_all(&self, keep_going: &mut dyn FnMut() -> bool) -> Result<()> {
         self.0.as_ref().map_or(Ok(()), |shared| shared.fold_all(keep_going))
     }
 
@@ -195,9 +205,16 @@ impl Shared {
         }
         match index.look(conn, &self.place, self.thresholds) {
             Ok(looked) => {
-                if looked.wants_build {
-                    self.folding.request(self, Arc::<Index<K>>::clone(index));
+                if !looked.wants_build {
+                    return Ok(looked.view);
                 }
+                if self.thresholds.wait {
+                    let done = self.folding.request_full(self, Arc::<Index<K>>::clone(index));
+                    // A build that fails leaves SQLite to answer, as it would without waiting.
+                    drop(done.recv());
+                    return Ok(index.look(conn, &self.place, self.thresholds)?.view);
+                }
+                self.folding.request(self, Arc::<Index<K>>::clone(index));
                 Ok(looked.view)
             }
             Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
