@@ -259,6 +259,9 @@ fn survey(shared: &Arc<Shared>) {
             return;
         }
         folding.changed.wait_for(&mut state, QUIET);
+        if state.closed {
+            return;
+        }
         drop(state);
         if folding.written.load(Ordering::Relaxed) == before || Instant::now() >= deadline {
             break;
