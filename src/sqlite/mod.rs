@@ -1,7 +1,6 @@
 //! The SQLite backend: one file, one writer thread, a pool of readers.
 
 mod backup;
-mod distance;
 mod ephemeral;
 mod ffi;
 pub mod file;
