@@ -2,7 +2,6 @@
 
 mod backup;
 mod derived;
-mod distance;
 mod ephemeral;
 mod ffi;
 pub mod file;

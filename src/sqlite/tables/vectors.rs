@@ -11,7 +11,7 @@ use rusqlite::{Connection, MAIN_DB, params};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Metric;
-use crate::sqlite::distance::Query;
+use crate::vector_index::Query;
 use crate::sqlite::row_set::RowSet;
 use crate::sqlite::sql;
 use crate::sqlite::top_k::{Neighbor, TopK};

@@ -13,7 +13,7 @@ use crate::limits;
 use crate::mmr;
 use crate::model::{Hit, Metric};
 use crate::request::{Mode, Rerank, Search};
-use crate::sqlite::distance::Query;
+use crate::vector_index::Query;
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::sql;
 use crate::sqlite::tables::spaces;

@@ -1,0 +1,83 @@
+//! A search of the graph.
+
+use crate::error::Result;
+use crate::vector_index::codes::{CodedQuery, CodesView};
+use crate::vector_index::distance::Query;
+use crate::vector_index::graph::view::GraphView;
+use crate::vector_index::graph::walk::{Adjacency, Pool, Probe, Scored, Scratch};
+use crate::vector_index::scan::{Best, Found, Neighbor};
+use crate::vector_index::section::Rescore;
+use crate::vector_index::selection::Selection;
+
+/// What is asked of a graph.
+#[derive(Debug, Clone, Copy)]
+pub struct Sought {
+    /// How many neighbours.
+    pub k: usize,
+    /// Nodes that the walk keeps, in the selection or not; the paper's ef.
+    pub width: usize,
+    /// How many of the kept, those in the selection, are rescored.
+    pub rescored: usize,
+}
+
+impl GraphView<'_> {
+    /// Neighbours of a vector. The walk goes over every node; those outside the selection are not among the found.
+    pub fn search(
+        &self,
+        codes: &CodesView<'_>,
+        rescore: &mut dyn Rescore,
+        vector: &[f32],
+        sought: Sought,
+        selection: &Selection<'_>,
+        pool: &Pool,
+        keep_going: &mut dyn FnMut() -> bool,
+    ) -> Result<Found> {
+        if self.rows() == 0 || sought.k == 0 {
+            return Ok(Found { complete: true, ..Found::default() });
+        }
+        let mut scratch = pool.take();
+        let found = self.searched(codes, rescore, vector, sought, selection, &mut scratch, keep_going);
+        pool.give(scratch);
+        found
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn searched(
+        &self,
+        codes: &CodesView<'_>,
+        rescore: &mut dyn Rescore,
+        vector: &[f32],
+        sought: Sought,
+        selection: &Selection<'_>,
+        scratch: &mut Scratch,
+        keep_going: &mut dyn FnMut() -> bool,
+    ) -> Result<Found> {
+        let coded = CodedQuery::new(vector, codes.metric());
+        let probe = Probe::Query(&coded);
+        let entry = self.entry(codes, &probe, scratch)?;
+        let width = sought.width.max(sought.k);
+        let complete = scratch.walk(&self.level(0), codes, &probe, entry, width, keep_going)?;
+        let kept = scratch.nearest.iter().map(|scored| scored.node()).filter(|&position| selection.has(position));
+        let positions: Vec<u32> = kept.take(sought.rescored.max(sought.k)).collect();
+        let mut distances = vec![0.0; positions.len()];
+        rescore.rescore(&Query::new(vector, codes.metric()), &positions, &mut distances)?;
+        let mut best = Best::new(sought.k);
+        for (&position, distance) in positions.iter().zip(distances) {
+            best.offer(Neighbor { position, distance });
+        }
+        let rescored = positions.len() as u64;
+        Ok(Found { neighbors: best.into_sorted(), complete, exact: false, compared: scratch.compared, rescored })
+    }
+
+    /// Where the walk on level 0 begins.
+    fn entry(&self, codes: &CodesView<'_>, probe: &Probe<'_>, scratch: &mut Scratch) -> Result<Scored> {
+        if self.levels() == 0 {
+            return Ok(Scored::new(probe.key(codes, 0)?, 0));
+        }
+        let mut entry = Scored::new(probe.key(codes, self.level(1).position(0)?)?, 0);
+        for level in (1..=self.levels()).rev() {
+            entry = scratch.descend(&self.level(level), codes, probe, entry)?;
+        }
+        Ok(Scored::new(entry.key(), self.level(1).position(entry.node())?))
+    }
+}

@@ -1,0 +1,367 @@
+//! Products of int8 vectors at the width the processor has.
+//!
+//! A row holds bytes of `component + 128`, a query signed bytes; VNNI multiplies exactly these two kinds. Every kernel
+//! gives the integer that the portable one gives.
+
+use std::sync::OnceLock;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Bytes of which the length of a row is a multiple.
+pub const WIDTH: usize = 64;
+/// What a row's byte has for zero.
+pub const ZERO: u8 = 128;
+/// The greatest magnitude of a component.
+pub const LARGEST: i8 = 127;
+
+/// A query's components.
+#[derive(Debug, Clone)]
+pub struct Components {
+    signed: Vec<i8>,
+    /// What the rows' [`ZERO`] adds to every product.
+    excess: i32,
+}
+
+impl Components {
+    /// From components, padded with zeros to the length of a row.
+    pub fn new(components: impl Iterator<Item = i8>, stride: usize) -> Self {
+        let mut signed: Vec<i8> = components.take(stride).collect();
+        signed.resize(stride, 0);
+        Self::of(signed)
+    }
+
+    /// Those of a row.
+    pub fn of_row(row: &[u8]) -> Self {
+        Self::of(row.iter().map(|&byte| (byte ^ ZERO) as i8).collect())
+    }
+
+    fn of(signed: Vec<i8>) -> Self {
+        let mut components = Self { signed, excess: 0 };
+        components.count();
+        components
+    }
+
+    fn count(&mut self) {
+        self.excess = i32::from(ZERO) * self.signed.iter().map(|&c| i32::from(c)).sum::<i32>();
+    }
+
+    /// Becomes those of a row of the same length.
+    pub fn turn_to(&mut self, row: &[u8]) {
+        self.signed.iter_mut().zip(row).for_each(|(component, byte)| *component = (byte ^ ZERO) as i8);
+        self.count();
+    }
+
+    /// Bytes of a row it is held against.
+    pub fn stride(&self) -> usize {
+        self.signed.len()
+    }
+}
+
+/// What the processor can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
+    #[cfg(target_arch = "aarch64")]
+    DotProduct,
+}
+
+impl Kernel {
+    /// The best that this processor has.
+    pub fn detect() -> Self {
+        static BEST: OnceLock<Kernel> = OnceLock::new();
+        *BEST.get_or_init(|| Self::all().last().copied().unwrap_or(Kernel::Portable))
+    }
+
+    /// All that this processor has, the best last.
+    pub fn all() -> Vec<Self> {
+        #[allow(unused_mut)]
+        let mut all = vec![Kernel::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") {
+                all.push(Kernel::Avx2);
+                if is_x86_feature_detected!("avxvnni") {
+                    all.push(Kernel::AvxVnni);
+                }
+            }
+            if is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bw") {
+                all.push(Kernel::Avx512Vnni);
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("dotprod") {
+            all.push(Kernel::DotProduct);
+        }
+        all
+    }
+
+    /// The product of the query with each of consecutive rows: `out` has one place for each.
+    pub fn products(self, query: &Components, rows: &[u8], out: &mut [i32]) -> Result<()> {
+        if query.stride() % WIDTH != 0 || rows.len() != out.len() * query.stride() {
+            return Err(outside());
+        }
+        match self {
+            Kernel::Portable => portable(query, rows, out),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this kernel exists only where `all` found its features.
+            #[allow(unsafe_code)]
+            Kernel::Avx2 => unsafe { x86::products_avx2(query, rows, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            #[allow(unsafe_code)]
+            Kernel::AvxVnni => unsafe { x86::products_avxvnni(query, rows, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            #[allow(unsafe_code)]
+            Kernel::Avx512Vnni => unsafe { x86::products_avx512(query, rows, out) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            #[allow(unsafe_code)]
+            Kernel::DotProduct => unsafe { dot_product(query, rows, out) },
+        }
+        Ok(())
+    }
+
+    /// The product of the query with the rows at `positions` of `rows`.
+    pub fn products_at(self, query: &Components, rows: &[u8], positions: &[u32], out: &mut [i32]) -> Result<()> {
+        let stride = query.stride();
+        let row = |position: u32| {
+            let start = (position as usize).checked_mul(stride)?;
+            rows.get(start..start.checked_add(stride)?)
+        };
+        for &position in positions.iter().take(AHEAD) {
+            if let Some(row) = row(position) {
+                prefetch(row);
+            }
+        }
+        for (place, (&position, out)) in positions.iter().zip(out.iter_mut()).enumerate() {
+            if let Some(next) = positions.get(place + AHEAD).and_then(|&position| row(position)) {
+                prefetch(next);
+            }
+            let row = row(position).ok_or_else(outside)?;
+            self.products(query, row, std::slice::from_mut(out))?;
+        }
+        Ok(())
+    }
+}
+
+/// Rows that are fetched before their turn, in a walk over rows far apart.
+const AHEAD: usize = 4;
+
+/// Asks for a row that will be read soon.
+#[inline]
+pub fn prefetch<T>(row: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..size_of_val(row)).step_by(WIDTH) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which never faults; the address is inside the slice.
+        #[allow(unsafe_code)]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().cast::<i8>().add(line));
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
+}
+
+fn outside() -> Error {
+    Error::new(ErrorKind::Corrupt, "a vector index names a row that it does not have; it is to be built anew")
+}
+
+#[inline(always)]
+fn portable(query: &Components, rows: &[u8], out: &mut [i32]) {
+    for (row, out) in rows.chunks_exact(query.stride()).zip(out) {
+        let products = row.iter().zip(&query.signed).map(|(&r, &q)| i32::from((r ^ ZERO) as i8) * i32::from(q));
+        *out = products.sum();
+    }
+}
+
+/// The same, where the compiler has four products in one instruction.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon,dotprod")]
+fn dot_product(query: &Components, rows: &[u8], out: &mut [i32]) {
+    portable(query, rows, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{Components, WIDTH, ZERO};
+
+    /// Rows whose sums run side by side, so that no addition waits for the one before.
+    const TOGETHER: usize = 4;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    pub(super) fn products_avx512(query: &Components, rows: &[u8], out: &mut [i32]) {
+        let stride = query.stride();
+        let mut groups = rows.chunks_exact(TOGETHER * stride);
+        let mut outs = out.chunks_exact_mut(TOGETHER);
+        for (rows, out) in (&mut groups).zip(&mut outs) {
+            let mut sums = [_mm512_setzero_si512(); TOGETHER];
+            for (step, query) in query.signed.chunks_exact(WIDTH).enumerate() {
+                let query = load_512(query);
+                for (lane, sum) in sums.iter_mut().enumerate() {
+                    let start = lane * stride + step * WIDTH;
+                    *sum = _mm512_dpbusd_epi32(*sum, load_512(&rows[start..start + WIDTH]), query);
+                }
+            }
+            let low = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            let (first, second) = (low(sums[0], sums[1]), low(sums[2], sums[3]));
+            let all = _mm512_add_epi32(_mm512_unpacklo_epi64(first, second), _mm512_unpackhi_epi64(first, second));
+            let half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64::<1>(all));
+            let four = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half));
+            store_128(_mm_sub_epi32(four, _mm_set1_epi32(query.excess)), out);
+        }
+        let rest = groups.remainder().chunks_exact(stride);
+        for (row, out) in rest.zip(outs.into_remainder()) {
+            let mut sums = [_mm512_setzero_si512(); 2];
+            for (step, (row, query)) in row.chunks_exact(WIDTH).zip(query.signed.chunks_exact(WIDTH)).enumerate() {
+                sums[step % 2] = _mm512_dpbusd_epi32(sums[step % 2], load_512(row), load_512(query));
+            }
+            *out = _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1])) - query.excess;
+        }
+    }
+
+    #[target_feature(enable = "avx2,avxvnni")]
+    pub(super) fn products_avxvnni(query: &Components, rows: &[u8], out: &mut [i32]) {
+        for (row, out) in rows.chunks_exact(query.stride()).zip(out) {
+            let mut sums = [_mm256_setzero_si256(); 2];
+            for (row, query) in row.chunks_exact(WIDTH).zip(query.signed.chunks_exact(WIDTH)) {
+                for (half, sum) in sums.iter_mut().enumerate() {
+                    let at = half * (WIDTH / 2)..(half + 1) * (WIDTH / 2);
+                    *sum = _mm256_dpbusd_avx_epi32(*sum, load_256(&row[at.clone()]), load_256(&query[at]));
+                }
+            }
+            *out = sum_256(_mm256_add_epi32(sums[0], sums[1])) - query.excess;
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn products_avx2(query: &Components, rows: &[u8], out: &mut [i32]) {
+        let (zero, ones) = (_mm256_set1_epi8(ZERO as i8), _mm256_set1_epi16(1));
+        for (row, out) in rows.chunks_exact(query.stride()).zip(out) {
+            let mut sums = [_mm256_setzero_si256(); 2];
+            for (row, query) in row.chunks_exact(WIDTH).zip(query.signed.chunks_exact(WIDTH)) {
+                for (half, sum) in sums.iter_mut().enumerate() {
+                    let at = half * (WIDTH / 2)..(half + 1) * (WIDTH / 2);
+                    let signed = _mm256_xor_si256(load_256(&row[at.clone()]), zero);
+                    // |row| * (query with the row's sign): two products are at most 2 * 128 * 127, which 16 bits hold.
+                    let query = _mm256_sign_epi8(load_256(&query[at]), signed);
+                    let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(signed), query);
+                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
+                }
+            }
+            *out = sum_256(_mm256_add_epi32(sums[0], sums[1]));
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
+    fn sum_256(sums: __m256i) -> i32 {
+        let four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+        let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b_11_10>(four));
+        _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b_01>(two)))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn load_512<T>(bytes: &[T]) -> __m512i {
+        assert_eq!(size_of_val(bytes), 64);
+        // SAFETY: 64 bytes are there, and the load takes any alignment.
+        #[allow(unsafe_code)]
+        unsafe {
+            _mm512_loadu_si512(bytes.as_ptr().cast())
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn load_256<T>(bytes: &[T]) -> __m256i {
+        assert_eq!(size_of_val(bytes), 32);
+        // SAFETY: 32 bytes are there, and the load takes any alignment.
+        #[allow(unsafe_code)]
+        unsafe {
+            _mm256_loadu_si256(bytes.as_ptr().cast())
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "sse2")]
+    fn store_128(four: __m128i, out: &mut [i32]) {
+        assert_eq!(out.len(), 4);
+        // SAFETY: there is room for four, and the store takes any alignment.
+        #[allow(unsafe_code)]
+        unsafe {
+            _mm_storeu_si128(out.as_mut_ptr().cast(), four);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vector_index::testing::Random;
+
+    #[test]
+    fn every_kernel_gives_the_same_integers() {
+        assert!(Kernel::all().contains(&Kernel::detect()));
+        let mut random = Random::new(1);
+        for dimension in [1, 2, 31, 63, 64, 65, 100, 128, 384, 1000, 8192] {
+            let stride = dimension.next_multiple_of(WIDTH);
+            for count in [0, 1, 2, 3, 4, 5, 8, 11] {
+                for extreme in [false, true] {
+                    let mut component = || if extreme { -127 } else { (random.below(255) as i32 - 127) as i8 };
+                    let query = Components::new((0..dimension).map(|_| component()), stride);
+                    let rows: Vec<u8> = (0..count * stride).map(|_| if extreme { 255 } else { component() as u8 }).collect();
+                    let expected: Vec<i64> = rows
+                        .chunks_exact(stride)
+                        .map(|row| {
+                            row.iter().zip(&query.signed).map(|(&r, &q)| (i64::from(r) - 128) * i64::from(q)).sum()
+                        })
+                        .collect();
+                    for kernel in Kernel::all() {
+                        let mut out = vec![0; count];
+                        kernel.products(&query, &rows, &mut out).unwrap();
+                        let got: Vec<i64> = out.iter().map(|&p| i64::from(p)).collect();
+                        assert_eq!(got, expected, "{kernel:?} {dimension} {count}");
+                        let positions: Vec<u32> = (0..count as u32).rev().collect();
+                        kernel.products_at(&query, &rows, &positions, &mut out).unwrap();
+                        let got: Vec<i64> = out.iter().rev().map(|&p| i64::from(p)).collect();
+                        assert_eq!(got, expected, "{kernel:?} {dimension} {count}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_is_a_query_too() {
+        let mut random = Random::new(2);
+        let rows: Vec<u8> = (0..3 * 128).map(|_| 1 + random.below(255) as u8).collect();
+        let (mut out, mut back) = ([0; 3], [0; 3]);
+        for kernel in Kernel::all() {
+            kernel.products(&Components::of_row(&rows[..128]), &rows, &mut out).unwrap();
+            for (row, back) in rows.chunks_exact(128).zip(&mut back) {
+                kernel.products(&Components::of_row(row), &rows[..128], std::slice::from_mut(back)).unwrap();
+            }
+            assert_eq!(out, back, "{kernel:?}");
+        }
+    }
+
+    #[test]
+    fn rows_that_are_not_there_are_refused() {
+        let query = Components::new([1].into_iter(), 64);
+        let rows = [128; 128];
+        for kernel in Kernel::all() {
+            assert!(kernel.products(&query, &rows, &mut [0; 3]).is_err());
+            assert!(kernel.products_at(&query, &rows, &[1, 2], &mut [0; 2]).is_err());
+            assert!(kernel.products_at(&query, &rows, &[u32::MAX], &mut [0; 1]).is_err());
+        }
+    }
+}
