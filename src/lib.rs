@@ -24,3 +24,4 @@ pub mod request;
 pub mod split;
 mod sqlite;
 pub mod store;
+pub mod text_index;
