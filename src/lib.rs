@@ -24,4 +24,5 @@ pub mod request;
 pub mod split;
 mod sqlite;
 pub mod store;
+pub mod text_index;
 pub mod vector_index;

@@ -27,6 +27,8 @@ mod schema;
 mod sql;
 mod stats;
 mod tables;
+#[cfg(test)]
+mod text_index_test;
 mod tokenizer;
 mod top_k;
 mod txn;
