@@ -312,13 +312,14 @@ mod tests {
     fn every_kernel_gives_the_same_integers() {
         assert!(Kernel::all().contains(&Kernel::detect()));
         let mut random = Random::new(1);
-        for dimension in [1, 2, 31, 63, 64, 65, 100, 128, 384, 1000, 8192] {
+        for dimension in [1usize, 2, 31, 63, 64, 65, 100, 128, 384, 1000, 8192] {
             let stride = dimension.next_multiple_of(WIDTH);
             for count in [0, 1, 2, 3, 4, 5, 8, 11] {
                 for extreme in [false, true] {
                     let mut component = || if extreme { -127 } else { (random.below(255) as i32 - 127) as i8 };
                     let query = Components::new((0..dimension).map(|_| component()), stride);
-                    let rows: Vec<u8> = (0..count * stride).map(|_| if extreme { 255 } else { component() as u8 }).collect();
+                    let rows: Vec<u8> =
+                        (0..count * stride).map(|_| if extreme { 255 } else { component() as u8 }).collect();
                     let expected: Vec<i64> = rows
                         .chunks_exact(stride)
                         .map(|row| {

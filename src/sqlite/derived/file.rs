@@ -60,6 +60,16 @@ pub trait Sink {
     fn begin(&mut self, name: &'static str, shift: u32) -> Result<()>;
     /// Appends to the section that was begun last.
     fn write(&mut self, bytes: &[u8]) -> Result<()>;
+    /// Ends the section that was begun last, and gives it to be read.
+    fn read_back(&mut self, read: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;
+}
+
+impl dyn Sink + '_ {
+    /// A section at once.
+    pub fn put(&mut self, name: &'static str, shift: u32, bytes: &[u8]) -> Result<()> {
+        self.begin(name, shift)?;
+        self.write(bytes)
+    }
 }
 
 /// Sections on the heap.
@@ -78,6 +88,10 @@ impl Sink for Heap {
         let (_, section) = self.sections.last_mut().ok_or_else(|| Error::internal("no section was begun"))?;
         section.push(bytes);
         Ok(())
+    }
+
+    fn read_back(&mut self, read: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        read(self.sections.last().map(|(_, section)| section.as_slice()).unwrap_or_default())
     }
 }
 
@@ -129,7 +143,7 @@ impl Writer {
     }
 
     fn end(&mut self) -> Result<()> {
-        let Some(mut entry) = self.entries.pop() else { return Ok(()) };
+        let Some(mut entry) = self.entries.pop_if(|entry| entry.sums == 0) else { return Ok(()) };
         if !self.block.is_empty() {
             self.flush()?;
         }
@@ -185,6 +199,13 @@ impl Sink for Writer {
             }
         }
         Ok(())
+    }
+
+    fn read_back(&mut self, read: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        self.end()?;
+        let Some(entry) = self.entries.last() else { return read(&[]) };
+        let map = map(&self.file)?;
+        read(map.get(entry.offset..entry.offset + entry.length).unwrap_or_default())
     }
 }
 

@@ -12,6 +12,7 @@ mod file;
 mod fold;
 mod folder;
 mod index;
+mod text;
 mod vectors;
 mod view;
 
@@ -28,14 +29,19 @@ use self::fold::{Fold, Folding};
 use self::folder::Folder;
 pub use self::index::Thresholds;
 use self::index::{Index, Place};
+pub use self::text::{Living, Request as TextRequest};
+use self::text::{Texts, TextsOf};
 use self::vectors::Vectors;
 pub use self::vectors::{Found, Request, VectorsOf};
 use self::view::{Identity, Kind, View};
 use crate::error::{Error, ErrorKind, Result};
 use crate::request::{Derived as Where, Open};
 use crate::sqlite::open::Caches;
+use crate::sqlite::tables::collections::CollectionRow;
+use crate::sqlite::tables::fts::FtsTable;
 use crate::sqlite::tables::vectors::VectorTable;
 use crate::sqlite::tables::{collections, meta, spaces};
+use crate::text_index;
 
 /// The indexes of one store in this process. Clones are the same.
 #[derive(Clone)]
@@ -51,6 +57,7 @@ pub struct Shared {
     /// Bytes of the heap for all of it.
     memory: Option<usize>,
     vectors: Family<Vectors>,
+    texts: Family<Texts>,
     folding: Folding,
 }
 
@@ -98,20 +105,22 @@ pub struct Followed {
     pub snapshot_rows: usize,
     pub tail_rows: usize,
     pub dead_rows: usize,
-    /// Rows that were compared as they are, not by a code or not at all.
-    pub compared: usize,
+    /// Rows that were looked at, and vectors that were compared as they are and not by their codes.
+    pub compared: u64,
+    pub rescored: u64,
     /// How it went through the rows.
     pub road: &'static str,
 }
 
 impl Followed {
-    fn of<K: Kind>(view: &View<K>, compared: usize, road: &'static str) -> Self {
+    fn of<K: Kind>(view: &View<K>, compared: u64, road: &'static str) -> Self {
         Self {
             change: view.snapshot_change,
             snapshot_rows: view.snapshot_rows(),
             tail_rows: view.tail_rows(),
             dead_rows: view.dead_rows(),
             compared,
+            rescored: 0,
             road,
         }
     }
@@ -129,6 +138,7 @@ impl Derived {
                 thresholds: request.index_at.map_or_else(Thresholds::default, Thresholds::from),
                 memory: request.memory_limit.map(|limit| limit / 2),
                 vectors: Family(Mutex::default()),
+                texts: Family(Mutex::default()),
                 folding: Folding::default(),
             })
         });
@@ -147,9 +157,9 @@ impl Derived {
         let of = VectorsOf { collection_id, table };
         let index = shared.vectors.of(&of);
         let Some(view) = shared.view(conn, &index)? else { return Ok(None) };
-        match vectors::search(&view, &of, request) {
+        match vectors::search(&view, request) {
             Ok(found) => {
-                let followed = Followed::of(&view, found.compared, found.road);
+                let followed = Followed { rescored: found.rescored, ..Followed::of(&view, found.compared, found.road) };
                 Ok(Some((found, followed)))
             }
             Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
@@ -160,11 +170,18 @@ impl Derived {
         }
     }
 
+    /// The text index of a collection as of the state that `conn` reads; `None` where SQLite is to answer.
+    pub fn texts(&self, conn: &Connection, collection: &CollectionRow) -> Result<Option<TextView>> {
+        let Some(shared) = &self.0 else { return Ok(None) };
+        let index = shared.texts.of(&texts_of(collection)?);
+        let view = shared.view(conn, &index)?;
+        Ok(view.map(|view| TextView { shared: Arc::clone(shared), index, view }))
+    }
+
     /// Notes that a write dropped tables, whose snapshots may go.
     pub fn dropped(&self) {
         if let Some(shared) = &self.0
-            && (!shared.vectors.0.lock().is_empty()
-                || matches!(&shared.place, Place::Folder(folder) if folder.exists()))
+            && (shared.has_any() || matches!(&shared.place, Place::Folder(folder) if folder.exists()))
         {
             shared.folding.look_about(shared);
         }
@@ -197,7 +214,35 @@ impl Derived {
     }
 }
 
+/// A text index as of one state.
+pub struct TextView {
+    shared: Arc<Shared>,
+    index: Arc<Index<Texts>>,
+    view: Arc<View<Texts>>,
+}
+
+impl TextView {
+    /// The best rows; `None` where SQLite is to answer.
+    pub fn search(&self, request: &TextRequest<'_>) -> Result<Option<(text_index::Found, Followed)>> {
+        match text::search(&self.view, request) {
+            Ok(found) => {
+                let followed = Followed::of(&self.view, found.looked, "postings");
+                Ok(Some((found, followed)))
+            }
+            Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
+            Err(error) => {
+                self.shared.damaged(&self.index, &error);
+                Ok(None)
+            }
+        }
+    }
+}
+
 impl Shared {
+    fn has_any(&self) -> bool {
+        !self.vectors.0.lock().is_empty() || !self.texts.0.lock().is_empty()
+    }
+
     /// What an index knows as of the state that `conn` reads. Where it knows nothing, SQLite answers.
     fn view<K: Kind>(self: &Arc<Self>, conn: &Connection, index: &Arc<Index<K>>) -> Result<Option<Arc<View<K>>>> {
         if self.room() == 0 {
@@ -233,13 +278,14 @@ impl Shared {
 
     /// Bytes of the heap that are left.
     fn room(&self) -> usize {
-        self.memory.map_or(usize::MAX, |memory| memory.saturating_sub(self.vectors.held()))
+        self.memory.map_or(usize::MAX, |memory| memory.saturating_sub(self.vectors.held() + self.texts.held()))
     }
 
     /// Removes the snapshots of tables that are there no more, of other histories, and those that have a later one.
     fn sweep(&self, conn: &Connection) -> Result<()> {
         let living = snapshot(conn, living)?;
         self.vectors.retain(&living);
+        self.texts.retain(&living);
         let Place::Folder(folder) = &self.place else { return Ok(()) };
         // Its lock comes before the snapshot: what another process wrote before is of a state that is seen here.
         let Some(turn) = folder.existing_turn()? else { return Ok(()) };
@@ -268,6 +314,10 @@ impl Shared {
     fn worthwhile(&self, conn: &Connection) -> Result<Vec<Arc<dyn Fold>>> {
         let mut found: Vec<Arc<dyn Fold>> = Vec::new();
         for collection in collections::list(conn)? {
+            let of = texts_of(&collection)?;
+            if Texts::stored(conn, &of)? >= self.thresholds.rows {
+                found.push(self.texts.of(&of));
+            }
             for table in spaces::list(conn, collection.id)?.iter().filter_map(spaces::SpaceRow::table) {
                 let of = VectorsOf { collection_id: collection.id, table };
                 if Vectors::stored(conn, &of)? >= self.thresholds.rows {
@@ -279,10 +329,16 @@ impl Shared {
     }
 }
 
+fn texts_of(collection: &CollectionRow) -> Result<TextsOf> {
+    let table = FtsTable { collection_id: collection.id, generation: collection.fts_generation };
+    Ok(TextsOf { table, tokenizer: collection.spec()? })
+}
+
 /// What an index may be of.
 fn living(conn: &Connection) -> Result<HashSet<Identity>> {
     let mut living = HashSet::new();
     for collection in collections::list(conn)? {
+        living.insert(Texts::identity(&texts_of(&collection)?));
         for table in spaces::list(conn, collection.id)?.iter().filter_map(spaces::SpaceRow::table) {
             living.insert(Vectors::identity(&VectorsOf { collection_id: collection.id, table }));
         }

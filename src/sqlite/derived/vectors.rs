@@ -1,23 +1,36 @@
-//! The vectors of a space.
+//! The vectors of a space: `vector_index` over what a view knows of them.
+
+use std::num::NonZero;
+use std::sync::atomic::Ordering;
+use std::thread;
 
 use rusqlite::Connection;
 
-use super::build::{Built, Reading};
+use super::build::{Built, Reading, cancelled};
 use super::bytes::{Section, damaged};
 use super::file::{Header, Heap, Sections, Sink};
-use super::view::{Bits, Identity, Kind, Part, View};
+use super::view::{Bits, Dead, Identity, Kind, Part, View};
 use crate::error::Result;
 use crate::request::Accuracy;
-use crate::sqlite::distance::Query;
 use crate::sqlite::row_set::RowSet;
 use crate::sqlite::tables::vectors::{self, Rows, VectorTable, Walk};
 use crate::sqlite::top_k::{Neighbor, TopK};
+use crate::vector_index::graph::{self, Effort};
+use crate::vector_index::{
+    self, Among, CodesBuilder, CodesView, GraphView, Pool, Road, Selection, Setting, VectorIndex,
+};
 
 /// Rows read in one transaction of a build.
 const SLICE: usize = 4096;
 /// Blocks of the sections that are read whole, and of the vectors, of which some are.
 const WHOLE: u32 = 18;
 const SOME: u32 = 14;
+/// Rows from which on a graph is built.
+const GRAPH: usize = 20_000;
+/// Candidates among which a node's links are chosen.
+const CANDIDATES: usize = 100;
+/// A filter that lets through fewer than one row in so many names them, and is no bit for each.
+const FEW: u64 = 64;
 
 /// Vectors as a kind of index.
 pub struct Vectors;
@@ -35,25 +48,68 @@ impl std::hash::Hash for VectorsOf {
     }
 }
 
-/// Rows and their vectors.
+/// Rows and their vectors, their codes and, where there are many, a graph over those.
 pub struct Segment {
     rows: Section,
     vectors: Section,
+    codes: Section,
+    factors: Section,
+    graph: Option<Section>,
+    pool: Pool,
     len: usize,
-    dimension: usize,
+    of: VectorTable,
 }
 
 impl Segment {
+    fn open(of: VectorTable, rows: u64, mut sections: Sections) -> Result<Self> {
+        let segment = Self {
+            rows: sections.take("rows")?,
+            vectors: sections.take("vectors")?,
+            codes: sections.take("codes")?,
+            factors: sections.take("factors")?,
+            graph: sections.take("graph").ok(),
+            pool: Pool::new(),
+            len: usize::try_from(rows).unwrap_or(usize::MAX),
+            of,
+        };
+        segment.rows.all()?;
+        if segment.rows().len() != segment.len || !segment.rows().is_sorted_by(|a, b| a < b) {
+            return Err(damaged(&sections.name, "its rows are not those that were written"));
+        }
+        segment.index()?;
+        Ok(segment)
+    }
+
     fn rows(&self) -> &[i64] {
         bytemuck::try_cast_slice(self.rows.unchecked()).unwrap_or_default()
     }
 
+    /// All of it but the vectors themselves is read by a search sooner or later, and is checked the first time.
+    fn index(&self) -> Result<VectorIndex<'_>> {
+        fn section(section: &Section) -> vector_index::Section<'_> {
+            vector_index::Section::trusted(section.unchecked())
+        }
+        self.codes.all()?;
+        self.factors.all()?;
+        let codes = section(&self.codes);
+        let codes = CodesView::open(codes, section(&self.factors), self.len, self.of.dimension, self.of.metric)?;
+        let graph = match &self.graph {
+            Some(graph) => {
+                graph.all()?;
+                Some(GraphView::open(section(graph), self.len)?)
+            }
+            None => None,
+        };
+        Ok(VectorIndex::new(codes, graph, &self.pool))
+    }
+
     fn vector(&self, position: usize) -> Result<&[f32]> {
-        let bytes = self.dimension * size_of::<f32>();
-        self.vectors.check(position * bytes..(position + 1) * bytes)?;
-        let numbers: &[f32] = bytemuck::try_cast_slice(self.vectors.unchecked()).unwrap_or_default();
-        numbers
-            .get(position * self.dimension..(position + 1) * self.dimension)
+        let bytes = self.of.dimension * size_of::<f32>();
+        let range = position * bytes..(position + 1) * bytes;
+        self.vectors.check(range.clone())?;
+        let bytes = self.vectors.unchecked().get(range);
+        bytes
+            .and_then(|bytes| bytemuck::try_cast_slice(bytes).ok())
             .ok_or_else(|| damaged("of vectors", "a vector is missing"))
     }
 }
@@ -75,39 +131,52 @@ impl<'s> Writing<'s> {
         self.sink.write(bytemuck::cast_slice(vector))
     }
 
-    fn finish(self) -> Result<Built> {
-        self.sink.begin("rows", WHOLE)?;
-        self.sink.write(bytemuck::cast_slice(&self.rows))?;
-        Ok(Built { rows: self.rows.len() as u64, ..Built::default() })
+    /// Codes what was written, and builds a graph where there is enough of it.
+    fn finish(self, of: VectorTable, progress: &(dyn Fn(usize) -> bool + Sync)) -> Result<Built> {
+        let Self { sink, rows } = self;
+        let mut codes = CodesBuilder::new(of.dimension, of.metric, rows.len());
+        sink.read_back(&mut |vectors| {
+            let vectors: &[f32] = bytemuck::try_cast_slice(vectors).unwrap_or_default();
+            vectors.chunks_exact(of.dimension).enumerate().try_for_each(|(place, vector)| {
+                let goes_on = !place.is_multiple_of(SLICE) || progress(0);
+                if goes_on { codes.push(vector) } else { Err(cancelled()) }
+            })
+        })?;
+        let codes = codes.finish()?;
+        sink.put("rows", WHOLE, bytemuck::cast_slice(&rows))?;
+        sink.put("codes", WHOLE, codes.components())?;
+        sink.put("factors", WHOLE, codes.factors())?;
+        if rows.len() >= GRAPH {
+            let section = vector_index::Section::trusted;
+            let view = CodesView::open(
+                section(codes.components()),
+                section(codes.factors()),
+                rows.len(),
+                of.dimension,
+                of.metric,
+            )?;
+            // One core stays with those who search and write.
+            let threads = thread::available_parallelism().map_or(1, usize::from).saturating_sub(1);
+            let effort =
+                Effort { candidates: CANDIDATES, threads: NonZero::new(threads).unwrap_or(NonZero::<usize>::MIN) };
+            let graph = graph::build(&view, effort, progress)?;
+            sink.put("graph", WHOLE, graph.bytes())?;
+        }
+        Ok(Built { rows: rows.len() as u64, notes: notes(of) })
     }
 }
 
-fn on_heap(of: &VectorsOf, fill: impl FnOnce(&mut Writing<'_>) -> Result<()>) -> Result<Segment> {
+/// What the header says of the sections beside their number of rows.
+fn notes(of: VectorTable) -> [u64; 8] {
+    [of.dimension as u64, of.metric as u64, 0, 0, 0, 0, 0, 0]
+}
+
+fn on_heap(of: VectorTable, fill: impl FnOnce(&mut Writing<'_>) -> Result<()>) -> Result<Segment> {
     let mut heap = Heap::default();
     let mut writing = Writing::begin(&mut heap)?;
     fill(&mut writing)?;
-    let built = writing.finish()?;
+    let built = writing.finish(of, &|_| true)?;
     Segment::open(of, built.rows, heap.finish())
-}
-
-impl Segment {
-    fn open(of: &VectorsOf, rows: u64, mut sections: Sections) -> Result<Self> {
-        let segment = Self {
-            rows: sections.take("rows")?,
-            vectors: sections.take("vectors")?,
-            len: usize::try_from(rows).unwrap_or(usize::MAX),
-            dimension: of.table.dimension,
-        };
-        segment.rows.all()?;
-        let bytes = segment.len.checked_mul(segment.dimension * size_of::<f32>());
-        if segment.rows().len() != segment.len || bytes != Some(segment.vectors.unchecked().len()) {
-            return Err(damaged(&sections.name, "its sections do not fit together"));
-        }
-        if !segment.rows().is_sorted_by(|a, b| a < b) {
-            return Err(damaged(&sections.name, "its rows do not ascend"));
-        }
-        Ok(segment)
-    }
 }
 
 impl Kind for Vectors {
@@ -116,7 +185,7 @@ impl Kind for Vectors {
     const NAME: &'static str = "vectors";
     type Of = VectorsOf;
     type Segment = Segment;
-    type Cache = ();
+    type Dead = Bits;
 
     fn identity(of: &VectorsOf) -> Identity {
         Identity {
@@ -148,13 +217,15 @@ impl Kind for Vectors {
     }
 
     fn held(segment: &Segment) -> usize {
-        segment.rows.held() + segment.vectors.held()
+        let Segment { rows, vectors, codes, factors, graph, pool, .. } = segment;
+        let sections = [rows, vectors, codes, factors].into_iter().chain(graph);
+        sections.map(Section::held).sum::<usize>() + pool.bytes()
     }
 
     fn tail(conn: &Connection, of: &VectorsOf, after: i64, before: &[i64], most: usize) -> Result<Option<Segment>> {
         let mut walk = Walk::new(conn, of.table);
         let mut read = before.len();
-        let segment = on_heap(of, |writing| {
+        let segment = on_heap(of.table, |writing| {
             for &row in before {
                 walk.range((row - 1, row), 1, &mut |row, vector| writing.push(row, vector))?;
             }
@@ -165,19 +236,23 @@ impl Kind for Vectors {
         Ok((read <= most).then_some(segment))
     }
 
-    fn merge(of: &VectorsOf, parts: &[Part<Segment>]) -> Result<Segment> {
+    fn merge(of: &VectorsOf, parts: &[Part<Self>]) -> Result<Segment> {
         let mut living: Vec<(i64, usize, usize)> = Vec::new();
         for (place, part) in parts.iter().enumerate() {
             let rows = part.segment.rows().iter().enumerate();
-            living.extend(rows.filter(|(at, _)| !part.dead.contains(*at)).map(|(at, &row)| (row, place, at)));
+            let lives = |at: usize| !Dead::<Segment>::contains(&*part.dead, at);
+            living.extend(rows.filter(|(at, _)| lives(*at)).map(|(at, &row)| (row, place, at)));
         }
         living.sort_unstable();
-        on_heap(of, |writing| {
+        on_heap(of.table, |writing| {
             living.iter().try_for_each(|&(row, place, at)| writing.push(row, parts[place].segment.vector(at)?))
         })
     }
 
     fn build(of: &VectorsOf, reading: &mut Reading<'_>, sink: &mut dyn Sink) -> Result<Built> {
+        let progress = reading.progress;
+        let rows = reading.stored;
+        progress.total.store(if rows >= GRAPH as u64 { 2 * rows } else { rows }, Ordering::Relaxed);
         let mut writing = Writing::begin(sink)?;
         let (mut after, through) = (i64::MIN, reading.last_row);
         loop {
@@ -188,14 +263,22 @@ impl Kind for Vectors {
                     writing.push(row, vector)
                 })
             })?;
+            let done = writing.rows.len();
+            progress.done.store(done as u64, Ordering::Relaxed);
             if read < SLICE {
-                return writing.finish();
+                return writing.finish(of.table, &|linked| {
+                    progress.done.fetch_max((done + linked) as u64, Ordering::Relaxed);
+                    progress.check().is_ok()
+                });
             }
         }
     }
 
     fn open(of: &VectorsOf, header: &Header, sections: Sections) -> Result<Segment> {
-        Segment::open(of, header.rows, sections)
+        if header.notes != notes(of.table) {
+            return Err(damaged(&sections.name, "it is of vectors of another dimension or metric"));
+        }
+        Segment::open(of.table, header.rows, sections)
     }
 }
 
@@ -214,42 +297,81 @@ pub struct Found {
     pub neighbors: Vec<Vec<Neighbor>>,
     pub exact: bool,
     pub complete: bool,
-    /// Vectors of the snapshot and of what came since that were compared in float32.
-    pub compared: usize,
+    /// Vectors of which the codes were compared, and those of which all was.
+    pub compared: u64,
+    pub rescored: u64,
+    /// "graph" or "codes", as the snapshot was searched.
     pub road: &'static str,
 }
 
 /// The `k` nearest to each query.
-pub fn search(view: &View<Vectors>, of: &VectorsOf, request: &Request<'_>) -> Result<Found> {
-    let Request { queries, k, rows, accuracy: _, keep_going } = *request;
-    let mut best: Vec<_> = queries.iter().map(|vector| (Query::new(vector, of.table.metric), TopK::new(k))).collect();
-    let mut compared = 0;
-    for part in &view.parts {
-        for (position, &row) in part.segment.rows().iter().enumerate() {
-            if position % 1024 == 0 && !keep_going() {
-                return Ok(found(best, false, compared));
+pub fn search(view: &View<Vectors>, request: &Request<'_>) -> Result<Found> {
+    let Request { queries, k, rows, accuracy, keep_going } = *request;
+    let mut best: Vec<TopK> = queries.iter().map(|_| TopK::new(k)).collect();
+    let mut all = Found { neighbors: Vec::new(), exact: true, complete: true, compared: 0, rescored: 0, road: "codes" };
+    for (place, part) in view.parts.iter().enumerate() {
+        let segment = &part.segment;
+        // What came since is little, and is looked at as a whole.
+        let exact = accuracy.exact || place > 0;
+        let setting = Setting { exact, recall: f64::from(accuracy.recall) };
+        let dead = part.dead.words();
+        let (bits, positions, left_out);
+        let selection = match rows {
+            Rows::All => Selection::new(segment.len, Among::All, dead)?,
+            Rows::Only(set) if set.len().saturating_mul(FEW) < segment.len as u64 => {
+                positions = places(segment, set);
+                Selection::new(segment.len, Among::Positions(&positions), dead)?
             }
-            if allows(rows, &part.dead, position, row) {
-                let vector = part.segment.vector(position)?;
-                compared += 1;
-                best.iter_mut().for_each(|(query, best)| best.offer(query.distance(vector), row));
+            Rows::Only(set) => {
+                bits = set.bits_of(segment.rows());
+                Selection::new(segment.len, Among::Bits(&bits), dead)?
             }
+            Rows::Without(set) => {
+                let places = places(segment, set).into_iter().map(|place| place as usize).collect::<Vec<_>>();
+                left_out = Dead::<Segment>::with(&*part.dead, segment, &places);
+                Selection::new(segment.len, Among::All, left_out.words())?
+            }
+        };
+        if selection.is_empty() {
+            continue;
+        }
+        let verify = |range| segment.vectors.check(range);
+        let vectors = vector_index::Section::verified(segment.vectors.unchecked(), &verify);
+        let mut vectors = vector_index::Vectors::open(vectors, segment.len, segment.of.dimension)?;
+        let index = segment.index()?;
+        let (found, plan) = index.search(&mut vectors, queries, k, setting, &selection, &mut || keep_going())?;
+        if place == 0 && matches!(plan.road, Road::Graph { .. }) {
+            all.road = "graph";
+        }
+        for (found, best) in found.into_iter().zip(&mut best) {
+            all.exact &= found.exact;
+            all.complete &= found.complete;
+            all.compared += found.compared;
+            all.rescored += found.rescored;
+            for neighbor in found.neighbors {
+                if let Some(&row) = segment.rows().get(neighbor.position as usize) {
+                    best.offer(neighbor.distance, row);
+                }
+            }
+        }
+        if !all.complete {
+            break;
         }
     }
-    Ok(found(best, true, compared))
+    all.neighbors = best.into_iter().map(TopK::into_sorted).collect();
+    Ok(all)
 }
 
-fn found(best: Vec<(Query<'_>, TopK)>, complete: bool, compared: usize) -> Found {
-    let neighbors = best.into_iter().map(|(_, best)| best.into_sorted()).collect();
-    Found { neighbors, exact: true, complete, compared, road: "scan" }
-}
-
-fn allows(rows: Rows<'_>, dead: &Bits, position: usize, row: i64) -> bool {
-    let allowed = |set: &RowSet| set.contains(row);
-    !dead.contains(position)
-        && match rows {
-            Rows::All => true,
-            Rows::Only(set) => allowed(set),
-            Rows::Without(set) => !allowed(set),
+/// The positions of the rows of a set, ascending.
+fn places(segment: &Segment, set: &RowSet) -> Vec<u32> {
+    let mut rest = segment.rows();
+    let mut places = Vec::new();
+    for row in set.iter() {
+        let (Ok(skip) | Err(skip)) = rest.binary_search(&row);
+        rest = &rest[skip..];
+        if rest.first() == Some(&row) {
+            places.push((segment.len - rest.len()) as u32);
         }
+    }
+    places
 }

@@ -42,8 +42,8 @@ pub trait Kind: Send + Sync + Sized + 'static {
     type Of: Clone + Eq + Hash + Send + Sync;
     /// Rows, and what answers questions about them. It never changes.
     type Segment: Send + Sync;
-    /// What searches of one view keep for the next.
-    type Cache: Default + Send + Sync;
+    /// Positions of a segment whose rows are gone.
+    type Dead: Dead<Self::Segment>;
 
     fn identity(of: &Self::Of) -> Identity;
     /// Whether it is still the living table, in the snapshot of `conn`.
@@ -62,7 +62,7 @@ pub trait Kind: Send + Sync + Sized + 'static {
     fn tail(conn: &Connection, of: &Self::Of, after: i64, before: &[i64], most: usize)
     -> Result<Option<Self::Segment>>;
     /// One segment of what lives in several.
-    fn merge(of: &Self::Of, parts: &[Part<Self::Segment>]) -> Result<Self::Segment>;
+    fn merge(of: &Self::Of, parts: &[Part<Self>]) -> Result<Self::Segment>;
     /// Writes a snapshot of all rows up to one.
     fn build(of: &Self::Of, reading: &mut Reading<'_>, sink: &mut dyn Sink) -> Result<Built>;
     /// Reads what was written.
@@ -77,49 +77,68 @@ pub struct Bits {
 }
 
 impl Bits {
-    /// Adds a position and says whether it is new.
-    pub fn insert(&mut self, position: usize) -> bool {
+    /// Adds a position.
+    pub fn insert(&mut self, position: usize) {
         let (word, bit) = (position / 64, 1 << (position % 64));
         if word >= self.words.len() {
             self.words.resize(word + 1, 0);
         }
-        let new = self.words[word] & bit == 0;
+        self.count += usize::from(self.words[word] & bit == 0);
         self.words[word] |= bit;
-        self.count += usize::from(new);
-        new
-    }
-
-    /// Whether a position is in it.
-    pub fn contains(&self, position: usize) -> bool {
-        self.words.get(position / 64).is_some_and(|word| word & (1 << (position % 64)) != 0)
     }
 
     /// The lowest position first; those beyond the last word are not in it.
     pub fn words(&self) -> &[u64] {
         &self.words
     }
+}
 
-    /// How many positions.
-    pub fn count(&self) -> usize {
+/// A set of positions, of which a greater one is made.
+pub trait Dead<S>: Default + Send + Sync {
+    /// How many.
+    fn count(&self) -> usize;
+    fn contains(&self, position: usize) -> bool;
+    /// Bytes of the heap.
+    fn held(&self) -> usize;
+    /// These and others.
+    fn with(&self, segment: &S, positions: &[usize]) -> Self;
+}
+
+impl<S> Dead<S> for Bits {
+    fn count(&self) -> usize {
         self.count
+    }
+
+    fn contains(&self, position: usize) -> bool {
+        self.words.get(position / 64).is_some_and(|word| word & (1 << (position % 64)) != 0)
+    }
+
+    fn held(&self) -> usize {
+        self.words.capacity() * size_of::<u64>()
+    }
+
+    fn with(&self, _segment: &S, positions: &[usize]) -> Self {
+        let mut all = self.clone();
+        positions.iter().for_each(|&position| all.insert(position));
+        all
     }
 }
 
 /// A segment and what of it is gone.
-pub struct Part<S> {
-    pub segment: Arc<S>,
-    pub dead: Arc<Bits>,
+pub struct Part<K: Kind> {
+    pub segment: Arc<K::Segment>,
+    pub dead: Arc<K::Dead>,
 }
 
-impl<S> Clone for Part<S> {
+impl<K: Kind> Clone for Part<K> {
     fn clone(&self) -> Self {
         Self { segment: Arc::clone(&self.segment), dead: Arc::clone(&self.dead) }
     }
 }
 
-impl<S> Part<S> {
+impl<K: Kind> Part<K> {
     /// All of it lives.
-    pub fn new(segment: S) -> Self {
+    pub fn new(segment: K::Segment) -> Self {
         Self { segment: Arc::new(segment), dead: Arc::default() }
     }
 }
@@ -135,8 +154,7 @@ pub struct View<K: Kind> {
     /// The greatest rowid of a chunk that it looked at.
     pub last_row: i64,
     /// The snapshot, then what came after it, the older and larger segments first.
-    pub parts: Vec<Part<K::Segment>>,
-    pub cache: K::Cache,
+    pub parts: Vec<Part<K>>,
 }
 
 impl<K: Kind> View<K> {
@@ -148,7 +166,6 @@ impl<K: Kind> View<K> {
             snapshot_change: header.ended.0,
             last_row: header.last_row,
             parts: vec![Part::new(segment)],
-            cache: K::Cache::default(),
         }
     }
 
@@ -169,7 +186,7 @@ impl<K: Kind> View<K> {
 
     /// Bytes of the heap.
     pub fn held(&self) -> usize {
-        self.parts.iter().map(|part| K::held(&part.segment) + 8 * part.dead.words().len()).sum()
+        self.parts.iter().map(|part| K::held(&part.segment) + part.dead.held()).sum()
     }
 
     /// Whether the history that `conn` reads is the one that this was made of, up to where it was.
@@ -185,10 +202,10 @@ impl<K: Kind> View<K> {
         }
         let identity = K::identity(of);
         let mut parts = self.parts.clone();
-        let mut before = Vec::new();
+        let (mut before, mut gone) = (Vec::new(), Vec::new());
         for change in changes::rows_since(conn, self.head.0, identity.collection_id)? {
             match change {
-                RowChange::Gone(row) => bury::<K>(&mut parts, row),
+                RowChange::Gone(row) => gone.push(row),
                 RowChange::Embedded { space_id, row_id } => {
                     if space_id == identity.space_id && row_id <= self.last_row && !knows::<K>(&parts, row_id) {
                         before.push(row_id);
@@ -196,6 +213,7 @@ impl<K: Kind> View<K> {
                 }
             }
         }
+        bury::<K>(&mut parts, &gone);
         before.sort_unstable();
         before.dedup();
         let Some(new) = K::tail(conn, of, self.last_row, &before, most)? else { return Ok(None) };
@@ -205,28 +223,28 @@ impl<K: Kind> View<K> {
             merge_small::<K>(of, &mut parts)?;
         }
         let snapshot_change = self.snapshot_change;
-        Ok(Some(Self { head, since: head, snapshot_change, last_row, parts, cache: K::Cache::default() }))
+        Ok(Some(Self { head, since: head, snapshot_change, last_row, parts }))
     }
 }
 
 /// Whether a row is in a segment, dead or alive.
-fn knows<K: Kind>(parts: &[Part<K::Segment>], row: i64) -> bool {
+fn knows<K: Kind>(parts: &[Part<K>], row: i64) -> bool {
     parts.iter().any(|part| K::position(&part.segment, row).is_some())
 }
 
-fn bury<K: Kind>(parts: &mut [Part<K::Segment>], row: i64) {
+fn bury<K: Kind>(parts: &mut [Part<K>], gone: &[i64]) {
     for part in parts {
-        if let Some(position) = K::position(&part.segment, row)
-            && !part.dead.contains(position)
-        {
-            Arc::make_mut(&mut part.dead).insert(position);
+        let position = |&row: &i64| K::position(&part.segment, row).filter(|&position| !part.dead.contains(position));
+        let positions: Vec<usize> = gone.iter().filter_map(position).collect();
+        if !positions.is_empty() {
+            part.dead = Arc::new(part.dead.with(&part.segment, &positions));
         }
     }
 }
 
 /// Keeps every segment after the snapshot at least twice as large as the next.
-fn merge_small<K: Kind>(of: &K::Of, parts: &mut Vec<Part<K::Segment>>) -> Result<()> {
-    let rows = |part: &Part<K::Segment>| K::len(&part.segment);
+fn merge_small<K: Kind>(of: &K::Of, parts: &mut Vec<Part<K>>) -> Result<()> {
+    let rows = |part: &Part<K>| K::len(&part.segment);
     let mut first = parts.len() - 1;
     let mut sum = rows(&parts[first]);
     while first > 1 && rows(&parts[first - 1]) < 2 * sum {

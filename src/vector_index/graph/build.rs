@@ -53,11 +53,7 @@ pub fn build(codes: &CodesView<'_>, effort: Effort, progress: &(dyn Fn(usize) ->
     building.finish()
 }
 
-fn grow<'a>(
-    building: &Building<'a>,
-    threads: NonZero<usize>,
-    progress: &(dyn Fn(usize) -> bool + Sync),
-) -> Result<()> {
+fn grow<'a>(building: &Building<'a>, threads: NonZero<usize>, progress: &(dyn Fn(usize) -> bool + Sync)) -> Result<()> {
     let done = AtomicUsize::new(0);
     let insert = |from: usize, to: usize, worker: &mut Worker<'a>| -> Result<()> {
         for place in from..to {
@@ -91,7 +87,8 @@ pub(super) fn portions<W>(
             if from >= range.end {
                 break;
             }
-            task(from, range.end.min(from + PORTION), &mut worker).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+            task(from, range.end.min(from + PORTION), &mut worker)
+                .inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
         }
         Ok(())
     };
@@ -245,9 +242,8 @@ impl<'a> Building<'a> {
         let mut order: Vec<u32> = (0..rows as u32).collect();
         // The highest first; within a level in the order of a hash, so that neighbours in a document do not come one
         // after the other and all parts of the space grow together.
-        order.sort_by_cached_key(|&position| {
-            (std::cmp::Reverse(level(position)), hash(u64::from(position) ^ u64::MAX))
-        });
+        order
+            .sort_by_cached_key(|&position| (std::cmp::Reverse(level(position)), hash(u64::from(position) ^ u64::MAX)));
         let highest = order.first().map_or(0, |&position| level(position));
         let counts: Vec<usize> =
             (1..=highest).map(|at| order.partition_point(|&position| level(position) >= at)).collect();

@@ -60,12 +60,15 @@ impl Plan {
             map.insert("vector".into(), note);
         }
         if let (Some(leg), Some(asked)) = (&ranking.found, &ranking.keyword) {
-            let note = json!({
+            let mut note = json!({
                 "candidates": leg.candidates,
                 "expression": asked.expression,
                 "dropped": asked.dropped,
                 "ms": millis(leg.took),
             });
+            if let Some(Way::Index(followed)) = leg.way {
+                note["index"] = index(&followed);
+            }
             map.insert("keyword".into(), note);
         }
         if let Mode::Hybrid { fusion, .. } = &request.mode {
@@ -96,6 +99,7 @@ fn index(followed: &Followed) -> Value {
         "tail": followed.tail_rows,
         "dead": followed.dead_rows,
         "compared": followed.compared,
+        "rescored": followed.rescored,
     })
 }
 
