@@ -2,6 +2,8 @@
 
 mod backup;
 mod derived;
+#[cfg(test)]
+mod differential;
 mod ephemeral;
 mod ffi;
 pub mod file;
@@ -453,6 +455,7 @@ impl Drop for SqliteStore {
 mod tests {
     use super::*;
     use crate::contract;
+    use crate::request::{Derived as Place, IndexAt};
     use crate::store::Unwatched;
 
     /// Nothing may be left in an index that is not in the rows, or the other way about.
@@ -507,16 +510,15 @@ mod tests {
     fn indexes_keep_the_contract_fresh_and_stale() {
         let folder = tempfile::tempdir().unwrap();
         let next = std::sync::atomic::AtomicUsize::new(0);
-        for (rows, tail) in [(0, 0), (0, usize::MAX), (1, 1), (3, 2)] {
-            for derived in [crate::request::Derived::Auto, crate::request::Derived::Memory] {
-                let open = || -> Arc<dyn Store> {
-                    let name = format!("{}.db", next.fetch_add(1, Ordering::Relaxed));
-                    let index_at = Some(crate::request::IndexAt { rows, tail, wait: true });
-                    let request = Open { derived, index_at, ..Open::file(folder.path().join(name)) };
-                    Arc::new(SqliteStore::open(&request).unwrap())
-                };
-                contract::run(&open, &|store| check(store));
-            }
+        for (rows, tail, derived) in [(0, 0, "memory"), (0, usize::MAX, "auto"), (3, 2, "auto")] {
+            let open = || -> Arc<dyn Store> {
+                let name = format!("{}.db", next.fetch_add(1, Ordering::Relaxed));
+                let derived = if derived == "auto" { Place::Auto } else { Place::Memory };
+                let index_at = Some(IndexAt { rows, tail, wait: true });
+                let request = Open { derived, index_at, ..Open::file(folder.path().join(name)) };
+                Arc::new(SqliteStore::open(&request).unwrap())
+            };
+            contract::run(&open, &|store| check(store));
         }
     }
 

@@ -81,6 +81,9 @@ pub fn rank(
         };
         let allowed = living.as_ref().map(|living| living as &dyn Allowed);
         let request = TextRequest { query: &query, k, allowed, keep_going: &keep_going };
+        if !keep_going() {
+            return Ok(KeywordLeg { plan, ..KeywordLeg::default() });
+        }
         if let Some((found, followed)) = view.search(&request)? {
             let hits: Vec<(i64, f64)> = found.hits.iter().map(|hit| (hit.row, hit.score)).collect();
             let (complete, took) = (found.complete, pulse.elapsed().saturating_sub(began));

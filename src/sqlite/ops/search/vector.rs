@@ -92,7 +92,10 @@ pub fn nearest(
 ) -> Result<Nearest> {
     let keep_going = || pulse.beats();
     let request = Request { queries, k, rows, accuracy, keep_going: &keep_going };
-    if let Some((found, followed)) = derived.nearest(conn, collection_id, table, &request)? {
+    // An index may answer before it asks.
+    if keep_going()
+        && let Some((found, followed)) = derived.nearest(conn, collection_id, table, &request)?
+    {
         let (neighbors, complete, exact) = (found.neighbors, found.complete, found.exact);
         return Ok(Nearest { neighbors, complete, exact, way: Way::Index(followed) });
     }

@@ -1,0 +1,363 @@
+//! The same file opened twice, with derived indexes and without: both must answer alike, whatever was written between,
+//! whatever became of the snapshots.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::SqliteStore;
+use crate::error::Result;
+use crate::filter::Filter;
+use crate::model::{Embeddings, Hits, Matrix, Metadata, Metric, NewChunk, NewDocument, OnConflict, Timestamp};
+use crate::request::{
+    Accuracy, Add, Clear, CreateCollection, CreateSpace, DEFAULT_SPACE, Delete, DeleteEmbeddings, DeleteSpace, Derived,
+    Expire, IndexAt, MetadataMode, Mode, Open, Operation, Search, SearchBatch, SearchStore, SetEmbeddings,
+    SetTokenizer, Syntax, UpdateMetadata,
+};
+use crate::store::{Store, Uninterrupted, Unwatched};
+
+const WORDS: [&str; 24] = [
+    "the",
+    "of",
+    "fox",
+    "foxes",
+    "jumps",
+    "jumping",
+    "over",
+    "dog",
+    "lazy",
+    "quick",
+    "naïve",
+    "北京",
+    "index",
+    "indexes",
+    "search",
+    "vector",
+    "store",
+    "storage",
+    "a",
+    "b",
+    "retrieval",
+    "ranked",
+    "rank",
+    "10",
+];
+const DIMENSION: usize = 5;
+
+/// xorshift64*: the same every time.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end.max(1) as u64) as usize
+    }
+
+    fn text(&mut self) -> String {
+        // Some words are in most texts, some in few.
+        let words = self.below(14);
+        let word = |random: &mut Self| {
+            let (a, b) = (random.below(WORDS.len()), random.below(WORDS.len()));
+            WORDS[a.min(b)]
+        };
+        (0..words).map(|_| word(self)).collect::<Vec<_>>().join(" ")
+    }
+
+    fn vector(&mut self) -> Vec<f32> {
+        // Few values, so that many distances are equal.
+        let mut vector: Vec<f32> = (0..DIMENSION).map(|_| self.below(5) as f32 - 2.0).collect();
+        if vector.iter().all(|x| *x == 0.0) {
+            vector[0] = 1.0;
+        }
+        vector
+    }
+
+    fn vectors(&mut self, rows: usize) -> Option<Embeddings> {
+        let all = (0..rows).flat_map(|_| self.vector()).collect();
+        Some(Embeddings::new(Arc::new(Matrix::new(all, DIMENSION).unwrap())).unwrap())
+    }
+}
+
+struct Pair {
+    path: PathBuf,
+    index_at: IndexAt,
+    derived: Derived,
+    /// With indexes.
+    quick: SqliteStore,
+    /// Without.
+    plain: SqliteStore,
+    random: Random,
+    /// Ids of chunks that there may be.
+    chunks: Vec<String>,
+    names: usize,
+    /// Answers that an index gave.
+    indexed: usize,
+}
+
+impl Pair {
+    fn new(path: &Path, seed: u64, derived: Derived, index_at: IndexAt) -> Self {
+        let open =
+            |derived| SqliteStore::open(&Open { derived, index_at: Some(index_at), ..Open::file(path) }).unwrap();
+        let pair = Self {
+            path: path.to_owned(),
+            index_at,
+            derived,
+            quick: open(derived),
+            plain: open(Derived::Off),
+            random: Random(seed | 1),
+            chunks: Vec::new(),
+            names: 0,
+            indexed: 0,
+        };
+        for (name, metric, tokenizer) in
+            [("c", Metric::Cosine, "porter unicode61"), ("d", Metric::L2, "trigram"), ("e", Metric::Ip, "unicode61")]
+        {
+            pair.quick
+                .create_collection(CreateCollection {
+                    name: name.into(),
+                    dimension: None,
+                    metric,
+                    tokenizer: tokenizer.into(),
+                    description: None,
+                    settings: serde_json::Map::new(),
+                    model: None,
+                    exist_ok: true,
+                })
+                .unwrap();
+        }
+        pair
+    }
+
+    fn reopen(&mut self) {
+        self.quick.close().unwrap();
+        let request = Open { derived: self.derived, index_at: Some(self.index_at), ..Open::file(&self.path) };
+        self.quick = SqliteStore::open(&request).unwrap();
+    }
+
+    fn collection(&mut self) -> String {
+        ["c", "c", "d", "e"][self.random.below(4)].into()
+    }
+
+    fn some(&mut self, most: usize) -> Vec<String> {
+        let many = 1 + self.random.below(most);
+        (0..many).filter_map(|_| self.chunks.get(self.random.below(self.chunks.len())).cloned()).collect()
+    }
+
+    fn document(&mut self, anew: bool) -> NewDocument {
+        self.names += 1;
+        let id = if anew { self.names } else { 1 + self.random.below(self.names) };
+        let chunks = 1 + self.random.below(4);
+        let mut all = Vec::new();
+        for place in 0..chunks {
+            let chunk = format!("{id}-{place}");
+            self.chunks.push(chunk.clone());
+            let expires = self.random.below(30) == 0;
+            all.push(NewChunk {
+                id: Some(chunk),
+                text: if self.random.below(12) == 0 { None } else { Some(self.random.text()) },
+                metadata: metadata(json!({ "n": self.random.below(10) })),
+                chars: None,
+                token_count: None,
+                expires_at: expires.then(|| Timestamp(Timestamp::now().0 + 1_000 * self.random.below(50) as i64)),
+            });
+        }
+        NewDocument {
+            id: Some(format!("doc{id}")),
+            uri: None,
+            text: None,
+            content_type: "text/plain".into(),
+            metadata: metadata(json!({ "kind": self.random.below(3) })),
+            chunks: Some(all),
+            expires_at: None,
+        }
+    }
+
+    /// Something is written; what is refused is nobody's business here.
+    fn write(&mut self) {
+        let collection = self.collection();
+        let chunk_ids = self.some(5);
+        match self.random.below(40) {
+            0 if self.random.below(4) == 0 => drop(self.quick.clear(Clear { collection })),
+            1 => {
+                let tokenizer = ["porter unicode61", "unicode61", "ascii"][self.random.below(3)].into();
+                drop(self.quick.set_tokenizer(SetTokenizer { collection: "e".into(), tokenizer }, &mut Unwatched));
+            }
+            2 => drop(self.quick.expire(Expire { collection })),
+            3 => drop(self.quick.operate(Operation::Optimize, &mut Unwatched)),
+            4 => drop(self.quick.create_space(CreateSpace {
+                collection,
+                name: "second".into(),
+                dimension: Some(DIMENSION),
+                metric: Metric::L2,
+                model: None,
+            })),
+            5 => drop(self.quick.delete_space(DeleteSpace { collection, name: "second".into() })),
+            6..=9 => drop(self.quick.delete_embeddings(DeleteEmbeddings {
+                collection,
+                chunk_ids,
+                space: DEFAULT_SPACE.into(),
+            })),
+            10..=14 => {
+                let space = if self.random.below(3) == 0 { "second" } else { DEFAULT_SPACE };
+                let mut chunk_ids = chunk_ids;
+                chunk_ids.sort();
+                chunk_ids.dedup();
+                let there = self.plain.get(&collection, &chunk_ids).unwrap();
+                let chunk_ids: Vec<String> =
+                    chunk_ids.into_iter().zip(there).filter_map(|(id, chunk)| chunk.map(|_| id)).collect();
+                if let Some(embeddings) = self.random.vectors(chunk_ids.len()).filter(|_| !chunk_ids.is_empty()) {
+                    let request = SetEmbeddings { collection, chunk_ids, embeddings, space: space.into() };
+                    drop(self.quick.set_embeddings(request));
+                }
+            }
+            15..=17 => drop(self.quick.update_metadata(UpdateMetadata {
+                collection,
+                metadata: metadata(json!({ "n": self.random.below(10) })),
+                chunk_ids: None,
+                document_ids: None,
+                filter: filter(json!({ "n": self.random.below(10) })),
+                mode: MetadataMode::Merge,
+            })),
+            18..=22 => {
+                let by_filter = self.random.below(4) == 0;
+                let filter = if by_filter { filter(json!({ "n": self.random.below(40) })) } else { None };
+                let chunk_ids = if by_filter { None } else { Some(chunk_ids) };
+                drop(self.quick.delete(Delete { collection, chunk_ids, document_ids: None, uris: None, filter }));
+            }
+            _ => {
+                let documents = 1 + self.random.below(12);
+                let anew = self.random.below(4) > 0;
+                let documents: Vec<NewDocument> = (0..documents).map(|_| self.document(anew)).collect();
+                let rows = documents.iter().filter_map(|document| document.chunks.as_ref()).map(Vec::len).sum();
+                let embeddings = if self.random.below(4) == 0 { None } else { self.random.vectors(rows) };
+                let on_conflict = OnConflict::Replace;
+                let space = DEFAULT_SPACE.into();
+                let add = Add { collection, documents, embeddings, on_conflict, space };
+                // Half of what is written comes from another handle, as from another process.
+                let store = if self.random.below(2) == 0 { &self.quick } else { &self.plain };
+                drop(store.add(add, &mut Unwatched));
+            }
+        }
+    }
+
+    fn search(&mut self) {
+        let collection = self.collection();
+        let filter = match self.random.below(6) {
+            0 => filter(json!({ "n": self.random.below(10) })),
+            1 => filter(json!({ "n": { "$lt": self.random.below(10) } })),
+            2 => filter(json!({ "kind": { "$ne": self.random.below(3) } })),
+            _ => None,
+        };
+        let text = self.random.text();
+        let space = if self.random.below(5) == 0 { "second" } else { DEFAULT_SPACE }.to_owned();
+        let vector = self.random.vector();
+        let k = [1, 3, 10, 100, 4000][self.random.below(5)];
+        let mode = match self.random.below(5) {
+            0 | 1 => Mode::Vector { vector, space, text: None },
+            2 => Mode::Hybrid { text, vector, space, fusion: Default::default(), candidates: None },
+            _ => {
+                let syntax = [Syntax::Natural, Syntax::All, Syntax::Phrase, Syntax::Prefix][self.random.below(4)];
+                Mode::Keyword { text, syntax, space: DEFAULT_SPACE.into() }
+            }
+        };
+        let request = Search {
+            filter: filter.clone(),
+            accuracy: Accuracy::EXACT,
+            explain: true,
+            ..Search::new(collection.clone(), mode.clone(), k)
+        };
+        let ask = |store: &SqliteStore| {
+            let hits = store.search(&request, Arc::new(Uninterrupted))?;
+            assert!(hits.exact && hits.complete);
+            Ok(told(&hits))
+        };
+        same(ask, &self.quick, &self.plain);
+        if let Ok(hits) = self.quick.search(&request, Arc::new(Uninterrupted)) {
+            let plan = hits.plan.unwrap();
+            let used = |leg: &&str| plan.get(*leg).is_some_and(|leg| leg.get("index").is_some());
+            self.indexed += ["vector", "keyword"].iter().filter(|leg| used(leg)).count();
+        }
+        if self.random.below(6) == 0 {
+            let whole = SearchStore {
+                collections: None,
+                mode: Mode::Keyword { text: "fox index".into(), syntax: Syntax::Natural, space: DEFAULT_SPACE.into() },
+                k,
+                filter: None,
+                timeout: None,
+            };
+            same(|store| Ok(told(&store.search_store(&whole, Arc::new(Uninterrupted))?)), &self.quick, &self.plain);
+            let vectors: Vec<f32> = (0..3).flat_map(|_| self.random.vector()).collect();
+            let (dimension, space) = (DIMENSION, DEFAULT_SPACE.into());
+            let batch = SearchBatch { collection, vectors, dimension, space, k, filter, accuracy: Accuracy::EXACT };
+            let told_all = |all: Vec<Hits>| all.iter().map(told).collect::<Vec<_>>();
+            same(|store| Ok(told_all(store.search_batch(&batch, Arc::new(Uninterrupted))?)), &self.quick, &self.plain);
+        }
+    }
+}
+
+/// Both answer alike. Between two questions something may expire, so they are asked again.
+fn same<T: PartialEq + std::fmt::Debug>(
+    ask: impl Fn(&SqliteStore) -> Result<T>,
+    quick: &SqliteStore,
+    plain: &SqliteStore,
+) {
+    let ask = |store| ask(store).map_err(|error| error.kind());
+    let mut answers = (ask(quick), ask(plain));
+    for _ in 0..20 {
+        if answers.0 == answers.1 {
+            return;
+        }
+        answers = (ask(quick), ask(plain));
+    }
+    assert_eq!(answers.0, answers.1);
+}
+
+fn metadata(value: serde_json::Value) -> Metadata {
+    Metadata::from_map(value.as_object().unwrap()).unwrap()
+}
+
+fn filter(value: serde_json::Value) -> Option<Filter> {
+    Some(Filter::parse(value.as_object().unwrap()).unwrap())
+}
+
+/// Ids with scores and distances, to the bit.
+fn told(hits: &Hits) -> Vec<(String, u64, Option<u64>)> {
+    let told = |hit: &crate::model::Hit| (hit.id.clone(), hit.score.to_bits(), hit.distance.map(f64::to_bits));
+    hits.hits.iter().map(told).collect()
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-index");
+    name.into()
+}
+
+#[test]
+fn answers_are_those_of_the_tables_whatever_was_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut seed = 0x5eed;
+    for (rows, tail, wait) in [(0, 0, true), (1, 20, true), (5, 60, true), (1, 10, false)] {
+        for derived in [Derived::Auto, Derived::Memory] {
+            seed += 1;
+            let path = folder.path().join(format!("{seed}.db"));
+            let mut pair = Pair::new(&path, seed, derived, IndexAt { rows, tail, wait });
+            for step in 0..250 {
+                pair.write();
+                if step % 3 == 0 {
+                    pair.search();
+                }
+                if pair.random.below(40) == 0 {
+                    pair.reopen();
+                }
+            }
+            assert!(!wait || pair.indexed > 40, "{} answers of an index", pair.indexed);
+        }
+    }
+}
