@@ -41,7 +41,7 @@ from .exceptions import (
     WrongKeyError,
 )
 from .graph import Related, Relation
-from .operations import Health, Reason, StoreStats
+from .operations import Health, IndexStats, Reason, StoreStats
 from .results import AddResult, CollectionInfo, Hits, SpaceInfo
 from .split import split
 from .state import State, TransactionState
@@ -76,6 +76,7 @@ __all__ = [
     "Hit",
     "Hits",
     "ImportResult",
+    "IndexStats",
     "InternalError",
     "InvalidVectorError",
     "LimitError",

@@ -142,6 +142,7 @@ class Searching:
             raise TypeError(f"rerank is of type {type(rerank).__name__}; it must be callable with a text and texts")
         options = Options(
             timeout=None if timeout is None else number("timeout", timeout),
+            recall=float(recall),
             include=_included(include),
             min_score=None if min_score is None else number("min_score", min_score),
             fetch_k=None if fetch_k is None else count("fetch_k", fetch_k),

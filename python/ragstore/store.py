@@ -21,7 +21,7 @@ from .collection import Collection
 from .display import reporting
 from .embedding import BATCH
 from .exceptions import CollectionNotFoundError, RagstoreError
-from .operations import Health, StoreStats
+from .operations import Health, IndexStats, StoreStats
 from .results import CollectionInfo, Hits, SpaceInfo
 from .search import choose_mode
 from .state import State
@@ -32,6 +32,9 @@ from .vectors import as_query
 __all__ = ["Store", "open"]
 
 _OPEN: weakref.WeakSet[Store] = weakref.WeakSet()
+# When derived indexes are built: rows from which on there is one, rows that come or go before it is built anew, and
+# whether searches wait for it. None lets the store choose; tests set it.
+_INDEX_AT: tuple[int, int, bool] | None = None
 
 
 def open(
@@ -124,7 +127,7 @@ def open(
         "network_filesystem": bool(network_filesystem),
     }
     cache = count("embedding_cache", embedding_cache)
-    return Store(_ragstore.open(name, *options.values()), {**options, "embedding_cache": cache})
+    return Store(_ragstore.open(name, *options.values(), _INDEX_AT), {**options, "embedding_cache": cache})
 
 
 class Store(AbstractContextManager["Store"]):
@@ -640,7 +643,9 @@ class Store(AbstractContextManager["Store"]):
         ...     store.stats().documents
         2
         """
-        return StoreStats(**self._raw.stats())
+        numbers = self._raw.stats()
+        indexes = tuple(IndexStats(**index) for index in numbers.pop("indexes"))
+        return StoreStats(**numbers, indexes=indexes)
 
     def health(self) -> Health:
         """Say how the store fares, without reading what it holds. What it finds is returned, not raised.

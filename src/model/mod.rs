@@ -27,5 +27,5 @@ pub use metadata::Metadata;
 pub use relation::{Direction, Related, Relation};
 pub use repair::RepairReport;
 pub use state::{Expected, Namespace, StateEntry, StateValue};
-pub use stats::StoreStats;
+pub use stats::{IndexStats, StoreStats};
 pub use time::Timestamp;

@@ -13,7 +13,7 @@ use super::rows;
 use super::store::Store;
 use super::watch::Watcher;
 use crate::connect;
-use crate::request::{Check, Derived, Durability, Open};
+use crate::request::{Check, Derived, Durability, IndexAt, Open};
 
 pub(super) fn seconds(name: &str, value: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(value)
@@ -33,6 +33,7 @@ pub(super) fn open(
     derived: &str,
     memory_limit: Option<usize>,
     network_filesystem: bool,
+    index_at: Option<(u64, usize, bool)>,
 ) -> PyResult<Store> {
     guarded(|| {
         let mut request = path.map_or_else(Open::ephemeral, Open::file);
@@ -63,6 +64,7 @@ pub(super) fn open(
         };
         request.memory_limit = memory_limit;
         request.network_filesystem = network_filesystem;
+        request.index_at = index_at.map(|(rows, tail, wait)| IndexAt { rows, tail, wait });
         settle(py, Ok(Store(py.detach(|| connect::open(&request))?)))
     })
 }

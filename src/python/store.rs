@@ -21,7 +21,7 @@ use super::watch::{Signals, Watcher};
 use super::write::{self, Write};
 use crate::error::{Error, Result};
 use crate::model::{self, ContentHash};
-use crate::request::{
+use crate::request::{Accuracy, 
     Backup, CachedEmbeddings, Check, DEFAULT_SPACE, DocumentKey, Export, GetDocument, ListDocuments, Mode, Neighbors,
     Operation, RelatedTo, Relations, Repair, Search, SearchBatch, SearchStore,
 };

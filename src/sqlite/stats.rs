@@ -18,6 +18,7 @@ use crate::model::StoreStats;
 /// declared fields, whose pages are counted.
 pub fn run(readers: &Readers, writer: Option<&Writer>, file: &Path) -> Result<StoreStats> {
     let mut stats = readers.read(stored)?;
+    stats.indexes = readers.read(|conn| readers.derived.stats(conn))?;
     stats.file_bytes = std::fs::metadata(file).map_or(0, |metadata| metadata.len());
     stats.log_bytes = log::length(file);
     let pool = readers.pool();

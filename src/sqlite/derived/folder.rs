@@ -148,13 +148,6 @@ impl Folder {
         }
     }
 
-    /// Bytes of the snapshots of a table.
-    pub fn bytes(&self, name: &str, identity: Identity) -> u64 {
-        let prefix = prefix(name, identity);
-        let own = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix));
-        self.files().filter(own).filter_map(|path| fs::metadata(path).ok()).map(|metadata| metadata.len()).sum()
-    }
-
     /// Files with names of ours.
     fn files(&self) -> impl Iterator<Item = PathBuf> + use<> {
         let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();

@@ -14,6 +14,7 @@ use super::file::{Header, Heap, Moment};
 use super::folder::{self, Folder};
 use super::view::{Identity, Kind, View};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::IndexStats;
 use crate::request::IndexAt;
 use crate::sqlite::tables::changes;
 
@@ -357,9 +358,23 @@ impl<K: Kind> Index<K> {
         self.status.lock().failed_at.is_some_and(|at| at.elapsed() < REST)
     }
 
-    /// Whether it is being built.
-    pub fn is_building(&self) -> bool {
-        self.building.load(Ordering::Acquire) > 0
+    /// How it fares.
+    pub fn stats(&self) -> IndexStats {
+        let view = self.latest();
+        let number = |figure: usize| figure as u64;
+        let status = self.status.lock();
+        let (done, total) = (self.progress.done.load(Ordering::Relaxed), self.progress.total.load(Ordering::Relaxed));
+        IndexStats {
+            change: view.as_ref().map(|view| view.snapshot_change),
+            rows: view.as_ref().map_or(0, |view| number(view.snapshot_rows())),
+            tail: view.as_ref().map_or(0, |view| number(view.tail_rows())),
+            dead: view.as_ref().map_or(0, |view| number(view.dead_rows())),
+            file_bytes: status.file_bytes,
+            memory_bytes: view.as_ref().map_or(0, |view| number(view.held())),
+            building: (self.building.load(Ordering::Acquire) > 0).then_some((done.min(total), total)),
+            problem: status.failed.clone().or_else(|| status.damaged.clone()),
+            ..IndexStats::default()
+        }
     }
 }
 

@@ -35,6 +35,7 @@ use self::vectors::Vectors;
 pub use self::vectors::{Found, Request, VectorsOf};
 use self::view::{Identity, Kind, View};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::IndexStats;
 use crate::request::{Derived as Where, Open};
 use crate::sqlite::open::Caches;
 use crate::sqlite::tables::collections::CollectionRow;
@@ -73,6 +74,10 @@ impl<K: Kind> Family<K> {
         let index = Arc::new(Index::new(of.clone()));
         all.insert(of.clone(), Arc::clone(&index));
         index
+    }
+
+    fn find(&self, of: &K::Of) -> Option<Arc<Index<K>>> {
+        self.0.lock().get(of).cloned()
     }
 
     /// Forgets the indexes of tables that are there no more.
@@ -197,6 +202,25 @@ impl Derived {
     /// Builds everything in full and waits for it.
     pub fn fold_all(&self, keep_going: &mut dyn FnMut() -> bool) -> Result<()> {
         self.0.as_ref().map_or(Ok(()), |shared| shared.fold_all(keep_going))
+    }
+
+    /// How those indexes fare that this process has looked at, of tables that `conn` sees.
+    pub fn stats(&self, conn: &Connection) -> Result<Vec<IndexStats>> {
+        let Some(shared) = &self.0 else { return Ok(Vec::new()) };
+        let mut all = Vec::new();
+        for collection in collections::list(conn)? {
+            let named = |stats| IndexStats { collection: collection.name.clone(), ..stats };
+            all.extend(shared.texts.find(&texts_of(&collection)?).map(|index| named(index.stats())));
+            for space in spaces::list(conn, collection.id)? {
+                let Some(table) = space.table() else { continue };
+                let index = shared.vectors.find(&VectorsOf { collection_id: collection.id, table });
+                let named = |stats| IndexStats { space: Some(space.name.clone()), ..named(stats) };
+                all.extend(index.map(|index| named(index.stats())));
+            }
+        }
+        // Of a table with few rows nobody wants one.
+        all.retain(|stats| stats.change.is_some() || stats.building.is_some() || stats.problem.is_some());
+        Ok(all)
     }
 
     /// Ends what is being built.
