@@ -6,15 +6,15 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::model::{
-    AddResult, CheckReport, Chunk, CollectionInfo, Document, Health, Hits, Namespace, NewDocument, OnConflict, Related,
-    Relation, RepairReport, SpaceInfo, StateEntry, StoreStats,
+    AddResult, CheckReport, Chunk, CollectionInfo, Document, Health, Hits, Namespace, NewDocument, OnConflict,
+    RecallReport, Related, Relation, RepairReport, SpaceInfo, StateEntry, StoreStats,
 };
 use crate::request::{
-    Add, AddChunks, Backup, CacheEmbeddings, CachedEmbeddings, Check, Clear, ClearEmbeddingCache, CreateCollection,
-    CreateIndex, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DeleteState, DropIndex, Expire,
-    Export, GetDocument, ListDocuments, Neighbors, Operation, Relate, RelatedTo, Relations, Repair, ScanState, Search,
-    SearchBatch, SearchStore, SetEmbeddings, SetModel, SetState, SetTokenizer, Unrelate, UpdateMetadata, Write,
-    Written,
+    Add, AddChunks, Backup, CacheEmbeddings, CachedEmbeddings, Check, CheckRecall, Clear, ClearEmbeddingCache,
+    CreateCollection, CreateIndex, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DeleteState,
+    DropIndex, Expire, Export, GetDocument, ListDocuments, Neighbors, Operation, Relate, RelatedTo, Relations, Repair,
+    ScanState, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetState, SetTokenizer, Unrelate,
+    UpdateMetadata, Write, Written,
 };
 
 /// What a backend can do beyond the contract that all share.
@@ -168,6 +168,9 @@ pub trait Store: Send + Sync {
     fn search_batch(&self, request: &SearchBatch, interrupt: Arc<dyn Interrupt>) -> Result<Vec<Hits>>;
     /// Over several collections.
     fn search_store(&self, request: &SearchStore, interrupt: Arc<dyn Interrupt>) -> Result<Hits>;
+
+    /// `NotFound` where there are fewer than two embeddings.
+    fn check_recall(&self, request: &CheckRecall, interrupt: Arc<dyn Interrupt>) -> Result<RecallReport>;
 
     fn get_state(&self, namespace: &Namespace, key: &str) -> Result<Option<StateEntry>>;
     /// By key.

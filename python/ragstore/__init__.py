@@ -42,7 +42,7 @@ from .exceptions import (
 )
 from .graph import Related, Relation
 from .operations import Health, IndexStats, Reason, StoreStats
-from .results import AddResult, CollectionInfo, Hits, SpaceInfo
+from .results import AddResult, CollectionInfo, Hits, RecallReport, SpaceInfo
 from .split import split
 from .state import State, TransactionState
 from .store import Store, open  # noqa: A004
@@ -94,6 +94,7 @@ __all__ = [
     "RagstoreError",
     "ReadOnlyError",
     "Reason",
+    "RecallReport",
     "Related",
     "Relation",
     "RepairReport",

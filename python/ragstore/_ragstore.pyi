@@ -243,6 +243,9 @@ class Store:
         exact: bool,
         options: Options,
     ) -> HitsRow: ...
+    def check_recall(
+        self, collection: str, space: str, sample: int, k: int, recall: float
+    ) -> tuple[float, tuple[float, float], int, int, float, float, str]: ...
     def search_batch(
         self,
         collection: str,

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._ragstore import Options
 from .arguments import count, mapping_or_none, number, optional, string, strings
-from .results import Hits
+from .results import Hits, RecallReport
 from .types import Filter, Mode, Rerank, Syntax
 from .vectors import as_matrix, as_query
 
@@ -273,6 +273,50 @@ class Searching:
         matrix = as_matrix(vectors, "vectors")
         found = self._raw.search_batch(self.name, matrix, string("space", space), count("k", k), filter, bool(exact))
         return [Hits(*hits) for hits in found]
+
+    def check_recall(
+        self, sample: int = 200, *, k: int = 10, recall: float = 0.99, space: str = "default"
+    ) -> RecallReport:
+        """Measure how much of the true answer vector search gives on what is stored, and how long it takes.
+
+        Stored vectors, drawn at random, are asked for their neighbors, themselves left out: once as `vector_search`
+        does and once exactly, in one snapshot.
+
+        Parameters
+        ----------
+        sample : int
+            Vectors to ask.
+        k : int
+            Neighbors of each.
+        recall : float
+            What is asked of the searches that are measured, as in `search`.
+        space : str
+
+        Returns
+        -------
+        RecallReport
+
+        Raises
+        ------
+        NotFoundError
+            There are fewer than two embeddings.
+        ValueError
+            A number is out of its range.
+
+        Examples
+        --------
+        >>> import ragstore
+        >>> with ragstore.open() as store:
+        ...     pets = store.create_collection("pets")
+        ...     _ = pets.add_texts(["a", "b", "c"], [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+        ...     pets.check_recall(k=2).recall
+        1.0
+        """
+        if not 0 < number("recall", recall) <= 1:
+            raise ValueError(f"recall is {recall}; it is more than 0, and at most 1")
+        space, sample, k = string("space", space), count("sample", sample, 1), count("k", k, 1)
+        found = self._raw.check_recall(self.name, space, sample, k, float(recall))
+        return RecallReport(*found)
 
     def _query(self, text: str, space: str) -> NDArray[np.float32]:
         if self._embedding is None:

@@ -21,9 +21,9 @@ use super::watch::{Signals, Watcher};
 use super::write::{self, Write};
 use crate::error::{Error, Result};
 use crate::model::{self, ContentHash};
-use crate::request::{Accuracy, 
-    Backup, CachedEmbeddings, Check, DEFAULT_SPACE, DocumentKey, Export, GetDocument, ListDocuments, Mode, Neighbors,
-    Operation, RelatedTo, Relations, Repair, Search, SearchBatch, SearchStore,
+use crate::request::{
+    Accuracy, Backup, CachedEmbeddings, Check, CheckRecall, DEFAULT_SPACE, DocumentKey, Export, GetDocument,
+    ListDocuments, Mode, Neighbors, Operation, RelatedTo, Relations, Repair, Search, SearchBatch, SearchStore,
 };
 use crate::store;
 
@@ -398,6 +398,29 @@ impl Store {
             let store = &*self.0;
             let outcome = py.detach(|| events::timed("search", || store.search(&request, asked)));
             hits(py, settle(py, interrupt.finish(outcome))?)
+        })
+    }
+
+    /// Recall, its interval, how many vectors, k, the milliseconds of either, and how it was searched.
+    #[allow(clippy::type_complexity)]
+    fn check_recall(
+        &self,
+        py: Python<'_>,
+        collection: String,
+        space: String,
+        sample: usize,
+        k: usize,
+        recall: f32,
+    ) -> PyResult<(f64, (f64, f64), usize, usize, f64, f64, &'static str)> {
+        guarded(|| {
+            let request = CheckRecall { collection, space, sample, k, recall };
+            let interrupt = Signals::new();
+            let asked: Arc<dyn store::Interrupt> = interrupt.clone();
+            let store = &*self.0;
+            let outcome = py.detach(|| events::timed("check_recall", || store.check_recall(&request, asked)));
+            let report = settle(py, interrupt.finish(outcome))?;
+            let model::RecallReport { recall, interval, sample, k, millis, exact_millis, scan } = report;
+            Ok((recall, interval, sample, k, millis, exact_millis, scan))
         })
     }
 

@@ -119,6 +119,9 @@ impl Pair {
         for (name, metric, tokenizer) in
             [("c", Metric::Cosine, "porter unicode61"), ("d", Metric::L2, "trigram"), ("e", Metric::Ip, "unicode61")]
         {
+            if pair.quick.get_collection(name).is_ok() {
+                continue;
+            }
             pair.quick
                 .create_collection(CreateCollection {
                     name: name.into(),
@@ -360,4 +363,145 @@ fn answers_are_those_of_the_tables_whatever_was_written() {
             assert!(!wait || pair.indexed > 40, "{} answers of an index", pair.indexed);
         }
     }
+}
+
+/// A store with enough in it for snapshots of every collection, and they are built.
+fn filled(path: &Path, seed: u64) -> Pair {
+    let mut pair = Pair::new(path, seed, Derived::Auto, IndexAt { rows: 1, tail: usize::MAX, wait: true });
+    (0..60).for_each(|_| pair.write());
+    pair.quick.operate(Operation::Optimize, &mut Unwatched).unwrap();
+    assert!(!files(path).is_empty());
+    pair
+}
+
+/// The snapshots of a store.
+fn files(path: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder_of(path)).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "index"));
+    files.sort();
+    files
+}
+
+/// Takes the files of one store for those of another.
+fn put(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// Searches, and says how many answers an index gave.
+fn searches(pair: &mut Pair, many: usize) -> usize {
+    let before = pair.indexed;
+    (0..many).for_each(|_| pair.search());
+    pair.indexed - before
+}
+
+#[test]
+fn snapshots_that_are_put_back_are_followed_or_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, kept) = (folder.path().join("a.db"), folder.path().join("kept"));
+    let mut pair = filled(&path, 7);
+    put(&folder_of(&path), &kept);
+    (0..40).for_each(|_| pair.write());
+    pair.quick.operate(Operation::Optimize, &mut Unwatched).unwrap();
+    pair.quick.close().unwrap();
+    std::fs::remove_dir_all(folder_of(&path)).unwrap();
+    put(&kept, &folder_of(&path));
+    // Nothing is built: what an index answers comes from what was put back.
+    pair.index_at.rows = u64::MAX;
+    pair.reopen();
+    assert!(searches(&mut pair, 100) > 20);
+    for _ in 0..60 {
+        pair.write();
+        pair.search();
+    }
+}
+
+#[test]
+fn snapshots_of_another_history_never_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, copy, other) = (folder.path().join("a.db"), folder.path().join("copy.db"), folder.path().join("b.db"));
+    let mut pair = filled(&path, 11);
+    pair.quick.backup(&crate::request::Backup { path: copy.clone() }, &mut Unwatched).unwrap();
+    (0..30).for_each(|_| pair.write());
+    pair.quick.operate(Operation::Optimize, &mut Unwatched).unwrap();
+    drop(pair);
+    // The backup goes on by itself, with the snapshots of the store that it was taken of.
+    let mut restored = Pair::new(&copy, 13, Derived::Auto, IndexAt { rows: u64::MAX, tail: 0, wait: true });
+    std::fs::create_dir_all(folder_of(&copy)).unwrap();
+    put(&folder_of(&path), &folder_of(&copy));
+    assert_eq!(searches(&mut restored, 40), 0);
+    for _ in 0..60 {
+        restored.write();
+        restored.search();
+    }
+    assert_eq!(restored.indexed, 0);
+    // Another store, whose tables have the same numbers.
+    let mut another = Pair::new(&other, 17, Derived::Auto, IndexAt { rows: u64::MAX, tail: 0, wait: true });
+    put(&folder_of(&path), &folder_of(&other));
+    for _ in 0..60 {
+        another.write();
+        another.search();
+    }
+    assert_eq!(another.indexed, 0);
+}
+
+#[test]
+fn damaged_snapshots_are_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let mut pair = filled(&path, 23);
+    pair.index_at.rows = u64::MAX;
+    pair.reopen();
+    assert!(searches(&mut pair, 50) > 20);
+    let whole: Vec<(PathBuf, Vec<u8>)> =
+        files(&path).into_iter().map(|file| (file.clone(), std::fs::read(file).unwrap())).collect();
+    for round in 0..60 {
+        for (file, bytes) in &whole {
+            let mut bytes = bytes.clone();
+            let at = pair.random.below(bytes.len());
+            match round % 3 {
+                0 => bytes.truncate(at),
+                1 => bytes[at] ^= 1 << pair.random.below(8),
+                _ => {
+                    let from = pair.random.below(bytes.len());
+                    let many = 64.min(bytes.len() - at.max(from));
+                    bytes.copy_within(from..from + many, at);
+                }
+            }
+            // Another file under the name: the one that is open stays as it is.
+            drop(std::fs::remove_file(file));
+            std::fs::write(file, bytes).unwrap();
+        }
+        pair.reopen();
+        searches(&mut pair, 6);
+    }
+}
+
+#[test]
+fn the_files_of_what_is_dropped_go_and_others_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let pair = filled(&path, 29);
+    let ours = |name: &str| folder_of(&path).join(name);
+    for name in ["notes.txt", "vectors-1-1-7.index", "vectors-1-1-.index.tmp", "text-9999-1-7.index"] {
+        std::fs::write(ours(name), b"not a snapshot").unwrap();
+    }
+    for name in ["c", "d"] {
+        pair.quick.delete_collection(crate::request::DeleteCollection { name: name.into() }).unwrap();
+    }
+    pair.quick
+        .set_tokenizer(
+            SetTokenizer { collection: "e".into(), tokenizer: "unicode61 remove_diacritics 0".into() },
+            &mut Unwatched,
+        )
+        .unwrap();
+    pair.quick.operate(Operation::Optimize, &mut Unwatched).unwrap();
+    let left = files(&path);
+    assert!(left.len() <= 3, "{left:?}");
+    assert!(ours("notes.txt").exists() && !ours("vectors-1-1-.index.tmp").exists());
+    assert!(!left.contains(&ours("vectors-1-1-7.index")) && !left.contains(&ours("text-9999-1-7.index")));
 }

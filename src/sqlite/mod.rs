@@ -60,12 +60,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, Source};
 use crate::filter::Filter;
 use crate::model::{
-    CheckReport, Chunk, CollectionInfo, Document, Health, Hits, Namespace, NewDocument, OnConflict, Related, Relation,
-    RepairReport, StateEntry, StoreStats, Timestamp,
+    CheckReport, Chunk, CollectionInfo, Document, Health, Hits, Namespace, NewDocument, OnConflict, RecallReport,
+    Related, Relation, RepairReport, StateEntry, StoreStats, Timestamp,
 };
 use crate::request::{
-    Backup, CachedEmbeddings, Check, Export, GetDocument, ListDocuments, Neighbors, Open, Operation, RelatedTo,
-    Relations, Repair, ScanState, Search, SearchBatch, SearchStore, Write, Written,
+    Backup, CachedEmbeddings, Check, CheckRecall, Export, GetDocument, ListDocuments, Neighbors, Open, Operation,
+    RelatedTo, Relations, Repair, ScanState, Search, SearchBatch, SearchStore, Write, Written,
 };
 use crate::store::{Cached, Capabilities, Exporter, Interrupt, Store, Vectors, Watch};
 
@@ -387,6 +387,11 @@ impl Store for SqliteStore {
     fn search_store(&self, request: &SearchStore, interrupt: Arc<dyn Interrupt>) -> Result<Hits> {
         self.usable()?;
         ops::search_store::run(&self.readers, request, &Pulse::new(request.timeout, interrupt))
+    }
+
+    fn check_recall(&self, request: &CheckRecall, interrupt: Arc<dyn Interrupt>) -> Result<RecallReport> {
+        self.usable()?;
+        ops::check_recall::run(&self.readers, request, &Pulse::new(None, interrupt))
     }
 
     fn relations(&self, request: &Relations) -> Result<Vec<Relation>> {

@@ -26,6 +26,7 @@ mod update_metadata;
 
 pub mod cached_embeddings;
 pub mod check;
+pub mod check_recall;
 pub mod count;
 pub mod count_state;
 pub mod expire;

@@ -213,6 +213,12 @@ pub fn lives(conn: &Connection, table: VectorTable) -> Result<bool> {
     Ok(sql::query_optional(conn, text, params![table.space_id, table.generation], |_| Ok(()))?.is_some())
 }
 
+/// Rowids, drawn at random.
+pub fn sample(conn: &Connection, table: VectorTable, most: usize) -> Result<Vec<i64>> {
+    let text = format!("SELECT rowid FROM {} ORDER BY random() LIMIT ?1", table.shadow("rowids"));
+    sql::query_all(conn, &text, params![i64::try_from(most).unwrap_or(i64::MAX)], |row| row.get(0))
+}
+
 /// How many vectors there are.
 pub fn count(conn: &Connection, table: VectorTable) -> Result<u64> {
     sql::query_one(conn, &format!("SELECT count(*) FROM {}", table.shadow("rowids")), [], |row| row.get(0))

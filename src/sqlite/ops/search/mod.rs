@@ -13,6 +13,7 @@ use rusqlite::Connection;
 
 pub use self::hits::read as read_hit;
 use self::plan::Plan;
+pub use self::plan::scan_of;
 use self::rank::Ranking;
 pub use self::rank::{Ranked, Ranker, fuse};
 use self::select::Candidate;

@@ -47,12 +47,7 @@ impl Plan {
             map.insert("filter".into(), json!({ "chunks": chunks, "ms": millis(took) }));
         }
         if let Some(leg) = &ranking.near {
-            let scan = match leg.way {
-                Some(Way::Table(Road::Rows)) => "rows",
-                Some(Way::Table(Road::Blocks)) => "blocks",
-                Some(Way::Index(followed)) => followed.road,
-                None => "none",
-            };
+            let scan = scan_of(leg.way);
             let mut note = json!({ "candidates": leg.candidates, "scan": scan, "ms": millis(leg.took) });
             if let Some(Way::Index(followed)) = leg.way {
                 note["index"] = index(&followed);
@@ -88,6 +83,16 @@ impl Plan {
         }
         map.extend(stages);
         Some(map)
+    }
+}
+
+/// How vectors were gone through.
+pub fn scan_of(way: Option<Way>) -> &'static str {
+    match way {
+        Some(Way::Table(Road::Rows)) => "rows",
+        Some(Way::Table(Road::Blocks)) => "blocks",
+        Some(Way::Index(followed)) => followed.road,
+        None => "none",
     }
 }
 
