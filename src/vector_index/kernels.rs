@@ -23,32 +23,17 @@ pub struct Components {
 }
 
 impl Components {
-    /// From components, padded with zeros to the length of a row.
-    pub fn new(components: impl Iterator<Item = i8>, stride: usize) -> Self {
-        let mut signed: Vec<i8> = components.take(stride).collect();
-        signed.resize(stride, 0);
-        Self::of(signed)
-    }
-
     /// Those of a row.
     pub fn of_row(row: &[u8]) -> Self {
-        Self::of(row.iter().map(|&byte| (byte ^ ZERO) as i8).collect())
-    }
-
-    fn of(signed: Vec<i8>) -> Self {
-        let mut components = Self { signed, excess: 0 };
-        components.count();
+        let mut components = Self { signed: vec![0; row.len()], excess: 0 };
+        components.turn_to(row);
         components
-    }
-
-    fn count(&mut self) {
-        self.excess = i32::from(ZERO) * self.signed.iter().map(|&c| i32::from(c)).sum::<i32>();
     }
 
     /// Becomes those of a row of the same length.
     pub fn turn_to(&mut self, row: &[u8]) {
         self.signed.iter_mut().zip(row).for_each(|(component, byte)| *component = (byte ^ ZERO) as i8);
-        self.count();
+        self.excess = i32::from(ZERO) * self.signed.iter().map(|&c| i32::from(c)).sum::<i32>();
     }
 
     /// Bytes of a row it is held against.
@@ -323,11 +308,7 @@ mod x86 {
     #[target_feature(enable = "sse")]
     fn fetch_next_page(row: &[u8; WIDTH]) {
         const PAGE: usize = 4096;
-        // SAFETY: a hint, which never faults, wherever the address is.
-        #[allow(unsafe_code)]
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().wrapping_add(PAGE).cast());
-        }
+        _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().wrapping_add(PAGE).cast());
     }
 
     /// What has the size of one byte.
@@ -350,7 +331,9 @@ mod tests {
             for count in [0, 1, 2, 3, 4, 5, 8, 11] {
                 for extreme in [false, true] {
                     let mut component = || if extreme { -127 } else { (random.below(255) as i32 - 127) as i8 };
-                    let query = Components::new((0..dimension).map(|_| component()), stride);
+                    let mut row = vec![ZERO; stride];
+                    row[..dimension].iter_mut().for_each(|byte| *byte = (component() as u8) ^ ZERO);
+                    let query = Components::of_row(&row);
                     let rows: Vec<u8> = (0..count * stride).map(|_| if extreme { 255 } else { component() as u8 }).collect();
                     let expected: Vec<i64> = rows
                         .chunks_exact(stride)
@@ -389,7 +372,7 @@ mod tests {
 
     #[test]
     fn rows_that_are_not_there_are_refused() {
-        let query = Components::new([1].into_iter(), 64);
+        let query = Components::of_row(&[129; 64]);
         let rows = [128; 128];
         for kernel in Kernel::all() {
             assert!(kernel.products(&query, &rows, &mut [0; 3]).is_err());

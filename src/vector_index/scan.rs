@@ -99,21 +99,18 @@ impl Leg {
     /// The products of up to 64 consecutive rows, of which `wanted` has a bit for each.
     #[inline]
     fn block(&mut self, first: usize, wanted: u64, products: &[i32], factors: [&[f32]; 3]) {
-        let [scales, residuals, lengths] = factors;
-        let zeros = [0.0; BLOCK];
-        let lengths = if lengths.is_empty() { &zeros[..products.len()] } else { lengths };
         let mut lowers = [f32::INFINITY; BLOCK];
-        let rows = products.iter().zip(scales).zip(residuals).zip(lengths);
-        for (lower, (((&product, &scale), &residual), &length)) in lowers.iter_mut().zip(rows) {
-            *lower = self.coded.key(product, scale, length) - self.coded.bound(residual, length);
-        }
+        self.coded.lowers(products, factors, &mut lowers[..products.len()]);
         let threshold = self.threshold;
+        // Counting is quick, and mostly there are none.
         if lowers.iter().map(|&lower| u32::from(!(lower > threshold))).sum::<u32>() == 0 {
             return;
         }
+        let [scales, residuals, lengths] = factors;
         for place in 0..products.len() {
-            if !(lowers[place] > self.threshold) && wanted & (1 << place) != 0 {
-                self.offer(first + place, products[place], scales[place], residuals[place], lengths[place]);
+            if !(lowers[place] > threshold) && wanted & (1 << place) != 0 {
+                let length = lengths.get(place).copied().unwrap_or(0.0);
+                self.offer(first + place, products[place], scales[place], residuals[place], length);
             }
         }
         self.make_room();
