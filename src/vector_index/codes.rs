@@ -232,8 +232,7 @@ impl<'a> CodesView<'a> {
     pub(super) fn products_at(&self, query: &Components, positions: &[u32], out: &mut [i32]) -> Result<()> {
         if self.components.is_verified() {
             for &position in positions {
-                let start = position as usize * self.stride;
-                self.components.check(start..start + self.stride)?;
+                self.row(position)?;
             }
         }
         self.kernel.products_at(query, self.components.unchecked(), positions, out)
@@ -364,13 +363,7 @@ impl Bound {
 mod tests {
     use super::*;
     use crate::vector_index::distance::Query;
-    use crate::vector_index::testing::Random;
-
-    pub(super) fn coded(vectors: &[f32], dimension: usize, metric: Metric) -> Codes {
-        let mut builder = CodesBuilder::new(dimension, metric, vectors.len() / dimension);
-        vectors.chunks_exact(dimension).for_each(|vector| builder.push(vector).unwrap());
-        builder.finish().unwrap()
-    }
+    use crate::vector_index::testing::{Random, Segment};
 
     #[test]
     fn the_bound_holds_and_is_not_idle() {
@@ -382,15 +375,8 @@ mod tests {
                     let mut vectors = random.vector(dimension * rows);
                     vectors.iter_mut().for_each(|x| *x *= magnitude);
                     vectors[..dimension].fill(magnitude);
-                    let codes = coded(&vectors, dimension, metric);
-                    let view = CodesView::open(
-                        Section::trusted(codes.components()),
-                        Section::trusted(codes.factors()),
-                        rows,
-                        dimension,
-                        metric,
-                    );
-                    let view = view.unwrap();
+                    let segment = Segment::new(vectors, dimension, metric);
+                    let view = segment.view();
                     let vector = random.vector(dimension);
                     let query = CodedQuery::new(&vector, metric);
                     let mut products = vec![0; rows];
@@ -401,8 +387,7 @@ mod tests {
                         let factors = view.factors_of(position as u32);
                         let key = query.key(product, factors.scale, factors.length);
                         let bound = query.bound(factors.residual, factors.length);
-                        let row = &vectors[position * dimension..][..dimension];
-                        let distance = exact.distance(row);
+                        let distance = exact.distance(segment.row(position));
                         let error = (f64::from(key) - f64::from(query.key_of(distance))).abs();
                         assert!(error <= f64::from(bound), "{metric} {dimension} {magnitude}: {error:e} > {bound:e}");
                         let size = match metric {
@@ -428,25 +413,19 @@ mod tests {
             (Metric::Cosine, row(1e-18)),
             (Metric::L2, row(1e-40)),
         ] {
-            let codes = coded(&vector, 3, metric);
-            let view =
-                CodesView::open(Section::trusted(codes.components()), Section::trusted(codes.factors()), 1, 3, metric);
-            let factors = view.unwrap().factors_of(0);
+            let factors = Segment::new(vector.to_vec(), 3, metric).view().factors_of(0);
             assert_eq!(CodedQuery::new(&[1.0, 2.0, 3.0], metric).bound(factors.residual, factors.length), f32::INFINITY);
             let query = CodedQuery::new(&vector, metric);
             assert_eq!(query.bound(0.1, 1.0), f32::INFINITY);
             assert!(query.key(0, 1.0, 1.0).is_finite());
         }
-        let zeros = coded(&[0.0; 6], 3, Metric::L2);
-        let (components, factors) = (Section::trusted(zeros.components()), Section::trusted(zeros.factors()));
-        let view = CodesView::open(components, factors, 2, 3, Metric::L2).unwrap();
-        assert_eq!(view.factors_of(1).residual, 0.0);
-        assert_eq!(view.query_of(1).unwrap().stride(), 64);
+        let zeros = Segment::new(vec![0.0; 6], 3, Metric::L2);
+        assert_eq!(zeros.view().factors_of(1).residual, 0.0);
     }
 
     #[test]
     fn sections_of_a_wrong_size_are_refused() {
-        let codes = coded(&[1.0, 2.0, 3.0, 4.0], 2, Metric::L2);
+        let codes = Segment::new(vec![1.0, 2.0, 3.0, 4.0], 2, Metric::L2).codes;
         let open = |components, factors, rows, dimension| {
             CodesView::open(Section::trusted(components), Section::trusted(factors), rows, dimension, Metric::L2)
         };

@@ -326,7 +326,7 @@ mod tests {
     fn every_kernel_gives_the_same_integers() {
         assert!(Kernel::all().contains(&Kernel::detect()));
         let mut random = Random::new(1);
-        for dimension in [1, 2, 31, 63, 64, 65, 100, 128, 384, 1000, 8192] {
+        for dimension in [1usize, 2, 31, 63, 64, 65, 100, 128, 384, 1000, 8192] {
             let stride = dimension.next_multiple_of(WIDTH);
             for count in [0, 1, 2, 3, 4, 5, 8, 11] {
                 for extreme in [false, true] {
