@@ -76,7 +76,7 @@ impl CodesBuilder {
             )));
         }
         let stride = self.dimension.next_multiple_of(WIDTH);
-        let row = &mut self.codes.components.as_mut_slice()[self.filled * stride..][..self.dimension];
+        let row = &mut self.codes.components.as_mut_slice()[self.filled * stride..][..stride];
         let length = length(vector);
         let tame = TAME.contains(&length) || (length == 0.0 && self.metric != Metric::Cosine);
         let (mut scale, mut residual) = (0.0, f32::INFINITY);
@@ -84,7 +84,7 @@ impl CodesBuilder {
             self.scaled.clear();
             let unit = if self.metric == Metric::Cosine { length.recip() } else { 1.0 };
             self.scaled.extend(vector.iter().map(|&x| f64::from(x) * unit));
-            let coded = code(&mut self.scaled, |at, component| row[at] = (component as u8) ^ ZERO);
+            let coded = code(&mut self.scaled, row);
             (scale, residual) = (coded.scale, up(coded.residual));
         }
         let factors = &mut self.codes.factors;
@@ -107,7 +107,18 @@ impl CodesBuilder {
 }
 
 fn length(vector: &[f32]) -> f64 {
-    vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
+    sum(vector, |x| f64::from(x) * f64::from(x)).sqrt()
+}
+
+/// In lanes, so that no addition waits for the one before.
+fn sum<T: Copy>(numbers: &[T], term: impl Fn(T) -> f64) -> f64 {
+    let (blocks, rest) = numbers.as_chunks::<8>();
+    let mut sums = [0.0; 8];
+    for block in blocks {
+        sums.iter_mut().zip(block).for_each(|(sum, &number)| *sum += term(number));
+    }
+    sums.iter_mut().zip(rest).for_each(|(sum, &number)| *sum += term(number));
+    sums.iter().sum()
 }
 
 /// The next float32 that is not less.
@@ -121,20 +132,21 @@ struct Coded {
     residual: f64,
 }
 
-/// Codes numbers, which become what the code leaves of them.
-fn code(scaled: &mut [f64], mut put: impl FnMut(usize, i8)) -> Coded {
+/// Codes numbers into the first bytes of a row; they become what the code leaves of them.
+fn code(scaled: &mut [f64], row: &mut [u8]) -> Coded {
+    /// Added and taken away again, it rounds to the nearest integer: no fraction has room beside it.
+    const ROUND: f64 = 1.5 * (1u64 << 52) as f64;
     let largest = scaled.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
     let scale = (largest / f64::from(LARGEST)) as f32;
-    let inverse = f64::from(scale).recip();
-    let mut squares = 0.0;
-    for (at, x) in scaled.iter_mut().enumerate() {
-        // A scale that float32 rounded down could make it 128; zeros alone have none.
-        let component = if scale > 0.0 { (*x * inverse).round().clamp(-127.0, 127.0) } else { 0.0 };
-        put(at, component as i8);
+    // Zeros alone have no scale.
+    let inverse = if scale > 0.0 { f64::from(scale).recip() } else { 0.0 };
+    for (x, byte) in scaled.iter_mut().zip(row) {
+        // A scale that was rounded down could make it 128.
+        let component = ((*x * inverse + ROUND) - ROUND).clamp(-127.0, 127.0);
+        *byte = (component as i32 + i32::from(ZERO)) as u8;
         *x -= component * f64::from(scale);
-        squares += *x * *x;
     }
-    Coded { scale, residual: squares.sqrt() }
+    Coded { scale, residual: sum(scaled, |x| x * x).sqrt() }
 }
 
 /// Coded vectors, read in place.
@@ -220,8 +232,7 @@ impl<'a> CodesView<'a> {
     pub(super) fn products_at(&self, query: &Components, positions: &[u32], out: &mut [i32]) -> Result<()> {
         if self.components.is_verified() {
             for &position in positions {
-                let start = position as usize * self.stride;
-                self.components.check(start..start + self.stride)?;
+                self.row(position)?;
             }
         }
         self.kernel.products_at(query, self.components.unchecked(), positions, out)
@@ -229,7 +240,8 @@ impl<'a> CodesView<'a> {
 
     /// The factors of consecutive rows: scales, residuals, and lengths, of which there are none for cosine.
     pub(super) fn factors(&self, first: usize, count: usize) -> [&'a [f32]; 3] {
-        [self.scales, self.residuals, self.lengths].map(|numbers| numbers.get(first..first + count).unwrap_or_default())
+        [self.scales, self.residuals, self.lengths]
+            .map(|numbers| numbers.get(first..first + count).unwrap_or_default())
     }
 }
 
@@ -269,14 +281,13 @@ impl CodedQuery {
         let tame = TAME.contains(&length) || (length == 0.0 && metric != Metric::Cosine);
         let unit = if metric == Metric::Cosine { length.recip() } else { 1.0 };
         let mut scaled: Vec<f64> = vector.iter().map(|&x| if tame { f64::from(x) * unit } else { 0.0 }).collect();
-        let mut components = vec![0i8; vector.len()];
-        let coded = code(&mut scaled, |at, component| components[at] = component);
+        let mut row = vec![ZERO; stride];
+        let coded = code(&mut scaled, &mut row);
         let length = if metric == Metric::Cosine { 1.0 } else { length };
         let square = if metric == Metric::L2 && tame { (length * length) as f32 } else { 0.0 };
         let bound = Bound::new(vector.len(), metric, length, coded.residual);
         let bound = if tame { bound } else { Bound { fixed: f32::INFINITY, ..bound } };
-        let components = Components::new(components.into_iter(), stride);
-        Self { components, metric, scale: coded.scale, square, bound }
+        Self { components: Components::of_row(&row), metric, scale: coded.scale, square, bound }
     }
 
     /// The key of a vector, from its product with the query.
@@ -296,6 +307,22 @@ impl CodedQuery {
         let Bound { of_residual, of_length, of_square, reach, fixed } = self.bound;
         let reach = reach + length;
         of_residual * residual + of_length * length + of_square * (reach * reach) + fixed
+    }
+
+    /// The least that the keys of consecutive vectors may be, from their products and factors.
+    #[inline]
+    pub(super) fn lowers(&self, products: &[i32], factors: [&[f32]; 3], lowers: &mut [f32]) {
+        let [scales, residuals, lengths] = factors;
+        let rows = lowers.iter_mut().zip(products).zip(scales).zip(residuals);
+        if self.metric == Metric::Cosine {
+            for (((lower, &product), &scale), &residual) in rows {
+                *lower = self.key(product, scale, 0.0) - self.bound(residual, 0.0);
+            }
+        } else {
+            for ((((lower, &product), &scale), &residual), &length) in rows.zip(lengths) {
+                *lower = self.key(product, scale, length) - self.bound(residual, length);
+            }
+        }
     }
 
     /// The key of a distance that [`Query`](crate::vector_index::Query) gave.
@@ -336,13 +363,7 @@ impl Bound {
 mod tests {
     use super::*;
     use crate::vector_index::distance::Query;
-    use crate::vector_index::testing::Random;
-
-    pub(super) fn coded(vectors: &[f32], dimension: usize, metric: Metric) -> Codes {
-        let mut builder = CodesBuilder::new(dimension, metric, vectors.len() / dimension);
-        vectors.chunks_exact(dimension).for_each(|vector| builder.push(vector).unwrap());
-        builder.finish().unwrap()
-    }
+    use crate::vector_index::testing::{Random, Segment};
 
     #[test]
     fn the_bound_holds_and_is_not_idle() {
@@ -354,15 +375,8 @@ mod tests {
                     let mut vectors = random.vector(dimension * rows);
                     vectors.iter_mut().for_each(|x| *x *= magnitude);
                     vectors[..dimension].fill(magnitude);
-                    let codes = coded(&vectors, dimension, metric);
-                    let view = CodesView::open(
-                        Section::trusted(codes.components()),
-                        Section::trusted(codes.factors()),
-                        rows,
-                        dimension,
-                        metric,
-                    );
-                    let view = view.unwrap();
+                    let segment = Segment::new(vectors, dimension, metric);
+                    let view = segment.view();
                     let vector = random.vector(dimension);
                     let query = CodedQuery::new(&vector, metric);
                     let mut products = vec![0; rows];
@@ -373,8 +387,7 @@ mod tests {
                         let factors = view.factors_of(position as u32);
                         let key = query.key(product, factors.scale, factors.length);
                         let bound = query.bound(factors.residual, factors.length);
-                        let row = &vectors[position * dimension..][..dimension];
-                        let distance = exact.distance(row);
+                        let distance = exact.distance(segment.row(position));
                         let error = (f64::from(key) - f64::from(query.key_of(distance))).abs();
                         assert!(error <= f64::from(bound), "{metric} {dimension} {magnitude}: {error:e} > {bound:e}");
                         let size = match metric {
@@ -394,31 +407,25 @@ mod tests {
     #[test]
     fn what_float32_cannot_hold_is_never_excluded() {
         let row = |x: f32| [x, x, 0.0];
-        for (metric, vector) in
-            [(Metric::L2, row(1e30)), (Metric::Ip, row(1e18)), (Metric::Cosine, row(1e-18)), (Metric::L2, row(1e-40))]
-        {
-            let codes = coded(&vector, 3, metric);
-            let view =
-                CodesView::open(Section::trusted(codes.components()), Section::trusted(codes.factors()), 1, 3, metric);
-            let factors = view.unwrap().factors_of(0);
-            assert_eq!(
-                CodedQuery::new(&[1.0, 2.0, 3.0], metric).bound(factors.residual, factors.length),
-                f32::INFINITY
-            );
+        for (metric, vector) in [
+            (Metric::L2, row(1e30)),
+            (Metric::Ip, row(1e18)),
+            (Metric::Cosine, row(1e-18)),
+            (Metric::L2, row(1e-40)),
+        ] {
+            let factors = Segment::new(vector.to_vec(), 3, metric).view().factors_of(0);
+            assert_eq!(CodedQuery::new(&[1.0, 2.0, 3.0], metric).bound(factors.residual, factors.length), f32::INFINITY);
             let query = CodedQuery::new(&vector, metric);
             assert_eq!(query.bound(0.1, 1.0), f32::INFINITY);
             assert!(query.key(0, 1.0, 1.0).is_finite());
         }
-        let zeros = coded(&[0.0; 6], 3, Metric::L2);
-        let (components, factors) = (Section::trusted(zeros.components()), Section::trusted(zeros.factors()));
-        let view = CodesView::open(components, factors, 2, 3, Metric::L2).unwrap();
-        assert_eq!(view.factors_of(1).residual, 0.0);
-        assert_eq!(view.query_of(1).unwrap().stride(), 64);
+        let zeros = Segment::new(vec![0.0; 6], 3, Metric::L2);
+        assert_eq!(zeros.view().factors_of(1).residual, 0.0);
     }
 
     #[test]
     fn sections_of_a_wrong_size_are_refused() {
-        let codes = coded(&[1.0, 2.0, 3.0, 4.0], 2, Metric::L2);
+        let codes = Segment::new(vec![1.0, 2.0, 3.0, 4.0], 2, Metric::L2).codes;
         let open = |components, factors, rows, dimension| {
             CodesView::open(Section::trusted(components), Section::trusted(factors), rows, dimension, Metric::L2)
         };

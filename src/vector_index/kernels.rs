@@ -23,32 +23,17 @@ pub struct Components {
 }
 
 impl Components {
-    /// From components, padded with zeros to the length of a row.
-    pub fn new(components: impl Iterator<Item = i8>, stride: usize) -> Self {
-        let mut signed: Vec<i8> = components.take(stride).collect();
-        signed.resize(stride, 0);
-        Self::of(signed)
-    }
-
     /// Those of a row.
     pub fn of_row(row: &[u8]) -> Self {
-        Self::of(row.iter().map(|&byte| (byte ^ ZERO) as i8).collect())
-    }
-
-    fn of(signed: Vec<i8>) -> Self {
-        let mut components = Self { signed, excess: 0 };
-        components.count();
+        let mut components = Self { signed: vec![0; row.len()], excess: 0 };
+        components.turn_to(row);
         components
-    }
-
-    fn count(&mut self) {
-        self.excess = i32::from(ZERO) * self.signed.iter().map(|&c| i32::from(c)).sum::<i32>();
     }
 
     /// Becomes those of a row of the same length.
     pub fn turn_to(&mut self, row: &[u8]) {
         self.signed.iter_mut().zip(row).for_each(|(component, byte)| *component = (byte ^ ZERO) as i8);
-        self.count();
+        self.excess = i32::from(ZERO) * self.signed.iter().map(|&c| i32::from(c)).sum::<i32>();
     }
 
     /// Bytes of a row it is held against.
@@ -197,47 +182,65 @@ mod x86 {
 
     /// Rows whose sums run side by side, so that no addition waits for the one before.
     const TOGETHER: usize = 4;
+    const HALF: usize = WIDTH / 2;
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     pub(super) fn products_avx512(query: &Components, rows: &[u8], out: &mut [i32]) {
         let stride = query.stride();
+        let steps = query.signed.as_chunks::<WIDTH>().0;
         let mut groups = rows.chunks_exact(TOGETHER * stride);
-        let mut outs = out.chunks_exact_mut(TOGETHER);
-        for (rows, out) in (&mut groups).zip(&mut outs) {
+        let (outs, last) = out.as_chunks_mut::<TOGETHER>();
+        for (rows, out) in (&mut groups).zip(outs) {
+            let (first, second) = rows.split_at(2 * stride);
+            let ((a, b), (c, d)) = (first.split_at(stride), second.split_at(stride));
+            let (a, b) = (a.as_chunks::<WIDTH>().0, b.as_chunks::<WIDTH>().0);
+            let (c, d) = (c.as_chunks::<WIDTH>().0, d.as_chunks::<WIDTH>().0);
             let mut sums = [_mm512_setzero_si512(); TOGETHER];
-            for (step, query) in query.signed.chunks_exact(WIDTH).enumerate() {
+            for ((((query, a), b), c), d) in steps.iter().zip(a).zip(b).zip(c).zip(d) {
                 let query = load_512(query);
-                for (lane, sum) in sums.iter_mut().enumerate() {
-                    let start = lane * stride + step * WIDTH;
-                    *sum = _mm512_dpbusd_epi32(*sum, load_512(&rows[start..start + WIDTH]), query);
-                }
+                [a, b, c, d].iter().for_each(|row| fetch_next_page(*row));
+                
+                sums[0] = _mm512_dpbusd_epi32(sums[0], load_512(a), query);
+                sums[1] = _mm512_dpbusd_epi32(sums[1], load_512(b), query);
+                sums[2] = _mm512_dpbusd_epi32(sums[2], load_512(c), query);
+                sums[3] = _mm512_dpbusd_epi32(sums[3], load_512(d), query);
             }
-            let low = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-            let (first, second) = (low(sums[0], sums[1]), low(sums[2], sums[3]));
+            let (first, second) = (pairs(sums[0], sums[1]), pairs(sums[2], sums[3]));
             let all = _mm512_add_epi32(_mm512_unpacklo_epi64(first, second), _mm512_unpackhi_epi64(first, second));
             let half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64::<1>(all));
             let four = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half));
             store_128(_mm_sub_epi32(four, _mm_set1_epi32(query.excess)), out);
         }
-        let rest = groups.remainder().chunks_exact(stride);
-        for (row, out) in rest.zip(outs.into_remainder()) {
+        for (row, out) in groups.remainder().chunks_exact(stride).zip(last) {
             let mut sums = [_mm512_setzero_si512(); 2];
-            for (step, (row, query)) in row.chunks_exact(WIDTH).zip(query.signed.chunks_exact(WIDTH)).enumerate() {
-                sums[step % 2] = _mm512_dpbusd_epi32(sums[step % 2], load_512(row), load_512(query));
+            let (pairs, odd) = row.as_chunks::<WIDTH>().0.as_chunks::<2>();
+            let (queries, odd_query) = steps.as_chunks::<2>();
+            for ([a, b], [query_a, query_b]) in pairs.iter().zip(queries) {
+                sums[0] = _mm512_dpbusd_epi32(sums[0], load_512(a), load_512(query_a));
+                sums[1] = _mm512_dpbusd_epi32(sums[1], load_512(b), load_512(query_b));
+            }
+            for (row, query) in odd.iter().zip(odd_query) {
+                sums[0] = _mm512_dpbusd_epi32(sums[0], load_512(row), load_512(query));
             }
             *out = _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1])) - query.excess;
         }
     }
 
+    /// Sums of two numbers of a, then of b, in turns.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn pairs(a: __m512i, b: __m512i) -> __m512i {
+        _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b))
+    }
+
     #[target_feature(enable = "avx2,avxvnni")]
     pub(super) fn products_avxvnni(query: &Components, rows: &[u8], out: &mut [i32]) {
+        let steps = query.signed.as_chunks::<HALF>().0.as_chunks::<2>().0;
         for (row, out) in rows.chunks_exact(query.stride()).zip(out) {
             let mut sums = [_mm256_setzero_si256(); 2];
-            for (row, query) in row.chunks_exact(WIDTH).zip(query.signed.chunks_exact(WIDTH)) {
-                for (half, sum) in sums.iter_mut().enumerate() {
-                    let at = half * (WIDTH / 2)..(half + 1) * (WIDTH / 2);
-                    *sum = _mm256_dpbusd_avx_epi32(*sum, load_256(&row[at.clone()]), load_256(&query[at]));
-                }
+            for (rows, queries) in row.as_chunks::<HALF>().0.as_chunks::<2>().0.iter().zip(steps) {
+                sums[0] = _mm256_dpbusd_avx_epi32(sums[0], load_256(&rows[0]), load_256(&queries[0]));
+                sums[1] = _mm256_dpbusd_avx_epi32(sums[1], load_256(&rows[1]), load_256(&queries[1]));
             }
             *out = sum_256(_mm256_add_epi32(sums[0], sums[1])) - query.excess;
         }
@@ -246,17 +249,18 @@ mod x86 {
     #[target_feature(enable = "avx2")]
     pub(super) fn products_avx2(query: &Components, rows: &[u8], out: &mut [i32]) {
         let (zero, ones) = (_mm256_set1_epi8(ZERO as i8), _mm256_set1_epi16(1));
+        let add = |sum, row: &[u8; HALF], query: &[i8; HALF]| {
+            let row = _mm256_xor_si256(load_256(row), zero);
+            // |row| * (query with the row's sign): two products are at most 2 * 128 * 127, which 16 bits hold.
+            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(row), _mm256_sign_epi8(load_256(query), row));
+            _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones))
+        };
+        let steps = query.signed.as_chunks::<HALF>().0.as_chunks::<2>().0;
         for (row, out) in rows.chunks_exact(query.stride()).zip(out) {
             let mut sums = [_mm256_setzero_si256(); 2];
-            for (row, query) in row.chunks_exact(WIDTH).zip(query.signed.chunks_exact(WIDTH)) {
-                for (half, sum) in sums.iter_mut().enumerate() {
-                    let at = half * (WIDTH / 2)..(half + 1) * (WIDTH / 2);
-                    let signed = _mm256_xor_si256(load_256(&row[at.clone()]), zero);
-                    // |row| * (query with the row's sign): two products are at most 2 * 128 * 127, which 16 bits hold.
-                    let query = _mm256_sign_epi8(load_256(&query[at]), signed);
-                    let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(signed), query);
-                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
-                }
+            for (rows, queries) in row.as_chunks::<HALF>().0.as_chunks::<2>().0.iter().zip(steps) {
+                sums[0] = add(sums[0], &rows[0], &queries[0]);
+                sums[1] = add(sums[1], &rows[1], &queries[1]);
             }
             *out = sum_256(_mm256_add_epi32(sums[0], sums[1]));
         }
@@ -271,8 +275,7 @@ mod x86 {
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn load_512<T>(bytes: &[T]) -> __m512i {
-        assert_eq!(size_of_val(bytes), 64);
+    fn load_512<T: Byte>(bytes: &[T; WIDTH]) -> __m512i {
         // SAFETY: 64 bytes are there, and the load takes any alignment.
         #[allow(unsafe_code)]
         unsafe {
@@ -282,8 +285,7 @@ mod x86 {
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn load_256<T>(bytes: &[T]) -> __m256i {
-        assert_eq!(size_of_val(bytes), 32);
+    fn load_256<T: Byte>(bytes: &[T; HALF]) -> __m256i {
         // SAFETY: 32 bytes are there, and the load takes any alignment.
         #[allow(unsafe_code)]
         unsafe {
@@ -293,14 +295,26 @@ mod x86 {
 
     #[inline]
     #[target_feature(enable = "sse2")]
-    fn store_128(four: __m128i, out: &mut [i32]) {
-        assert_eq!(out.len(), 4);
+    fn store_128(four: __m128i, out: &mut [i32; 4]) {
         // SAFETY: there is room for four, and the store takes any alignment.
         #[allow(unsafe_code)]
         unsafe {
             _mm_storeu_si128(out.as_mut_ptr().cast(), four);
         }
     }
+
+    /// The processor fetches ahead by itself, but not beyond a page.
+    #[inline]
+    #[target_feature(enable = "sse")]
+    fn fetch_next_page(row: &[u8; WIDTH]) {
+        const PAGE: usize = 4096;
+        _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().wrapping_add(PAGE).cast());
+    }
+
+    /// What has the size of one byte.
+    trait Byte {}
+    impl Byte for u8 {}
+    impl Byte for i8 {}
 }
 
 #[cfg(test)]
@@ -317,9 +331,10 @@ mod tests {
             for count in [0, 1, 2, 3, 4, 5, 8, 11] {
                 for extreme in [false, true] {
                     let mut component = || if extreme { -127 } else { (random.below(255) as i32 - 127) as i8 };
-                    let query = Components::new((0..dimension).map(|_| component()), stride);
-                    let rows: Vec<u8> =
-                        (0..count * stride).map(|_| if extreme { 255 } else { component() as u8 }).collect();
+                    let mut row = vec![ZERO; stride];
+                    row[..dimension].iter_mut().for_each(|byte| *byte = (component() as u8) ^ ZERO);
+                    let query = Components::of_row(&row);
+                    let rows: Vec<u8> = (0..count * stride).map(|_| if extreme { 255 } else { component() as u8 }).collect();
                     let expected: Vec<i64> = rows
                         .chunks_exact(stride)
                         .map(|row| {
@@ -357,7 +372,7 @@ mod tests {
 
     #[test]
     fn rows_that_are_not_there_are_refused() {
-        let query = Components::new([1].into_iter(), 64);
+        let query = Components::of_row(&[129; 64]);
         let rows = [128; 128];
         for kernel in Kernel::all() {
             assert!(kernel.products(&query, &rows, &mut [0; 3]).is_err());

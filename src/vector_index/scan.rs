@@ -99,21 +99,18 @@ impl Leg {
     /// The products of up to 64 consecutive rows, of which `wanted` has a bit for each.
     #[inline]
     fn block(&mut self, first: usize, wanted: u64, products: &[i32], factors: [&[f32]; 3]) {
-        let [scales, residuals, lengths] = factors;
-        let zeros = [0.0; BLOCK];
-        let lengths = if lengths.is_empty() { &zeros[..products.len()] } else { lengths };
         let mut lowers = [f32::INFINITY; BLOCK];
-        let rows = products.iter().zip(scales).zip(residuals).zip(lengths);
-        for (lower, (((&product, &scale), &residual), &length)) in lowers.iter_mut().zip(rows) {
-            *lower = self.coded.key(product, scale, length) - self.coded.bound(residual, length);
-        }
+        self.coded.lowers(products, factors, &mut lowers[..products.len()]);
         let threshold = self.threshold;
+        // Counting is quick, and mostly there are none.
         if lowers.iter().map(|&lower| u32::from(!(lower > threshold))).sum::<u32>() == 0 {
             return;
         }
+        let [scales, residuals, lengths] = factors;
         for place in 0..products.len() {
-            if !(lowers[place] > self.threshold) && wanted & (1 << place) != 0 {
-                self.offer(first + place, products[place], scales[place], residuals[place], lengths[place]);
+            if !(lowers[place] > threshold) && wanted & (1 << place) != 0 {
+                let length = lengths.get(place).copied().unwrap_or(0.0);
+                self.offer(first + place, products[place], scales[place], residuals[place], length);
             }
         }
         self.make_room();
@@ -322,4 +319,224 @@ fn some(codes: &CodesView<'_>, legs: &mut [Leg], positions: &[u32], products: &m
         leg.make_room();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vector_index::codes::CodesView;
+    use crate::vector_index::section::{Section, Vectors};
+    use crate::vector_index::selection::Among;
+    use crate::vector_index::testing::{Random, Segment, bits, damaged};
+
+    const METRICS: [Metric; 3] = [Metric::Cosine, Metric::L2, Metric::Ip];
+
+    fn exactly(segment: &Segment, queries: &[&[f32]], k: usize, selection: &Selection<'_>) -> Vec<Found> {
+        let asked = Asked { k, rescored: None };
+        scan(&segment.view(), &mut segment.floats(), queries, asked, selection, &mut || true).unwrap()
+    }
+
+    fn assert_same(found: &Found, expected: &[Neighbor], context: &str) {
+        assert!(found.exact && found.complete, "{context}");
+        let plain = |neighbors: &[Neighbor]| -> Vec<(u32, u32)> {
+            neighbors.iter().map(|n| (n.position, n.distance.to_bits())).collect()
+        };
+        assert_eq!(plain(&found.neighbors), plain(expected), "{context}");
+    }
+
+    #[test]
+    fn is_what_float32_alone_finds() {
+        let mut random = Random::new(11);
+        for metric in METRICS {
+            for (dimension, rows) in [(1, 300), (2, 500), (3, 64), (33, 700), (64, 1), (65, 63), (384, 1200), (1000, 130)] {
+                for kind in 0..4 {
+                    let mut vectors = match kind {
+                        0 => random.clustered(rows, dimension, 8),
+                        _ => random.vector(rows * dimension),
+                    };
+                    match kind {
+                        // Few values, so that many are equally near; copies.
+                        1 => vectors.iter_mut().for_each(|x| *x = (*x * 3.0).round() + 0.5),
+                        // Far from where they differ.
+                        2 => vectors.iter_mut().for_each(|x| *x += 50.0),
+                        _ => {}
+                    }
+                    let query = random.vector(dimension);
+                    let segment = Segment::new(vectors, dimension, metric);
+                    for k in [1, 10, rows + 5] {
+                        let found = exactly(&segment, &[&query], k, &Selection::all(rows)).pop().unwrap();
+                        let context = format!("{metric} {dimension} {rows} {kind} {k}");
+                        assert_same(&found, &segment.nearest(&query, k, |_| true), &context);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn few_are_rescored() {
+        let mut random = Random::new(12);
+        for metric in METRICS {
+            let segment = Segment::new(random.clustered(5000, 128, 20), 128, metric);
+            let query = segment.row(17).to_vec();
+            let found = exactly(&segment, &[&query], 10, &Selection::all(5000)).pop().unwrap();
+            assert!(found.rescored < 200, "{metric}: {}", found.rescored);
+            assert_eq!(found.compared, 5000);
+        }
+    }
+
+    #[test]
+    fn magnitudes_that_float32_cannot_hold_change_nothing() {
+        let mut random = Random::new(13);
+        for (metric, magnitudes) in [
+            (Metric::L2, [1e-42, 1e-30, 1e-20, 1e19, 1e30, 3e38]),
+            (Metric::Ip, [1e-42, 1e-30, 1e-20, 1e10, 1e16, 1e18]),
+            (Metric::Cosine, [1e-18, 1e-16, 1e-10, 1e10, 1e16, 1e18]),
+        ] {
+            let dimension = 40;
+            let mut vectors = random.vector(dimension * 600);
+            for vector in vectors.chunks_exact_mut(dimension) {
+                let magnitude = magnitudes[random.below(6)];
+                vector.iter_mut().for_each(|x| *x *= if random.below(3) == 0 { magnitude } else { magnitude * 0.1 });
+            }
+            let segment = Segment::new(vectors, dimension, metric);
+            for magnitude in magnitudes.into_iter().chain([1.0]) {
+                let query: Vec<f32> = random.vector(dimension).iter().map(|x| x * magnitude).collect();
+                let found = exactly(&segment, &[&query], 10, &Selection::all(600)).pop().unwrap();
+                let expected = segment.nearest(&query, 10, |_| true);
+                assert_same(&found, &expected, &format!("{metric} {magnitude:e}"));
+            }
+        }
+    }
+
+    #[test]
+    fn zero_vectors_have_their_place() {
+        for metric in [Metric::L2, Metric::Ip] {
+            let mut vectors = Random::new(14).vector(200 * 5);
+            vectors[50..500].fill(0.0);
+            let segment = Segment::new(vectors, 5, metric);
+            for query in [vec![0.0; 5], segment.row(0).to_vec()] {
+                let found = exactly(&segment, &[&query], 100, &Selection::all(200)).pop().unwrap();
+                assert_same(&found, &segment.nearest(&query, 100, |_| true), &format!("{metric} {query:?}"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_selection_applies_before_the_ranking() {
+        let mut random = Random::new(15);
+        let rows = 3000;
+        let segment = Segment::new(random.clustered(rows, 48, 10), 48, Metric::Cosine);
+        let dead = bits(rows, |position| position % 7 == 3);
+        for share in [1, 2, 10, 100, 1000, 10_000] {
+            let wanted: Vec<bool> = (0..rows).map(|_| random.below(share) == 0).collect();
+            let words = bits(rows, |position| wanted[position as usize]);
+            let positions: Vec<u32> = (0..rows as u32).filter(|&position| wanted[position as usize]).collect();
+            let query = segment.row(random.below(rows)).to_vec();
+            let expected = segment.nearest(&query, 20, |p| wanted[p as usize] && p % 7 != 3);
+            for among in [Among::Bits(&words), Among::Positions(&positions)] {
+                let selection = Selection::new(rows, among, &dead).unwrap();
+                let found = exactly(&segment, &[&query], 20, &selection).pop().unwrap();
+                assert_same(&found, &expected, &format!("one in {share}"));
+                assert_eq!(found.compared, selection.len() as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn several_queries_get_what_each_gets() {
+        let mut random = Random::new(16);
+        let segment = Segment::new(random.clustered(1500, 96, 5), 96, Metric::L2);
+        let queries: Vec<Vec<f32>> = (0..9).map(|_| random.vector(96)).collect();
+        let queries: Vec<&[f32]> = queries.iter().map(Vec::as_slice).collect();
+        let found = exactly(&segment, &queries, 7, &Selection::all(1500));
+        assert_eq!(found.len(), 9);
+        for (found, query) in found.iter().zip(&queries) {
+            assert_same(found, &segment.nearest(query, 7, |_| true), "together");
+        }
+    }
+
+    #[test]
+    fn a_limit_on_rescoring_is_kept_and_told() {
+        // All but equally far, so that no code can tell them apart.
+        let mut random = Random::new(17);
+        let mut vectors = random.vector(4000 * 32);
+        vectors.iter_mut().for_each(|x| *x = 100.0 + *x * 0.01);
+        let segment = Segment::new(vectors, 32, Metric::L2);
+        let query = segment.row(5).to_vec();
+        let asked = Asked { k: 10, rescored: Some(100) };
+        let (view, mut floats) = (segment.view(), segment.floats());
+        let found = scan(&view, &mut floats, &[&query], asked, &Selection::all(4000), &mut || true).unwrap();
+        assert_eq!((found[0].rescored, found[0].exact, found[0].neighbors.len()), (100, false, 10));
+        let exact = exactly(&segment, &[&query], 10, &Selection::all(4000)).pop().unwrap();
+        assert_same(&exact, &segment.nearest(&query, 10, |_| true), "proved");
+    }
+
+    #[test]
+    fn a_scan_that_is_stopped_gives_what_it_has() {
+        let segment = Segment::new(Random::new(18).vector(10_000 * 4), 4, Metric::L2);
+        let all: Vec<u32> = (0..10_000).collect();
+        for among in [Among::All, Among::Positions(&all)] {
+            let selection = Selection::new(10_000, among, &[]).unwrap();
+            let asked = Asked { k: 3, rescored: None };
+            let mut left = 2;
+            let mut keep_going = || {
+                left -= 1;
+                left > 0
+            };
+            let query = segment.row(0);
+            let found = scan(&segment.view(), &mut segment.floats(), &[query], asked, &selection, &mut keep_going);
+            let found = found.unwrap().pop().unwrap();
+            assert!(!found.complete && !found.exact && found.compared < 9_000);
+            assert_eq!(found.neighbors[0].position, 0);
+        }
+    }
+
+    #[test]
+    fn damaged_bytes_do_no_harm() {
+        let mut random = Random::new(19);
+        for round in 0..2_000 {
+            let metric = METRICS[round % 3];
+            let (rows, dimension) = (1 + random.below(150), 1 + random.below(70));
+            let segment = Segment::new(random.vector(rows * dimension), dimension, metric);
+            let (components, factors) =
+                (damaged(segment.codes.components(), &mut random), damaged(segment.codes.factors(), &mut random));
+            let (components, factors) =
+                (Section::trusted(components.as_slice()), Section::trusted(factors.as_slice()));
+            let Ok(view) = CodesView::open(components, factors, rows, dimension, metric) else { continue };
+            let floats = damaged(bytemuck::cast_slice(&segment.vectors), &mut random);
+            let Ok(mut floats) = Vectors::open(Section::trusted(floats.as_slice()), rows, dimension) else { continue };
+            let asked = Asked { k: random.below(20), rescored: (random.below(2) == 0).then_some(5) };
+            let query = random.vector(dimension);
+            let found = scan(&view, &mut floats, &[&query], asked, &Selection::all(rows), &mut || true).unwrap();
+            assert!(found[0].neighbors.iter().all(|n| (n.position as usize) < rows));
+        }
+    }
+
+    #[test]
+    fn what_is_read_is_verified_first() {
+        use crate::error::{Error, ErrorKind};
+        let segment = Segment::new(Random::new(20).vector(1000 * 16), 16, Metric::Ip);
+        let bad = |range: std::ops::Range<usize>| match range.contains(&(64 * 700)) {
+            true => Err(Error::new(ErrorKind::Corrupt, "a block")),
+            false => Ok(()),
+        };
+        let components = Section::verified(segment.codes.components(), &bad);
+        let view =
+            CodesView::open(components, Section::trusted(segment.codes.factors()), 1000, 16, Metric::Ip).unwrap();
+        let asked = Asked { k: 1, rescored: None };
+        let search = |among| {
+            let selection = Selection::new(1000, among, &[]).unwrap();
+            scan(&view, &mut segment.floats(), &[segment.row(0)], asked, &selection, &mut || true)
+        };
+        assert_eq!(search(Among::All).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(search(Among::Positions(&[700])).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert!(search(Among::Positions(&[1, 699, 701])).is_ok());
+        let bytes: &[u8] = bytemuck::cast_slice(&segment.vectors);
+        let bad = |_: std::ops::Range<usize>| Err(Error::new(ErrorKind::Corrupt, "a block"));
+        let mut floats = Vectors::open(Section::verified(bytes, &bad), 1000, 16).unwrap();
+        let query = Query::new(segment.row(0), Metric::Ip);
+        assert_eq!(floats.rescore(&query, &[3], &mut [0.0]).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(segment.floats().rescore(&query, &[1000], &mut [0.0]).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
 }

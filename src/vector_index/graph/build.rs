@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Metric;
 use crate::vector_index::codes::CodesView;
+use crate::vector_index::graph::copies::copies;
 use crate::vector_index::graph::prune::Prune;
 use crate::vector_index::graph::repair;
 use crate::vector_index::graph::view::{Graph, Layout};
@@ -40,20 +41,24 @@ pub struct Effort {
 
 /// A graph over all vectors of `codes`.
 ///
-/// `progress` is told, from any of the threads, how many vectors are in; when it says no, the error is `Cancelled`.
+/// `progress` is told, from any of the threads, how many nodes are in; when it says no, the error is `Cancelled`.
 pub fn build(codes: &CodesView<'_>, effort: Effort, progress: &(dyn Fn(usize) -> bool + Sync)) -> Result<Graph> {
     let rows = codes.rows();
     if rows > ROWS {
         return Err(Error::new(ErrorKind::Limit, format!("{rows} vectors are too many for one graph of {ROWS}")));
     }
     let lifts = lifts(codes);
-    let building = Building::new(codes, &lifts, effort.candidates.max(UPPER_LINKS));
+    let building = Building::new(codes, &lifts, effort.candidates.max(UPPER_LINKS))?;
     grow(&building, effort.threads, progress)?;
     repair::repair(&building, effort.threads, progress)?;
     building.finish()
 }
 
-fn grow<'a>(building: &Building<'a>, threads: NonZero<usize>, progress: &(dyn Fn(usize) -> bool + Sync)) -> Result<()> {
+fn grow<'a>(
+    building: &Building<'a>,
+    threads: NonZero<usize>,
+    progress: &(dyn Fn(usize) -> bool + Sync),
+) -> Result<()> {
     let done = AtomicUsize::new(0);
     let insert = |from: usize, to: usize, worker: &mut Worker<'a>| -> Result<()> {
         for place in from..to {
@@ -62,7 +67,7 @@ fn grow<'a>(building: &Building<'a>, threads: NonZero<usize>, progress: &(dyn Fn
         let inserted = done.fetch_add(to - from, Ordering::Relaxed) + to - from;
         if progress(inserted) { Ok(()) } else { Err(cancelled()) }
     };
-    let rows = building.codes.rows();
+    let rows = building.order.len();
     let worker = || Worker::new(building.lifts);
     portions(0..rows.min(ALONE), NonZero::<usize>::MIN, worker, &insert)?;
     portions(rows.min(ALONE)..rows, threads, worker, &insert)
@@ -87,8 +92,7 @@ pub(super) fn portions<W>(
             if from >= range.end {
                 break;
             }
-            task(from, range.end.min(from + PORTION), &mut worker)
-                .inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+            task(from, range.end.min(from + PORTION), &mut worker).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
         }
         Ok(())
     };
@@ -141,11 +145,12 @@ pub(super) struct Building<'a> {
     pub lifts: &'a [f32],
     pub layout: Layout,
     candidates: usize,
-    /// Positions in the order of insertion; those of upper levels first, whose places are their slots.
-    order: Vec<u32>,
+    /// Positions of the nodes in the order of insertion; those of upper levels first, whose places are their slots.
+    pub order: Vec<u32>,
     /// Level 0 and those above.
     levels: Vec<Vec<AtomicU32>>,
     locks: Vec<Mutex<()>>,
+    copies: Vec<[u32; 2]>,
 }
 
 /// What a thread that inserts has for itself.
@@ -237,21 +242,29 @@ impl Adjacency for Growing<'_, '_> {
 }
 
 impl<'a> Building<'a> {
-    fn new(codes: &'a CodesView<'a>, lifts: &'a [f32], candidates: usize) -> Self {
+    fn new(codes: &'a CodesView<'a>, lifts: &'a [f32], candidates: usize) -> Result<Self> {
         let rows = codes.rows();
-        let mut order: Vec<u32> = (0..rows as u32).collect();
+        let copies = copies(codes)?;
+        let mut is_node = vec![true; rows];
+        copies.iter().for_each(|&[_, copy]| is_node[copy as usize] = false);
+        let mut order: Vec<u32> = (0..rows as u32).filter(|&position| is_node[position as usize]).collect();
         // The highest first; within a level in the order of a hash, so that neighbours in a document do not come one
         // after the other and all parts of the space grow together.
-        order
-            .sort_by_cached_key(|&position| (std::cmp::Reverse(level(position)), hash(u64::from(position) ^ u64::MAX)));
+        order.sort_by_cached_key(|&position| {
+            (std::cmp::Reverse(level(position)), hash(u64::from(position) ^ u64::MAX))
+        });
+        // Where there are no levels above, a search enters at position 0.
+        if order.first().is_some_and(|&position| level(position) == 0) {
+            order.sort_unstable();
+        }
         let highest = order.first().map_or(0, |&position| level(position));
         let counts: Vec<usize> =
             (1..=highest).map(|at| order.partition_point(|&position| level(position) >= at)).collect();
-        let (layout, sizes) = (Layout::of(rows, &counts), counts.iter().map(|count| count * UPPER_LINKS));
+        let (layout, sizes) = (Layout::of(rows, copies.len(), &counts), counts.iter().map(|count| count * UPPER_LINKS));
         let empty = |places: usize| (0..places).map(|_| AtomicU32::new(NONE)).collect();
         let levels = std::iter::once(rows * LINKS).chain(sizes).map(empty).collect();
         let locks = (0..rows).map(|_| Mutex::new(())).collect();
-        Self { codes, lifts, layout, candidates, order, levels, locks }
+        Ok(Self { codes, lifts, layout, candidates, order, levels, locks, copies })
     }
 
     pub(super) fn growing(&self, level: usize) -> Growing<'_, 'a> {
@@ -361,6 +374,6 @@ impl<'a> Building<'a> {
         let plain = |level: Vec<AtomicU32>| level.into_iter().map(AtomicU32::into_inner).collect::<Vec<u32>>();
         let links = levels.next().map(plain).unwrap_or_default();
         let upper: Vec<Vec<u32>> = levels.map(plain).collect();
-        Graph::new(&self.layout, &links, &self.order[..self.layout.counts[0]], &upper)
+        Graph::new(&self.layout, &links, &self.order[..self.layout.counts[0]], &upper, &self.copies)
     }
 }

@@ -1,24 +1,29 @@
 //! A navigable graph over coded vectors: HNSW (Malkov and Yashunin, "Efficient and robust approximate nearest neighbor
 //! search using hierarchical navigable small world graphs", IEEE TPAMI 2018).
 //!
-//! Every vector is a node of level 0 and has up to [`LINKS`] links there. One in 16 is on level 1 as well, one in 256 on
-//! level 2, and so on; there a node has up to [`UPPER_LINKS`]. The nodes of the upper levels are numbered by *slots*, the
+//! Every vector is a node of level 0 and has up to [`LINKS`] links there, but for those whose codes another has: links
+//! among copies would lead nowhere, so the first is the node and the others are listed as its copies. One node in 16 is
+//! on level 1 as well, one in 256 on level 2, and so on; there it has up to [`UPPER_LINKS`]. The nodes of the upper levels are numbered by *slots*, the
 //! highest first, so that a node has one slot on all its levels, level l has the first `counts[l]` slots, and slot 0 is
 //! where every search enters.
 //!
 //! As numbers of 32 bits, little-endian, each part from a multiple of 64 bytes:
 //!
 //! ```text
-//! version, rows, LINKS, UPPER_LINKS, levels, counts of levels 1 to 11
+//! version, rows, LINKS, UPPER_LINKS, copies, levels, counts of levels 1 to 10
 //! rows * LINKS                 links of level 0: positions, then NONE
 //! counts[1]                    the position of each slot
 //! counts[l] * UPPER_LINKS      links of level l: slots, then NONE; one part for each level
+//! copies * 2                   the position of a node and that of a copy of it, ascending
 //! ```
 
 mod build;
+mod copies;
 mod prune;
 mod repair;
 mod search;
+#[cfg(test)]
+mod tests;
 mod view;
 mod walk;
 
@@ -32,7 +37,7 @@ pub const LINKS: usize = 32;
 /// Links of a node on each level above, and those that a new node chooses on any level.
 pub const UPPER_LINKS: usize = 16;
 /// Levels above level 0.
-const LEVELS: usize = 11;
+const LEVELS: usize = 10;
 /// A place without a link.
 const NONE: u32 = u32::MAX;
 /// Numbers of 32 bits in a cache line.

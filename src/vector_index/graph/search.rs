@@ -57,8 +57,7 @@ impl GraphView<'_> {
         let entry = self.entry(codes, &probe, scratch)?;
         let width = sought.width.max(sought.k);
         let complete = scratch.walk(&self.level(0), codes, &probe, entry, width, keep_going)?;
-        let kept = scratch.nearest.iter().map(|scored| scored.node()).filter(|&position| selection.has(position));
-        let positions: Vec<u32> = kept.take(sought.rescored.max(sought.k)).collect();
+        let positions = self.kept(scratch, selection, sought.rescored.max(sought.k))?;
         let mut distances = vec![0.0; positions.len()];
         rescore.rescore(&Query::new(vector, codes.metric()), &positions, &mut distances)?;
         let mut best = Best::new(sought.k);
@@ -67,6 +66,20 @@ impl GraphView<'_> {
         }
         let rescored = positions.len() as u64;
         Ok(Found { neighbors: best.into_sorted(), complete, exact: false, compared: scratch.compared, rescored })
+    }
+
+    /// The best of the walk that are in the selection, and their copies.
+    fn kept(&self, scratch: &Scratch, selection: &Selection<'_>, most: usize) -> Result<Vec<u32>> {
+        let mut kept = Vec::with_capacity(most.min(scratch.nearest.len()));
+        let copies = self.copies()?;
+        for node in scratch.nearest.iter().map(|scored| scored.node()) {
+            let selected = std::iter::once(node).chain(copies.of(node)).filter(|&position| selection.has(position));
+            kept.extend(selected.take(most - kept.len()));
+            if kept.len() == most {
+                break;
+            }
+        }
+        Ok(kept)
     }
 
     /// Where the walk on level 0 begins.

@@ -15,25 +15,27 @@ pub(super) struct Layout {
     pub levels: usize,
     /// Nodes of levels 1, 2, ...
     pub counts: [usize; LEVELS],
+    /// Vectors that are copies of nodes.
+    pub copies: usize,
 }
 
 impl Layout {
     const LINKS_AT: usize = LINE;
 
     /// From the numbers of nodes on each level, the lowest first.
-    pub(super) fn new(rows: usize, upper: &[usize]) -> Result<Self> {
+    pub(super) fn new(rows: usize, copies: usize, upper: &[usize]) -> Result<Self> {
         let falling = upper.is_sorted_by(|a, b| a >= b) && upper.first().is_none_or(|&first| first <= rows);
-        if rows > ROWS || upper.len() > LEVELS || !falling || upper.contains(&0) {
+        if rows > ROWS || copies > rows || upper.len() > LEVELS || !falling || upper.contains(&0) {
             return Err(damaged("the levels of its graph are none"));
         }
-        Ok(Self::of(rows, upper))
+        Ok(Self::of(rows, copies, upper))
     }
 
     /// The same, of numbers that are known to be right.
-    pub(super) fn of(rows: usize, upper: &[usize]) -> Self {
+    pub(super) fn of(rows: usize, copies: usize, upper: &[usize]) -> Self {
         let mut counts = [0; LEVELS];
         counts.iter_mut().zip(upper).for_each(|(place, &count)| *place = count);
-        Self { rows, levels: upper.len(), counts }
+        Self { rows, levels: upper.len(), counts, copies }
     }
 
     fn slots_at(&self) -> usize {
@@ -45,9 +47,13 @@ impl Layout {
         first + self.counts[..level - 1].iter().map(|count| count * UPPER_LINKS).sum::<usize>()
     }
 
+    fn copies_at(&self) -> usize {
+        self.upper_at(self.levels + 1)
+    }
+
     /// All of it.
     pub(super) fn size(&self) -> usize {
-        self.upper_at(self.levels + 1)
+        self.copies_at() + 2 * self.copies
     }
 }
 
@@ -57,12 +63,18 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// From its layout and its parts: the links of level 0, the positions of the slots, the links of each level.
-    pub(super) fn new(layout: &Layout, links: &[u32], slots: &[u32], upper: &[Vec<u32>]) -> Result<Self> {
+    /// From its layout and its parts: the links of level 0, the positions of the slots, the links of each level, copies.
+    pub(super) fn new(
+        layout: &Layout,
+        links: &[u32],
+        slots: &[u32],
+        upper: &[Vec<u32>],
+        copies: &[[u32; 2]],
+    ) -> Result<Self> {
         let mut bytes = Aligned::new(0, layout.size() * size_of::<u32>());
         let words: &mut [u32] = bytemuck::try_cast_slice_mut(bytes.as_mut_slice())
             .map_err(|error| crate::error::Error::internal(format!("a graph cannot be laid out: {error}")))?;
-        let header = [layout.rows, LINKS, UPPER_LINKS, layout.levels].into_iter().chain(layout.counts);
+        let header = [layout.rows, LINKS, UPPER_LINKS, layout.copies, layout.levels].into_iter().chain(layout.counts);
         words[0] = VERSION;
         words[1..].iter_mut().zip(header).for_each(|(word, number)| *word = number as u32);
         words[Layout::LINKS_AT..][..links.len()].copy_from_slice(links);
@@ -70,6 +82,7 @@ impl Graph {
         for (level, links) in upper.iter().enumerate() {
             words[layout.upper_at(level + 1)..][..links.len()].copy_from_slice(links);
         }
+        words[layout.copies_at()..].copy_from_slice(copies.as_flattened());
         Ok(Self { bytes })
     }
 
@@ -93,12 +106,12 @@ impl<'a> GraphView<'a> {
         let header: &[u32] = numbers(section.get(0..LINE * size_of::<u32>())?)?;
         let words: &[u32] = numbers(section.unchecked())?;
         let expected = [VERSION, rows as u32, LINKS as u32, UPPER_LINKS as u32];
-        let levels = header[4] as usize;
+        let (copies, levels) = (header[4] as usize, header[5] as usize);
         if header[..4] != expected || levels > LEVELS {
             return Err(damaged("its graph is of another kind"));
         }
-        let counts: Vec<usize> = header[5..5 + levels].iter().map(|&count| count as usize).collect();
-        let layout = Layout::new(rows, &counts)?;
+        let counts: Vec<usize> = header[6..6 + levels].iter().map(|&count| count as usize).collect();
+        let layout = Layout::new(rows, copies, &counts)?;
         if layout.size() != words.len() {
             return Err(damaged("its graph has a wrong size"));
         }
@@ -108,6 +121,12 @@ impl<'a> GraphView<'a> {
     /// How many vectors it has.
     pub fn rows(&self) -> usize {
         self.layout.rows
+    }
+
+    /// All copies, each after its node.
+    pub(super) fn copies(&self) -> Result<Copies<'a>> {
+        let all = self.numbers(self.layout.copies_at(), 2 * self.layout.copies)?;
+        Ok(Copies(all.as_chunks().0))
     }
 
     /// Levels above level 0.
@@ -126,8 +145,21 @@ impl<'a> GraphView<'a> {
 
     fn numbers(&self, start: usize, count: usize) -> Result<&'a [u32]> {
         let found = self.words.get(start..start + count).ok_or_else(|| damaged("its graph has fewer nodes"))?;
-        self.section.check(start * size_of::<u32>()..(start + count) * size_of::<u32>())?;
+        if count > 0 {
+            self.section.check(start * size_of::<u32>()..(start + count) * size_of::<u32>())?;
+        }
         Ok(found)
+    }
+}
+
+/// Nodes and their copies, ascending.
+pub(super) struct Copies<'a>(&'a [[u32; 2]]);
+
+impl Copies<'_> {
+    /// The copies of a node.
+    pub(super) fn of(&self, node: u32) -> impl Iterator<Item = u32> {
+        let start = self.0.partition_point(|copy| copy[0] < node);
+        self.0[start..].iter().take_while(move |copy| copy[0] == node).map(|copy| copy[1])
     }
 }
 

@@ -205,7 +205,10 @@ impl Scratch {
                 }
                 let place = self.nearest.partition_point(|other| *other < scored);
                 self.nearest.insert(place, scored);
-                at = at.min(place);
+                if place <= at {
+                    at = place;
+                    level.prefetch(node);
+                }
             }
         }
         Ok(true)
