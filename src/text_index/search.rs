@@ -140,16 +140,15 @@ fn is_cheaper_to_walk(allowed: u64, operator: Operator, lists: &[Scored<'_>]) ->
 }
 
 impl PartSearch<'_, '_> {
-    /// The row at a position, if it is alive and allowed.
-    pub(super) fn may_be_found(&self, position: u32) -> Option<i64> {
-        if self.part.dead().contains(position) {
-            return None;
-        }
-        self.part.row(position).filter(|&row| self.allowed.is_none_or(|allowed| allowed.contains(row)))
+    /// Whether the row at a position is alive and allowed.
+    pub(super) fn may_be_found(&self, position: u32) -> bool {
+        !self.part.dead().contains(position)
+            && self.allowed.is_none_or(|allowed| self.part.row(position).is_some_and(|row| allowed.contains(row)))
     }
 
-    /// Computes the score of a row, in the order of the phrases, and says in how many lists it is.
-    pub(super) fn score(&mut self, lists: &mut [Scored<'_>], position: u32, row: i64) -> Result<()> {
+    /// Computes the score of a row, in the order of the phrases.
+    pub(super) fn score(&mut self, lists: &mut [Scored<'_>], position: u32) -> Result<()> {
+        let Some(row) = self.part.row(position) else { return Ok(()) };
         let length = self.part.length(position);
         let mut score = 0.0;
         for scored in lists {
@@ -180,7 +179,7 @@ impl PartSearch<'_, '_> {
                 }
             }
             if any {
-                self.score(lists, position, row)?;
+                self.score(lists, position)?;
             }
         }
         Ok(())
@@ -226,8 +225,8 @@ impl PartSearch<'_, '_> {
                         continue 'rows;
                     }
                 }
-                if let Some(row) = self.may_be_found(position) {
-                    self.score(lists, position, row)?;
+                if self.may_be_found(position) {
+                    self.score(lists, position)?;
                 }
             }
         }
