@@ -20,7 +20,7 @@ const CODES: usize = 256;
 pub(super) fn idf(rows: u64, with: u64) -> f64 {
     let (rows, with) = (rows as i64, with as i64);
     let idf = (((rows - with) as f64 + 0.5) / (with as f64 + 0.5)).ln();
-    if idf <= 0.0 { LEAST_IDF } else { idf }
+    if idf > 0.0 { idf } else { LEAST_IDF }
 }
 
 /// What a phrase adds to the score of a row of `length` tokens that holds it `count` times. No time adds nothing.

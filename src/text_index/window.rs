@@ -63,7 +63,8 @@ impl PartSearch<'_, '_> {
                 }
             })?;
         }
-        let mut order: Vec<(f32, usize)> = bounds.chunks(lists.len().max(1)).map(|of| of.iter().sum()).zip(0..).collect();
+        let mut order: Vec<(f32, usize)> =
+            bounds.chunks(lists.len().max(1)).map(|of| of.iter().sum()).zip(0..).collect();
         order.retain(|&(bound, _)| bound > 0.0);
         order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let mut window = Window {
@@ -88,11 +89,10 @@ impl PartSearch<'_, '_> {
     }
 
     /// Gives bounds of what a list adds in windows, some of them several times.
-    #[inline(never)]
     fn bound(&self, scored: &Scored<'_>, mut give: impl FnMut(usize, f32)) -> Result<()> {
         let idf = scored.idf as f32;
         let codes = self.part.length_codes();
-        let mut exact = |rows: &[u32], counts: &[u32], give: &mut dyn FnMut(usize, f32)| {
+        let exact = |rows: &[u32], counts: &[u32], give: &mut dyn FnMut(usize, f32)| {
             for (&row, &count) in rows.iter().zip(counts) {
                 let code = codes.get(row as usize).copied().unwrap_or(0);
                 give(row as usize / WINDOW, idf * self.bounds.of(count, code));
@@ -119,7 +119,6 @@ impl PartSearch<'_, '_> {
         Ok(())
     }
 
-    #[inline(never)]
     fn window(
         &mut self,
         lists: &mut [Scored<'_>],
@@ -203,7 +202,6 @@ impl PartSearch<'_, '_> {
     }
 
     /// Adds what a list adds in the window. A block may be left out whose bound is less than `least`.
-    #[inline(never)]
     fn sum(&self, scored: &mut Scored<'_>, least: f32, window: &mut Window, work: &mut Work<'_>) -> OrHalt<()> {
         let idf = scored.idf as f32;
         let end = window.base + window.len;
@@ -244,7 +242,6 @@ impl PartSearch<'_, '_> {
     }
 
     /// Takes the positions whose sum is not below `least` and that may be found, and clears the sums.
-    #[inline(never)]
     fn collect(&self, window: &mut Window, least: f32) {
         let least = least.max(f32::MIN_POSITIVE);
         let is_partial = self.allowed.is_some() || self.part.dead().count() > 0;
