@@ -16,7 +16,7 @@ impl Random {
 
 fn written(random: &mut Random) -> Sections {
     let mut builder = Builder::new();
-    for row in 0..1500 {
+    for row in 0..800 {
         for _ in 0..random.below(25) {
             let word = random.below(40).min(random.below(300));
             builder.token(format!("w{word}").as_bytes());
