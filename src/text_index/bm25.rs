@@ -20,7 +20,7 @@ const CODES: usize = 256;
 pub(super) fn idf(rows: u64, with: u64) -> f64 {
     let (rows, with) = (rows as i64, with as i64);
     let idf = (((rows - with) as f64 + 0.5) / (with as f64 + 0.5)).ln();
-    if idf <= 0.0 { LEAST_IDF } else { idf }
+    if idf > 0.0 { idf } else { LEAST_IDF }
 }
 
 /// What a phrase adds to the score of a row of `length` tokens that holds it `count` times. No time adds nothing.
@@ -47,16 +47,22 @@ fn least_length(code: u8) -> u32 {
 
 /// What each number of occurrences in a row of each length adds at most, before it is multiplied by the idf.
 pub(super) struct Bounds {
-    table: Vec<[f32; CODES]>,
+    table: Box<[[f32; CODES]; COUNTS]>,
 }
 
 impl Bounds {
     /// For rows of `average` tokens.
     pub fn new(average: f64) -> Self {
-        let mut table = vec![[(MOST * ROUNDING) as f32; CODES]; COUNTS];
-        for (count, row) in table.iter_mut().enumerate().take(COUNTS - 1) {
-            for (code, bound) in (0..=u8::MAX).zip(row.iter_mut()) {
-                *bound = (part(1.0, count as u32 + 1, least_length(code), average) * ROUNDING) as f32;
+        let mut table = Box::new([[(MOST * ROUNDING) as f32; CODES]; COUNTS]);
+        let mut damping = [0.0; CODES];
+        for (code, damping) in (0..=u8::MAX).zip(&mut damping) {
+            *damping = (K1 * (1.0 - B + B * f64::from(least_length(code)) / average)) as f32;
+        }
+        for (count, row) in (1u8..).zip(table.iter_mut()).take(COUNTS - 1) {
+            let count = f32::from(count);
+            let most = count * (MOST * ROUNDING) as f32;
+            for (bound, damping) in row.iter_mut().zip(&damping) {
+                *bound = most / (count + damping);
             }
         }
         Self { table }
@@ -65,7 +71,7 @@ impl Bounds {
     /// The bound for `count` occurrences, at least one.
     #[inline]
     pub fn of(&self, count: u32, length_code: u8) -> f32 {
-        self.table[(count.max(1) as usize - 1).min(COUNTS - 1)][usize::from(length_code)]
+        self.table[(count.wrapping_sub(1) as usize).min(COUNTS - 1)][usize::from(length_code)]
     }
 }
 

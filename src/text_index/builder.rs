@@ -382,3 +382,54 @@ impl Chain<'_> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(builder: &mut Builder, row: i64, words: &str) -> Result<()> {
+        words.split(' ').filter(|word| !word.is_empty()).for_each(|word| builder.token(word.as_bytes()));
+        builder.end_row(row)
+    }
+
+    #[test]
+    fn the_first_rows_are_as_if_no_other_followed() {
+        let texts: Vec<String> = (0..300)
+            .map(|row| format!("all {} {} all w{}", row % 7, "many ".repeat(row % 40), row * 31 % 90))
+            .collect();
+        let mut whole = Builder::new();
+        let mut parts = Vec::new();
+        for (row, text) in texts.iter().enumerate() {
+            with(&mut whole, row as i64, text).unwrap();
+            if row == 150 {
+                parts.push((151, whole.finish().unwrap()));
+            }
+        }
+        whole.token(b"not ended");
+        parts.push((300, whole.finish().unwrap()));
+        for (rows, sections) in parts {
+            assert_eq!(whole.finish_first(rows).unwrap(), sections);
+            let found = whole.occurrences(b"all", rows as u32);
+            assert_eq!((found.rows.len(), found.places.len()), (rows, 2 * rows));
+        }
+        let many = whole.occurrences(b"many", 50);
+        assert_eq!((many.rows.len(), many.counts[38], many.places.last()), (48, 39, Some(&10)));
+        assert_eq!(whole.with_prefix(b"w1", 300).iter().map(|found| found.rows.len()).sum::<usize>(), 36);
+    }
+
+    #[test]
+    fn rows_ascend() {
+        let mut builder = Builder::new();
+        with(&mut builder, 5, "a b").unwrap();
+        assert_eq!(with(&mut builder, 5, "c").unwrap_err().kind(), ErrorKind::Internal);
+        assert_eq!((builder.rows(), builder.row(0), builder.length(0), builder.length(9)), (1, Some(5), 2, 0));
+    }
+
+    #[test]
+    fn a_long_token_is_cut_as_fts5_cuts_it() {
+        let mut builder = Builder::new();
+        builder.token(&[b'x'; super::super::TOKEN_BYTES + 9]);
+        builder.end_row(1).unwrap();
+        assert_eq!(builder.occurrences(&[b'x'; super::super::TOKEN_BYTES], 1).rows, [0]);
+    }
+}

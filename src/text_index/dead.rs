@@ -15,9 +15,11 @@ pub struct Dead {
     order: Vec<u32>,
     bits: Vec<u64>,
     tokens: u64,
-    /// Of a term: among how many of the first dead it was counted, and in how many of them it is.
-    counted: Arc<Mutex<HashMap<Box<[u8]>, (usize, u64)>>>,
+    counted: Arc<Mutex<Counted>>,
 }
+
+/// Of a term: among how many of the first dead it was counted, and in how many of them it is.
+type Counted = HashMap<Box<[u8]>, (usize, u64)>;
 
 impl Dead {
     /// None.

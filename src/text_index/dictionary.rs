@@ -177,3 +177,43 @@ pub(super) fn with_prefix(segment: &Segment<'_>, prefix: &[u8]) -> Result<Vec<Te
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Builder, trusted};
+    use super::*;
+
+    #[test]
+    fn terms_are_found_and_no_others() {
+        let words: Vec<String> = (0..500).map(|word| format!("{}{word}", ["", "a", "ab", "é"][word % 4])).collect();
+        let mut builder = Builder::new();
+        for (row, word) in words.iter().enumerate() {
+            [b"" as &[u8], b"all", word.as_bytes()].iter().for_each(|token| builder.token(token));
+            builder.end_row(row as i64).unwrap();
+        }
+        let sections = builder.finish().unwrap();
+        let segment = Segment::open(sections.refs(), &trusted).unwrap();
+        for word in &words {
+            assert_eq!(find(&segment, word.as_bytes()).unwrap().unwrap().count, 1, "{word}");
+        }
+        assert_eq!(find(&segment, b"").unwrap().unwrap().count, 500);
+        for word in ["\0", "a", "alll", "ab2x", "zz", "\u{ff}"] {
+            assert_eq!(find(&segment, word.as_bytes()).unwrap(), None, "{word}");
+        }
+        let count = |prefix: &str| with_prefix(&segment, prefix.as_bytes()).unwrap().len();
+        let expected = |prefix: &str| {
+            words.iter().filter(|word| word.starts_with(prefix)).count()
+                + usize::from("".starts_with(prefix))
+                + usize::from("all".starts_with(prefix))
+        };
+        for prefix in ["", "a", "ab1", "é", "é3", "all", "zzz", "4", "\u{ff}"] {
+            assert_eq!(count(prefix), expected(prefix), "{prefix}");
+        }
+        let mut terms = Terms::all(&segment).unwrap();
+        let mut all = Vec::new();
+        while terms.advance().unwrap() {
+            all.push(terms.term().to_vec());
+        }
+        assert!(all.len() == 502 && all.is_sorted());
+    }
+}

@@ -32,6 +32,7 @@ fn merged(parts: &[(Segment<'_>, &Dead)], work: &mut Work<'_>) -> OrHalt<Section
     let mut places = Vec::with_capacity(parts.len());
     for (segment, dead) in parts {
         let mut new = Vec::with_capacity(segment.rows());
+        let first = rows.len();
         for position in 0..segment.rows() as u32 {
             if dead.contains(position) {
                 new.push(GONE);
@@ -40,6 +41,9 @@ fn merged(parts: &[(Segment<'_>, &Dead)], work: &mut Work<'_>) -> OrHalt<Section
             let row = segment.row(position).zip(segment.length(position));
             let (row, length) = row.ok_or_else(|| damaged("a row"))?;
             if rows.last().is_some_and(|&last| last >= row) {
+                if rows.len() > first {
+                    return Err(damaged("the order of its rows").into());
+                }
                 return Err(
                     Error::internal(format!("row {row} comes behind a later one as segments are merged")).into()
                 );
@@ -121,5 +125,48 @@ impl Gathered {
             work.spend(self.block.len)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Builder, trusted};
+    use super::*;
+
+    fn sections(rows: std::ops::Range<i64>) -> Sections {
+        let mut builder = Builder::new();
+        for row in rows {
+            for word in 0..1 + row % 9 {
+                builder.token(format!("w{}", row * word % 37).as_bytes());
+            }
+            builder.end_row(row).unwrap();
+        }
+        builder.finish().unwrap()
+    }
+
+    #[test]
+    fn parts_make_what_would_have_been_written_at_once() {
+        let parts = [sections(1..200), sections(200..201), sections(201..900)];
+        let none = Dead::none();
+        let segments = parts.each_ref().map(|part| (Segment::open(part.refs(), &trusted).unwrap(), &none));
+        assert_eq!(merge(&segments, &mut || true).unwrap().unwrap(), sections(1..900));
+        assert_eq!(merge(&[], &mut || true).unwrap().unwrap(), Builder::new().finish().unwrap());
+    }
+
+    #[test]
+    fn the_dead_leave_no_trace() {
+        let whole = sections(1..900);
+        let segment = Segment::open(whole.refs(), &trusted).unwrap();
+        let dead = Dead::none().with((499..899).map(|position| (position, segment.length(position).unwrap())));
+        assert_eq!(merge(&[(segment, &dead)], &mut || true).unwrap().unwrap(), sections(1..500));
+    }
+
+    #[test]
+    fn it_stops_when_told_and_refuses_rows_out_of_order() {
+        let (low, high) = (sections(0..20_000), sections(20_000..20_010));
+        let none = Dead::none();
+        let [low, high] = [&low, &high].map(|part| (Segment::open(part.refs(), &trusted).unwrap(), &none));
+        assert_eq!(merge(&[low, high], &mut || false).unwrap(), None);
+        assert_eq!(merge(&[high, low], &mut || true).unwrap_err().kind(), ErrorKind::Internal);
     }
 }

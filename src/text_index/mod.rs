@@ -9,6 +9,8 @@ mod bm25;
 mod builder;
 mod dead;
 mod dictionary;
+#[cfg(test)]
+mod hostile_test;
 mod lists;
 mod merge;
 mod phrases;

@@ -102,9 +102,9 @@ impl Run<'_> {
         let mut next = 0u32;
         for index in before..before + u64::from(count) {
             let place = in_run(self.numbers, self.bits, index).and_then(|number| number.checked_add(next));
-            let place = place.ok_or_else(|| damaged("a place"))?;
-            out.push(place);
-            next = place.saturating_add(1);
+            let behind = place.and_then(|place| place.checked_add(1));
+            next = behind.ok_or_else(|| damaged("a place"))?;
+            out.push(next - 1);
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ pub(super) struct PartSearch<'a, 's> {
 pub fn totals(parts: &[Part<'_>]) -> Totals {
     parts.iter().fold(Totals::default(), |sum, part| Totals {
         rows: sum.rows + (part.rows() as u64).saturating_sub(part.dead().count() as u64),
-        tokens: sum.tokens + part.tokens().saturating_sub(part.dead().tokens()),
+        tokens: sum.tokens.saturating_add(part.tokens().saturating_sub(part.dead().tokens())),
     })
 }
 
@@ -140,16 +140,15 @@ fn is_cheaper_to_walk(allowed: u64, operator: Operator, lists: &[Scored<'_>]) ->
 }
 
 impl PartSearch<'_, '_> {
-    /// The row at a position, if it is alive and allowed.
-    pub(super) fn may_be_found(&self, position: u32) -> Option<i64> {
-        if self.part.dead().contains(position) {
-            return None;
-        }
-        self.part.row(position).filter(|&row| self.allowed.is_none_or(|allowed| allowed.contains(row)))
+    /// Whether the row at a position is alive and allowed.
+    pub(super) fn may_be_found(&self, position: u32) -> bool {
+        !self.part.dead().contains(position)
+            && self.allowed.is_none_or(|allowed| self.part.row(position).is_some_and(|row| allowed.contains(row)))
     }
 
-    /// Computes the score of a row, in the order of the phrases, and says in how many lists it is.
-    pub(super) fn score(&mut self, lists: &mut [Scored<'_>], position: u32, row: i64) -> Result<()> {
+    /// Computes the score of a row, in the order of the phrases.
+    pub(super) fn score(&mut self, lists: &mut [Scored<'_>], position: u32) -> Result<()> {
+        let Some(row) = self.part.row(position) else { return Ok(()) };
         let length = self.part.length(position);
         let mut score = 0.0;
         for scored in lists {
@@ -180,7 +179,7 @@ impl PartSearch<'_, '_> {
                 }
             }
             if any {
-                self.score(lists, position, row)?;
+                self.score(lists, position)?;
             }
         }
         Ok(())
@@ -226,11 +225,109 @@ impl PartSearch<'_, '_> {
                         continue 'rows;
                     }
                 }
-                if let Some(row) = self.may_be_found(position) {
-                    self.score(lists, position, row)?;
+                if self.may_be_found(position) {
+                    self.score(lists, position)?;
                 }
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::super::{Builder, Dead, Section, Segment, damaged, trusted};
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn builder(rows: i64) -> Builder {
+        let mut builder = Builder::new();
+        for row in 0..rows {
+            builder.token(b"all");
+            (0..row % 5).for_each(|_| builder.token(b"some"));
+            builder.token(format!("w{}", row % 100).as_bytes());
+            builder.end_row(row).unwrap();
+        }
+        builder
+    }
+
+    fn query(operator: Operator, words: &[&str]) -> Query {
+        let phrase = |word: &&str| Phrase { tokens: vec![word.as_bytes().to_vec()], prefix: false };
+        Query { operator, phrases: words.iter().map(phrase).collect() }
+    }
+
+    #[test]
+    fn nothing_is_asked_and_nothing_is_there() {
+        let (builder, none) = (builder(10), Dead::none());
+        let parts = [Part::Growing { builder: &builder, rows: 10, dead: &none }];
+        for (words, k) in [(&["all"][..], 0), (&[], 5), (&["nowhere"], 5)] {
+            for operator in [Operator::Or, Operator::And] {
+                let found = search(&parts, &query(operator, words), k, None, &mut || true).unwrap();
+                assert_eq!(found, Found { hits: vec![], complete: true, looked: 0 });
+            }
+        }
+        let empty = Query { operator: Operator::Or, phrases: vec![Phrase { tokens: vec![], prefix: true }] };
+        assert!(search(&parts, &empty, 5, None, &mut || true).unwrap().hits.is_empty());
+        assert!(search(&[], &query(Operator::Or, &["all"]), 5, None, &mut || true).unwrap().hits.is_empty());
+    }
+
+    #[test]
+    fn it_stops_when_told() {
+        let sections = builder(30_000).finish().unwrap();
+        let segment = Segment::open(sections.refs(), &trusted).unwrap();
+        let none = Dead::none();
+        let parts = [Part::Sealed { segment: &segment, dead: &none }];
+        for operator in [Operator::Or, Operator::And] {
+            let words = query(operator, &["all", "some"]);
+            assert!(!search(&parts, &words, 40_000, None, &mut || false).unwrap().complete);
+            let whole = search(&parts, &words, 40_000, None, &mut || true).unwrap();
+            assert_eq!((whole.complete, whole.hits.len() as u64), (true, whole.looked));
+        }
+    }
+
+    #[test]
+    fn bytes_are_verified_before_they_are_read_and_places_are_left_alone() {
+        let sections = builder(2000).finish().unwrap();
+        let none = Dead::none();
+        let seen = Mutex::new(Vec::new());
+        let note = |section: Section, range: std::ops::Range<usize>| {
+            assert!(section.is_lazy() && range.end <= sections.bytes(section).len());
+            seen.lock().unwrap().push(section);
+            Ok(())
+        };
+        let segment = Segment::open(sections.refs(), &note).unwrap();
+        let parts = [Part::Sealed { segment: &segment, dead: &none }];
+        for words in [&["all", "some"][..], &["w7"], &["some", "w7"]] {
+            search(&parts, &query(Operator::Or, words), 10, None, &mut || true).unwrap();
+        }
+        assert!(seen.lock().unwrap().iter().all(|&section| section == Section::Postings));
+        let refuse = |section: Section, _: std::ops::Range<usize>| match section {
+            Section::Positions => Err(damaged("places")),
+            _ => Ok(()),
+        };
+        let segment = Segment::open(sections.refs(), &refuse).unwrap();
+        let parts = [Part::Sealed { segment: &segment, dead: &none }];
+        let mut phrase = query(Operator::Or, &["all"]);
+        phrase.phrases[0].tokens.push(b"some".to_vec());
+        assert_eq!(search(&parts, &phrase, 10, None, &mut || true).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn a_view_of_fewer_rows_sees_no_others() {
+        let (builder, none) = (builder(500), Dead::none());
+        let sections = builder.finish_first(300).unwrap();
+        let segment = Segment::open(sections.refs(), &trusted).unwrap();
+        let sealed = [Part::Sealed { segment: &segment, dead: &none }];
+        let growing = [Part::Growing { builder: &builder, rows: 300, dead: &none }];
+        assert_eq!(totals(&sealed), totals(&growing));
+        for words in [&["some", "w3", "all"][..], &["w99"]] {
+            let words = query(Operator::Or, words);
+            let [sealed, growing] =
+                [&sealed, &growing].map(|parts| search(parts, &words, 7, None, &mut || true).unwrap().hits);
+            assert!(!sealed.is_empty());
+            assert_eq!(sealed, growing);
+        }
     }
 }

@@ -52,6 +52,11 @@ impl Top {
         }
     }
 
+    /// How many more rows it takes, however weak.
+    pub fn lacking(&self) -> usize {
+        self.k - self.worst_first.len()
+    }
+
     /// A row whose bound is below this is not among the best.
     pub fn threshold(&self) -> f32 {
         match self.worst_first.peek() {

@@ -6,216 +6,259 @@
 //! not reach the k-th best score cannot bring a row among the best by themselves (MaxScore: Turtle and Flood, 1995): the
 //! others are summed for all rows of the window, these are asked about what is left.
 
-use super::bm25::{self, Bounds};
+use super::bm25;
 use super::lists::List;
-use super::postings::{Block, Postings};
+use super::postings::Block;
 use super::query::{OrHalt, Work};
 use super::search::{PartSearch, Scored};
 use crate::error::Result;
 
 /// Positions of a window.
-const WINDOW: usize = 4096;
+const WINDOW: usize = 1 << 11;
+/// Windows that are looked at first for their bounds: they bring the k-th best score near to what it will be. The others
+/// follow in order, so that no block is read twice.
+const FIRST: usize = 2;
 /// Sums that are looked at together.
 const STRIDE: usize = 16;
+/// Postings that are summed in the time in which one is looked for.
+const SEEK: usize = 8;
+/// A list that adds less than this share of the k-th best score is not asked before the score itself is computed.
+const NEGLIGIBLE: f32 = 1e-4;
 
-/// What one list adds at most in each window.
-struct Maxima {
-    by_window: Vec<f32>,
+/// A window as it is dealt with.
+struct Window {
+    base: usize,
+    /// How many positions of it there are.
+    len: usize,
+    sums: Box<[f32; WINDOW]>,
+    codes: Box<[u8; WINDOW]>,
+    candidates: Vec<Candidate>,
+}
+
+/// A position that may be among the best, and what it has at most from the lists that were asked.
+struct Candidate {
+    position: u32,
+    sum: f32,
+}
+
+impl Window {
+    /// How many sums are not below `least`.
+    fn above(&self, least: f32) -> usize {
+        let least = least.max(f32::MIN_POSITIVE);
+        self.sums.iter().map(|&sum| u32::from(sum >= least)).sum::<u32>() as usize
+    }
 }
 
 impl PartSearch<'_, '_> {
     /// Looks for the best of the rows that any list holds.
     pub(super) fn any(&mut self, lists: &mut [Scored<'_>], work: &mut Work<'_>) -> OrHalt<()> {
-        let rows = self.part.rows();
-        let windows = rows.div_ceil(WINDOW);
-        let mut maxima = Vec::with_capacity(lists.len());
-        for scored in lists.iter() {
+        let count = self.part.rows().div_ceil(WINDOW);
+        // Of each window the bound of each list.
+        let mut bounds = vec![0.0f32; count * lists.len()];
+        for (index, scored) in lists.iter().enumerate() {
             work.spend(scored.list.len() / 16)?;
-            maxima.push(self.maxima(scored, windows)?);
+            self.bound(scored, |window, bound| {
+                if let Some(most) = bounds.get_mut(window * lists.len() + index) {
+                    *most = most.max(bound);
+                }
+            })?;
         }
-        let mut order: Vec<(f32, usize)> = (0..windows)
-            .map(|window| (maxima.iter().map(|list| list.by_window[window]).sum(), window))
-            .filter(|&(bound, _)| bound > 0.0)
-            .collect();
+        let mut order: Vec<(f32, usize)> =
+            bounds.chunks(lists.len().max(1)).map(|of| of.iter().sum()).zip(0..).collect();
+        order.retain(|&(bound, _)| bound > 0.0);
         order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        let mut sums = vec![0.0f32; WINDOW];
-        let mut scratch = Block::default();
-        for (bound, window) in order {
+        let mut window = Window {
+            base: 0,
+            len: 0,
+            sums: Box::new([0.0; WINDOW]),
+            codes: Box::new([0; WINDOW]),
+            candidates: Vec::new(),
+        };
+        if let Some(others) = order.get_mut(FIRST..) {
+            others.sort_unstable_by_key(|&(_, index)| index);
+        }
+        for (bound, index) in order {
             if bound < self.top.threshold() {
-                break;
+                continue;
             }
-            let bounds: Vec<f32> = maxima.iter().map(|list| list.by_window[window]).collect();
-            self.window(lists, &bounds, window, &mut sums, &mut scratch, work)?;
+            window.base = index * WINDOW;
+            window.len = WINDOW.min(self.part.rows() - window.base);
+            self.window(lists, &bounds[index * lists.len()..][..lists.len()], &mut window, work)?;
         }
         Ok(())
     }
 
-    fn maxima(&self, scored: &Scored<'_>, windows: usize) -> Result<Maxima> {
-        let mut by_window = vec![0.0f32; windows];
+    /// Gives bounds of what a list adds in windows, some of them several times.
+    fn bound(&self, scored: &Scored<'_>, mut give: impl FnMut(usize, f32)) -> Result<()> {
         let idf = scored.idf as f32;
         let codes = self.part.length_codes();
-        let mut exact = |rows: &[u32], counts: &[u32]| {
+        let exact = |rows: &[u32], counts: &[u32], give: &mut dyn FnMut(usize, f32)| {
             for (&row, &count) in rows.iter().zip(counts) {
-                let bound = idf * self.bounds.of(count, codes.get(row as usize).copied().unwrap_or(0));
-                if let Some(most) = by_window.get_mut(row as usize / WINDOW) {
-                    *most = most.max(bound);
-                }
+                let code = codes.get(row as usize).copied().unwrap_or(0);
+                give(row as usize / WINDOW, idf * self.bounds.of(count, code));
             }
         };
         match &scored.list {
-            List::Loose(loose) => exact(&loose.rows, &loose.counts),
+            List::Loose(loose) => exact(&loose.rows, &loose.counts, &mut give),
             List::Packed(packed) => {
                 let postings = &packed.postings;
                 if postings.blocks() > postings.whole() {
                     let mut rest = Block::default();
                     postings.read(postings.whole(), &mut rest)?;
-                    exact(rest.positions(), rest.counts());
+                    exact(rest.positions(), rest.counts(), &mut give);
                 }
                 let mut first = 0;
                 for block in 0..postings.whole() {
                     let bound = idf * self.block_bounds[usize::from(postings.bound(block))];
-                    let last = postings.last(block) as usize / WINDOW;
-                    for most in by_window.iter_mut().take(last + 1).skip(first) {
-                        *most = most.max(bound);
-                    }
+                    let last = (postings.last(block) as usize).min(self.part.rows()) / WINDOW;
+                    (first..=last).for_each(|window| give(window, bound));
                     first = last;
                 }
             }
         }
-        Ok(Maxima { by_window })
+        Ok(())
     }
 
     fn window(
         &mut self,
         lists: &mut [Scored<'_>],
         bounds: &[f32],
-        window: usize,
-        sums: &mut [f32],
-        scratch: &mut Block,
+        window: &mut Window,
         work: &mut Work<'_>,
     ) -> OrHalt<()> {
-        let base = window * WINDOW;
-        let len = WINDOW.min(self.part.rows() - base);
-        let sums = &mut sums[..len];
-        let codes = self.part.length_codes().get(base..base + len).unwrap_or_default();
-        // From the least bound to the greatest; of the first together `slack` is the most.
+        let mut threshold = self.top.threshold();
+        // From the least bound to the greatest, and what those before each add up to.
         let mut order: Vec<usize> = (0..lists.len()).filter(|&list| bounds[list] > 0.0).collect();
         order.sort_unstable_by(|&a, &b| bounds[a].total_cmp(&bounds[b]));
-        let threshold = self.top.threshold();
-        let mut slack = 0.0;
-        let mut optional = 0;
-        while optional < order.len() && slack + bounds[order[optional]] < threshold {
-            slack += bounds[order[optional]];
-            optional += 1;
+        let mut slacks = vec![0.0];
+        for &list in &order {
+            slacks.push(slacks[slacks.len() - 1] + bounds[list]);
         }
-        let total: f32 = bounds.iter().sum();
+        // The lists that together are too weak.
+        let mut optional = slacks[1..].iter().take_while(|&&slack| slack < threshold).count();
+        let total = slacks[order.len()];
+        if optional == order.len() {
+            return Ok(());
+        }
+        let codes = self.part.length_codes().get(window.base..window.base + window.len).unwrap_or_default();
+        window.codes[..codes.len()].copy_from_slice(codes);
         for &index in &order[optional..] {
-            let scored = &lists[index];
+            self.sum(&mut lists[index], threshold - (total - bounds[index]), window, work)?;
+        }
+        // The others are summed as well as long as that takes less than asking them about each that is left.
+        while optional > 0 && bounds[order[optional - 1]] >= threshold * NEGLIGIBLE {
+            let next = &mut lists[order[optional - 1]];
+            let here = next.list.len() * WINDOW / self.part.rows();
+            if window.above(threshold - slacks[optional]) * SEEK < here {
+                break;
+            }
+            self.sum(next, threshold - (total - bounds[order[optional - 1]]), window, work)?;
+            optional -= 1;
+        }
+        self.collect(window, threshold - slacks[optional]);
+        work.spend(window.len / STRIDE)?;
+        let lacking = self.top.lacking();
+        if lacking > 0 && window.candidates.len() > lacking {
+            // The first that come would do, but those with the greatest sums leave fewer of the others.
+            window.candidates.select_nth_unstable_by(lacking - 1, |a, b| b.sum.total_cmp(&a.sum));
+            for candidate in window.candidates.drain(..lacking) {
+                self.score(lists, candidate.position)?;
+            }
+            threshold = self.top.threshold();
+            window.candidates.retain(|candidate| candidate.sum + slacks[optional] >= threshold);
+            window.candidates.sort_unstable_by_key(|candidate| candidate.position);
+        }
+
+        for place in (0..optional).rev() {
+            let index = order[place];
+            if window.candidates.is_empty() || bounds[index] < threshold * NEGLIGIBLE {
+                break;
+            }
+            window.candidates.retain(|candidate| candidate.sum + slacks[place + 1] >= threshold);
+            work.spend(window.candidates.len())?;
+            let scored = &mut lists[index];
             let idf = scored.idf as f32;
-            let others = total - bounds[index];
-            match &scored.list {
-                List::Loose(loose) => {
-                    let start = loose.rows.partition_point(|&row| (row as usize) < base);
-                    let end = loose.rows.partition_point(|&row| (row as usize) < base + len);
-                    work.spend(end - start)?;
-                    add(sums, codes, base, &loose.rows[start..end], &loose.counts[start..end], idf, self.bounds);
+            for candidate in &mut window.candidates {
+                let count = scored.list.count(candidate.position)?;
+                if count > 0 {
+                    let code = window.codes[candidate.position as usize % WINDOW];
+                    candidate.sum += idf * self.bounds.of(count, code);
                 }
-                List::Packed(packed) => {
-                    let postings = packed.postings;
-                    for block in postings.block_of(base as u32, 0)..postings.blocks() {
-                        let is_last = block >= postings.whole() || postings.last(block) as usize >= base + len - 1;
-                        if block >= postings.whole()
-                            || others + idf * self.block_bounds[usize::from(postings.bound(block))] >= threshold
-                        {
-                            add_block(sums, codes, base, postings, block, scratch, idf, self.bounds)?;
-                            work.spend(scratch.len)?;
+            }
+            // What was not asked yet adds `slacks[place]` at most.
+            window.candidates.retain(|candidate| candidate.sum + slacks[place] >= threshold);
+        }
+        window.candidates.sort_unstable_by(|a, b| b.sum.total_cmp(&a.sum));
+        let rest = slacks[optional];
+        for candidate in &window.candidates {
+            // The strongest come first, so that fewer of the others are computed.
+            if candidate.sum + rest < self.top.threshold() {
+                break;
+            }
+            work.spend(lists.len())?;
+            self.score(lists, candidate.position)?;
+        }
+        Ok(())
+    }
+
+    /// Adds what a list adds in the window. A block may be left out whose bound is less than `least`.
+    fn sum(&self, scored: &mut Scored<'_>, least: f32, window: &mut Window, work: &mut Work<'_>) -> OrHalt<()> {
+        let idf = scored.idf as f32;
+        let end = window.base + window.len;
+        match &mut scored.list {
+            List::Loose(loose) => {
+                let first = loose.rows.partition_point(|&row| (row as usize) < window.base);
+                let last = loose.rows.partition_point(|&row| (row as usize) < end);
+                work.spend(last - first)?;
+                for (&row, &count) in loose.rows[first..last].iter().zip(&loose.counts[first..last]) {
+                    let place = row as usize % WINDOW;
+                    window.sums[place] += idf * self.bounds.of(count, window.codes[place]);
+                }
+            }
+            List::Packed(packed) => {
+                let postings = packed.postings;
+                for index in postings.block_of(window.base as u32, 0)..postings.blocks() {
+                    let is_whole = index < postings.whole();
+                    if !is_whole || idf * self.block_bounds[usize::from(postings.bound(index))] >= least {
+                        let block = packed.load(index)?;
+                        work.spend(block.len)?;
+                        let positions = block.positions();
+                        let inside = |&position: &u32| (position as usize) < window.base;
+                        let first = positions.partition_point(inside);
+                        let last = positions.partition_point(|&position| (position as usize) < end);
+                        let counts = &block.counts()[first..last];
+                        for (&position, &count) in positions[first..last].iter().zip(counts) {
+                            let place = position as usize % WINDOW;
+                            window.sums[place] += idf * self.bounds.of(count, window.codes[place]);
                         }
-                        if is_last {
-                            break;
-                        }
+                    }
+                    if !is_whole || postings.last(index) as usize + 1 >= end {
+                        break;
                     }
                 }
             }
         }
-        work.spend(len / STRIDE)?;
-        for (stride, chunk) in sums.chunks(STRIDE).enumerate() {
-            let least = (self.top.threshold() - slack).max(f32::MIN_POSITIVE);
-            if !chunk.iter().fold(false, |any, &sum| any | (sum >= least)) {
-                continue;
-            }
-            for (place, &sum) in chunk.iter().enumerate() {
-                let threshold = self.top.threshold();
-                if sum < (threshold - slack).max(f32::MIN_POSITIVE) {
-                    continue;
-                }
-                let position = (base + stride * STRIDE + place) as u32;
-                let Some(row) = self.may_be_found(position) else { continue };
-                if self.may_be_among_the_best(lists, &order[..optional], bounds, position, sum, slack)? {
-                    work.spend(lists.len())?;
-                    self.score(lists, position, row)?;
-                }
-            }
-        }
-        sums.fill(0.0);
         Ok(())
     }
 
-    /// Asks the lists that were not summed, the weightiest first, until the row is known to be too weak.
-    fn may_be_among_the_best(
-        &mut self,
-        lists: &mut [Scored<'_>],
-        optional: &[usize],
-        bounds: &[f32],
-        position: u32,
-        sum: f32,
-        slack: f32,
-    ) -> Result<bool> {
-        let threshold = self.top.threshold();
-        let code = self.part.length_codes().get(position as usize).copied().unwrap_or(0);
-        let mut bound = sum + slack;
-        for &index in optional.iter().rev() {
-            if bound < threshold {
-                return Ok(false);
+    /// Takes the positions whose sum is not below `least` and that may be found, and clears the sums.
+    fn collect(&self, window: &mut Window, least: f32) {
+        let least = least.max(f32::MIN_POSITIVE);
+        let is_partial = self.allowed.is_some() || self.part.dead().count() > 0;
+        window.candidates.clear();
+        for (stride, sums) in window.sums[..window.len.next_multiple_of(STRIDE)].chunks_exact(STRIDE).enumerate() {
+            if !sums.iter().fold(false, |any, &sum| any | (sum >= least)) {
+                continue;
             }
-            // What is left could not make the difference.
-            if bounds[index] < threshold * 1e-4 {
-                break;
-            }
-            let scored = &mut lists[index];
-            bound -= bounds[index];
-            let count = scored.list.count(position)?;
-            if count > 0 {
-                bound += scored.idf as f32 * self.bounds.of(count, code);
+            for (place, &sum) in sums.iter().enumerate().filter(|&(_, &sum)| sum >= least) {
+                let position = (window.base + stride * STRIDE + place) as u32;
+                if !is_partial || self.may_be_found(position) {
+                    window.candidates.push(Candidate { position, sum });
+                }
             }
         }
-        Ok(bound >= threshold)
+        window.sums.fill(0.0);
     }
-}
-
-#[inline]
-fn add(sums: &mut [f32], codes: &[u8], base: usize, rows: &[u32], counts: &[u32], idf: f32, bounds: &Bounds) {
-    for (&row, &count) in rows.iter().zip(counts) {
-        let place = (row as usize).wrapping_sub(base);
-        if let (Some(sum), Some(&code)) = (sums.get_mut(place), codes.get(place)) {
-            *sum += idf * bounds.of(count, code);
-        }
-    }
-}
-
-#[allow(clippy::too_many_arguments)]
-fn add_block(
-    sums: &mut [f32],
-    codes: &[u8],
-    base: usize,
-    postings: Postings<'_>,
-    block: usize,
-    scratch: &mut Block,
-    idf: f32,
-    bounds: &Bounds,
-) -> Result<()> {
-    postings.read(block, scratch)?;
-    add(sums, codes, base, scratch.positions(), scratch.counts(), idf, bounds);
-    Ok(())
 }
 
 /// The bound of each byte that a block may have for one.
