@@ -9,7 +9,7 @@
 //! that. `docs/storage.md` has every field.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
 
@@ -233,13 +233,27 @@ impl Sections {
 /// # Errors
 /// `Corrupt` where it is not the header of a snapshot, whole, in a version that this library writes.
 pub fn read_header(path: &Path) -> Result<Header> {
-    use std::io::Read;
     let name = name_of(path);
     let mut bytes = vec![0; HEADER];
     let mut file = File::open(path)?;
     file.read_exact(&mut bytes).map_err(|_| damaged(&name, "it is too short"))?;
     let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
     Ok(decode(&name, &bytes, length)?.0)
+}
+
+/// Gives a file that nobody reads yet another header, and syncs it. Returns its bytes.
+pub fn restamp(path: &Path, header: &Header) -> Result<u64> {
+    let name = name_of(path);
+    let mut bytes = vec![0; HEADER];
+    let mut file = File::options().read(true).write(true).open(path)?;
+    file.read_exact(&mut bytes).map_err(|_| damaged(&name, "it is too short"))?;
+    let length = file.metadata()?.len();
+    let size = usize::try_from(length).unwrap_or(usize::MAX);
+    let (_, entries) = decode(&name, &bytes, size)?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(&encode(header, &entries, size))?;
+    file.sync_all()?;
+    Ok(length)
 }
 
 /// Maps a file and checks all but the bytes of its sections, which are checked when they are read.

@@ -12,6 +12,8 @@ use rusqlite::Connection;
 use super::file::{self, Header, Sections, Writer};
 use super::view::{Identity, Kind};
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+use crate::sqlite::file_system;
 use crate::sqlite::open;
 use crate::sqlite::tables::changes;
 
@@ -97,9 +99,11 @@ impl Folder {
     pub fn write<K: Kind>(
         &self,
         of: &K::Of,
+        rows: u64,
         _turn: &Turn,
         build: impl FnOnce(&mut Writer) -> Result<Header>,
     ) -> Result<(PathBuf, u64)> {
+        self.check_room(K::file_bytes(of, rows))?;
         let prefix = prefix(K::NAME, K::identity(of));
         let temporary = self.path.join(format!("{prefix}{TEMPORARY}"));
         let new = private(OpenOptions::new().read(true).write(true).create(true).truncate(true)).open(&temporary)?;
@@ -117,6 +121,43 @@ impl Folder {
             let _ = fs::remove_file(&temporary);
         }
         written
+    }
+
+    /// What a snapshot takes must not be missing where a commit needs it.
+    fn check_room(&self, bytes: u64) -> Result<()> {
+        match self.path.parent().and_then(file_system::free) {
+            Some(free) if free < limits::LOW_DISK_BYTES.saturating_add(bytes) => {
+                Err(Error::new(ErrorKind::StoreFull, format!("the disk has only {} MiB free", free >> 20)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Copies a snapshot under another header, and under the name that goes with it.
+    pub fn restamp<K: Kind>(
+        &self,
+        of: &K::Of,
+        _turn: &Turn,
+        from: &Path,
+        change: impl FnOnce(Header) -> Header,
+    ) -> Result<(PathBuf, u64)> {
+        let prefix = prefix(K::NAME, K::identity(of));
+        let temporary = self.path.join(format!("{prefix}{TEMPORARY}"));
+        let header = change(file::read_header(from)?);
+        let path = self.path.join(format!("{prefix}{}{SUFFIX}", header.ended.0));
+        self.check_room(fs::metadata(from)?.len())?;
+        let written = (|| -> Result<u64> {
+            // Some file systems share the blocks of both.
+            fs::copy(from, &temporary)?;
+            let bytes = file::restamp(&temporary, &header)?;
+            fs::rename(&temporary, &path)?;
+            open::sync_directory(&self.path)?;
+            Ok(bytes)
+        })();
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        Ok((path, written?))
     }
 
     /// Opens a snapshot.

@@ -14,6 +14,7 @@ use super::file::{Header, Heap, Moment};
 use super::folder::{self, Folder};
 use super::view::{Identity, Kind, View};
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
 use crate::model::IndexStats;
 use crate::request::IndexAt;
 use crate::sqlite::tables::changes;
@@ -172,6 +173,13 @@ impl<K: Kind> Index<K> {
         self.views.lock().clear();
     }
 
+    /// Drops what is over the memory limit; SQLite answers.
+    pub fn over_limit(&self) {
+        self.forget();
+        let mut status = self.status.lock();
+        (status.failed, status.failed_at) = (Some("it is over the memory limit".to_owned()), Some(Instant::now()));
+    }
+
     /// Drops a snapshot that is damaged; SQLite answers until there is another.
     pub fn damaged(&self, error: &Error) {
         self.forget();
@@ -226,15 +234,6 @@ impl<K: Kind> Index<K> {
         views.push_back(Arc::new(view));
     }
 
-    /// Whether there is something to build, as of now.
-    fn is_due(&self, conn: &Connection, thresholds: Thresholds, full: bool) -> Result<bool> {
-        Ok(match self.latest() {
-            Some(view) if full => view.tail_rows() + view.dead_rows() > 0,
-            Some(view) => wants_build(&view, thresholds),
-            None => K::stored(conn, &self.of)? >= thresholds.rows,
-        })
-    }
-
     /// Builds a snapshot where that pays, or takes one that another process has built. False where another process is
     /// building.
     pub fn fold(&self, conn: &Connection, job: &Job<'_>) -> Result<bool> {
@@ -259,13 +258,12 @@ impl<K: Kind> Index<K> {
                 if !lives(conn)? {
                     return Ok(false);
                 }
-                // Nobody else may have searched since the last commit.
-                self.look(conn, job.place, thresholds)?;
-                self.is_due(conn, thresholds, full)
+                let Looked { view, wants_build } = self.look(conn, job.place, thresholds)?;
+                Ok(wants_build || (full && view.is_some_and(|view| view.tail_rows() + view.dead_rows() > 0)))
             })
         };
         if !due(job.thresholds, job.full)? {
-            return Ok(true);
+            return if job.full { self.restamp(conn, job) } else { Ok(true) };
         }
         let mut turn = None;
         let mut place = job.place.clone();
@@ -289,6 +287,7 @@ impl<K: Kind> Index<K> {
         let Some(mut reading) = Reading::begin(conn, &lives, &stored, &self.progress)? else { return Ok(true) };
         let store_id = snapshot(conn, crate::sqlite::tables::meta::store_id)?;
         let mut header = None;
+        let rows = reading.stored;
         let mut build = |sink: &mut dyn super::file::Sink| {
             let built = K::build(&self.of, &mut reading, sink)?;
             let Identity { kind, collection_id, space_id, generation } = K::identity(&self.of);
@@ -313,7 +312,7 @@ impl<K: Kind> Index<K> {
         };
         let (path, bytes, sections) = match (&place, &turn) {
             (Place::Folder(folder), Some(turn)) => {
-                let (path, bytes) = folder.write::<K>(&self.of, turn, |writer| build(writer))?;
+                let (path, bytes) = folder.write::<K>(&self.of, rows, turn, |writer| build(writer))?;
                 let (_, sections) = Folder::open(&path)?;
                 (Some(path), bytes, sections)
             }
@@ -336,6 +335,34 @@ impl<K: Kind> Index<K> {
             let mut status = self.status.lock();
             (status.path, status.file_bytes, status.damaged) = (path.clone(), bytes, None);
         }
+        Ok(true)
+    }
+
+    /// Says of a snapshot on the disk that nothing came after it for a long time, before the feed forgets what it was built
+    /// from.
+    fn restamp(&self, conn: &Connection, job: &Job<'_>) -> Result<bool> {
+        const BEHIND: i64 = limits::FEED_ROWS as i64 / 2;
+        let (Some(view), Place::Folder(folder)) = (self.latest(), job.place) else { return Ok(true) };
+        let path = self.status.lock().path.clone();
+        let (Some(path), true) = (path, folder.writable) else { return Ok(true) };
+        if view.tail_rows() + view.dead_rows() > 0 || view.head.0.saturating_sub(view.snapshot_change) < BEHIND {
+            return Ok(true);
+        }
+        let Some(turn) = folder.turn()? else { return Ok(false) };
+        let stands = snapshot(conn, |conn| Ok(K::lives(conn, &self.of)? && view.is_past_of(conn)?))?;
+        if !stands || self.latest().is_none_or(|latest| !Arc::ptr_eq(&latest, &view)) {
+            return Ok(true);
+        }
+        let (path, bytes) = folder.restamp::<K>(&self.of, &turn, &path, |header| Header {
+            begun: view.head,
+            ended: view.head,
+            last_row: view.last_row,
+            ..header
+        })?;
+        let mut status = self.status.lock();
+        (status.path, status.file_bytes) = (Some(path), bytes);
+        drop(status);
+        self.replace(View { snapshot_change: view.head.0, parts: view.parts.clone(), ..*view });
         Ok(true)
     }
 

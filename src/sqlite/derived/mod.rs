@@ -28,7 +28,7 @@ use self::build::snapshot;
 use self::fold::{Fold, Folding};
 use self::folder::Folder;
 pub use self::index::Thresholds;
-use self::index::{Index, Place};
+use self::index::{Index, Looked, Place};
 pub use self::text::{Living, Request as TextRequest};
 use self::text::{Texts, TextsOf};
 use self::vectors::Vectors;
@@ -269,23 +269,13 @@ impl Shared {
 
     /// What an index knows as of the state that `conn` reads. Where it knows nothing, SQLite answers.
     fn view<K: Kind>(self: &Arc<Self>, conn: &Connection, index: &Arc<Index<K>>) -> Result<Option<Arc<View<K>>>> {
-        if self.room() == 0 {
-            index.forget();
-        }
         match index.look(conn, &self.place, self.thresholds) {
-            Ok(looked) => {
-                if !looked.wants_build {
-                    return Ok(looked.view);
-                }
-                if self.thresholds.wait {
-                    let done = self.folding.request_full(self, Arc::<Index<K>>::clone(index));
-                    // A build that fails leaves SQLite to answer, as it would without waiting.
-                    drop(done.recv());
-                    return Ok(index.look(conn, &self.place, self.thresholds)?.view);
-                }
-                self.folding.request(self, Arc::<Index<K>>::clone(index));
-                Ok(looked.view)
+            Ok(looked) if self.room() == 0 => {
+                // What came since is on the heap, too.
+                index.over_limit();
+                if looked.view.is_some() { Ok(None) } else { self.built(conn, index, looked) }
             }
+            Ok(looked) => self.built(conn, index, looked),
             Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
             Err(error) => {
                 // What is wrong with the tables themselves, SQLite will say.
@@ -293,6 +283,26 @@ impl Shared {
                 Ok(None)
             }
         }
+    }
+
+    /// The view, and a build where one would pay.
+    fn built<K: Kind>(
+        self: &Arc<Self>,
+        conn: &Connection,
+        index: &Arc<Index<K>>,
+        looked: Looked<K>,
+    ) -> Result<Option<Arc<View<K>>>> {
+        if !looked.wants_build {
+            return Ok(looked.view);
+        }
+        if self.thresholds.wait {
+            let done = self.folding.request_full(self, Arc::<Index<K>>::clone(index));
+            // A build that fails leaves SQLite to answer, as it would without waiting.
+            drop(done.recv());
+            return Ok(index.look(conn, &self.place, self.thresholds)?.view);
+        }
+        self.folding.request(self, Arc::<Index<K>>::clone(index));
+        Ok(looked.view)
     }
 
     fn damaged<K: Kind>(self: &Arc<Self>, index: &Arc<Index<K>>, error: &Error) {

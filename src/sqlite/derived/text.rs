@@ -165,6 +165,10 @@ impl Kind for Texts {
         Ok(fts::totals(conn, of.table)?.0)
     }
 
+    fn file_bytes(_of: &TextsOf, rows: u64) -> u64 {
+        rows.saturating_mul(512)
+    }
+
     fn len(segment: &Segment) -> usize {
         segment.len
     }

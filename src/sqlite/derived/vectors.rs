@@ -131,8 +131,8 @@ impl<'s> Writing<'s> {
         self.sink.write(bytemuck::cast_slice(vector))
     }
 
-    /// Codes what was written, and builds a graph where there is enough of it.
-    fn finish(self, of: VectorTable, progress: &(dyn Fn(usize) -> bool + Sync)) -> Result<Built> {
+    /// Codes what was written, and builds a graph from so many rows on.
+    fn finish(self, of: VectorTable, graph_from: usize, progress: &(dyn Fn(usize) -> bool + Sync)) -> Result<Built> {
         let Self { sink, rows } = self;
         let mut codes = CodesBuilder::new(of.dimension, of.metric, rows.len());
         sink.read_back(&mut |vectors| {
@@ -146,7 +146,7 @@ impl<'s> Writing<'s> {
         sink.put("rows", WHOLE, bytemuck::cast_slice(&rows))?;
         sink.put("codes", WHOLE, codes.components())?;
         sink.put("factors", WHOLE, codes.factors())?;
-        if rows.len() >= GRAPH {
+        if rows.len() >= graph_from {
             let section = vector_index::Section::trusted;
             let view = CodesView::open(
                 section(codes.components()),
@@ -171,12 +171,15 @@ fn notes(of: VectorTable) -> [u64; 8] {
     [of.dimension as u64, of.metric as u64, 0, 0, 0, 0, 0, 0]
 }
 
-fn on_heap(of: VectorTable, fill: impl FnOnce(&mut Writing<'_>) -> Result<()>) -> Result<Segment> {
+/// A segment of what came after a snapshot, unless that is too much. It has no graph: rows come faster than links.
+fn on_heap(of: VectorTable, fill: impl FnOnce(&mut Writing<'_>) -> Result<bool>) -> Result<Option<Segment>> {
     let mut heap = Heap::default();
     let mut writing = Writing::begin(&mut heap)?;
-    fill(&mut writing)?;
-    let built = writing.finish(of, &|_| true)?;
-    Segment::open(of, built.rows, heap.finish())
+    if !fill(&mut writing)? {
+        return Ok(None);
+    }
+    let built = writing.finish(of, usize::MAX, &|_| true)?;
+    Segment::open(of, built.rows, heap.finish()).map(Some)
 }
 
 impl Kind for Vectors {
@@ -204,6 +207,11 @@ impl Kind for Vectors {
         vectors::stored(conn, of.table)
     }
 
+    fn file_bytes(of: &VectorsOf, rows: u64) -> u64 {
+        // Four bytes and one for each component, and for each row its number and its links.
+        rows.saturating_mul(5 * of.table.dimension as u64 + 256)
+    }
+
     fn len(segment: &Segment) -> usize {
         segment.len
     }
@@ -225,15 +233,14 @@ impl Kind for Vectors {
     fn tail(conn: &Connection, of: &VectorsOf, after: i64, before: &[i64], most: usize) -> Result<Option<Segment>> {
         let mut walk = Walk::new(conn, of.table);
         let mut read = before.len();
-        let segment = on_heap(of.table, |writing| {
+        on_heap(of.table, |writing| {
             for &row in before {
                 walk.range((row - 1, row), 1, &mut |row, vector| writing.push(row, vector))?;
             }
             let limit = most.saturating_add(1);
             read += walk.range((after, i64::MAX), limit, &mut |row, vector| writing.push(row, vector))?;
-            Ok(())
-        })?;
-        Ok((read <= most).then_some(segment))
+            Ok(read <= most)
+        })
     }
 
     fn merge(of: &VectorsOf, parts: &[Part<Self>]) -> Result<Segment> {
@@ -245,8 +252,10 @@ impl Kind for Vectors {
         }
         living.sort_unstable();
         on_heap(of.table, |writing| {
-            living.iter().try_for_each(|&(row, place, at)| writing.push(row, parts[place].segment.vector(at)?))
-        })
+            living.iter().try_for_each(|&(row, place, at)| writing.push(row, parts[place].segment.vector(at)?))?;
+            Ok(true)
+        })?
+        .ok_or_else(cancelled)
     }
 
     fn build(of: &VectorsOf, reading: &mut Reading<'_>, sink: &mut dyn Sink) -> Result<Built> {
@@ -266,7 +275,7 @@ impl Kind for Vectors {
             let done = writing.rows.len();
             progress.done.store(done as u64, Ordering::Relaxed);
             if read < SLICE {
-                return writing.finish(of.table, &|linked| {
+                return writing.finish(of.table, GRAPH, &|linked| {
                     progress.done.fetch_max((done + linked) as u64, Ordering::Relaxed);
                     progress.check().is_ok()
                 });

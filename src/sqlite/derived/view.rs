@@ -50,6 +50,8 @@ pub trait Kind: Send + Sync + Sized + 'static {
     fn lives(conn: &Connection, of: &Self::Of) -> Result<bool>;
     /// An upper bound of its rows, soon known.
     fn stored(conn: &Connection, of: &Self::Of) -> Result<u64>;
+    /// Bytes that a file of so many rows may have, about.
+    fn file_bytes(of: &Self::Of, rows: u64) -> u64;
     /// How many rows a segment has.
     fn len(segment: &Self::Segment) -> usize;
     /// The place of a row in a segment, where rows ascend.

@@ -104,7 +104,8 @@ fn interval(shares: &[f64], recall: f64) -> (f64, f64) {
     let centre = recall + Z * Z / (2.0 * trials);
     let reach = Z * (recall * (1.0 - recall) / trials + Z * Z / (4.0 * trials * trials)).sqrt();
     let scale = 1.0 + Z * Z / trials;
-    (((centre - reach) / scale).max(0.0), ((centre + reach) / scale).min(1.0))
+    // Rounding must not leave the mean outside.
+    (((centre - reach) / scale).clamp(0.0, recall), ((centre + reach) / scale).clamp(recall, 1.0))
 }
 
 #[cfg(test)]
