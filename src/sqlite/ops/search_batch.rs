@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::search::{check_k, check_query, nearest, ranked, read_hit};
+use super::search::{Reading, check_k, check_query, nearest, ranked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Hits, Timestamp};
 use crate::request::{Include, SearchBatch};
@@ -37,6 +37,7 @@ pub fn run(readers: &Readers, request: &SearchBatch, pulse: &Arc<Pulse>) -> Resu
             (None, None) => Rows::All,
         };
         let reader = (conn, &readers.derived);
+        let mut reading = Reading::new(conn, Include::default())?;
         let mut answers = Vec::with_capacity(queries.len());
         for group in queries.chunks(TOGETHER) {
             let (neighbors, exact) = match space.table() {
@@ -53,7 +54,7 @@ pub fn run(readers: &Readers, request: &SearchBatch, pulse: &Arc<Pulse>) -> Resu
             for neighbors in neighbors {
                 let hits = ranked(&neighbors, space.metric)
                     .into_iter()
-                    .map(|ranked| read_hit(conn, ranked, &name, Include::default()))
+                    .map(|ranked| reading.read(ranked, &name))
                     .collect::<Result<Vec<_>>>()?;
                 answers.push(Hits {
                     hits,

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use super::search::{Ranked, Ranker, check_fusion, check_k, fuse, marker, read_hit};
+use super::search::{Ranked, Ranker, Reading, check_fusion, check_k, fuse, marker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::model::{Hit, Hits, Leg, Marker};
@@ -51,10 +51,11 @@ fn read(
 ) -> Result<(Vec<Hit>, Markers)> {
     let mut markers = Markers::new();
     let mut hits = Vec::with_capacity(ranked.len());
+    let mut reading = Reading::new(conn, Include::default())?;
     for Placed { ranked, collection } in ranked {
         let collection = &collections[collection];
         let name: Arc<str> = Arc::from(collection.name.as_str());
-        hits.push(read_hit(conn, ranked, &name, Include::default())?);
+        hits.push(reading.read(ranked, &name)?);
         if let Some((text, syntax)) = request.mode.text()
             && !markers.contains_key(&name)
         {

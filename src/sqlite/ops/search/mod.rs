@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-pub use self::hits::read as read_hit;
+pub use self::hits::Reading;
 use self::plan::Plan;
 pub use self::plan::scan_of;
 use self::rank::Ranking;
@@ -72,8 +72,9 @@ fn read(
     candidates: &mut [Candidate],
     now: Timestamp,
 ) -> Result<()> {
+    let mut hits = Reading::new(conn, request.include)?;
     for candidate in candidates {
-        candidate.hit = Some(hits::read(conn, candidate.ranked, name, request.include)?);
+        candidate.hit = Some(hits.read(candidate.ranked, name)?);
         if let Some(around) = request.window
             && request.include.text
         {
