@@ -76,7 +76,7 @@ class Searching:
         space : str
             Whose embeddings are compared, by the ranking or by `mmr`.
         exact : bool
-            Ask for the true top k; `Hits.exact` says what it was.
+            Ask for the true top k, where an index would find nearly that; `Hits.exact` says what it was.
         include : sequence of {"text", "metadata"}, optional
             What hits carry beyond names and scores; both when not given. What is not included is not read.
         min_score : float, optional

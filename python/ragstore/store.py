@@ -70,9 +70,10 @@ def open(
     readers : int, optional
         Connections that read at the same time; twice the cores when not given.
     derived : {"auto", "memory", "off"}
-        Where derived indexes live.
+        Where the indexes live that answer searches sooner: in the folder ``<path>-index`` beside the file, in memory, or
+        nowhere. Ephemeral stores keep theirs in memory. No answer depends on them but for `exact`, see `Hits`.
     memory_limit : int, optional
-        Bytes for derived indexes and caches.
+        Bytes of memory for indexes and page caches, half for either. What is mapped from the disk does not count.
     embedding_cache : int
         Bytes of vectors that embedders made and the file keeps, so that a model embeds each text once; the oldest go
         first. 0 keeps nothing and looks for nothing. See `Store.clear_embedding_cache`.

@@ -28,7 +28,8 @@ const READER_CACHE: usize = 8 << 20;
 const LEAST_CACHE: usize = 256 << 10;
 const STATEMENTS: usize = 128;
 
-/// Bytes of pages that each connection keeps, so that all together stay within the store's memory limit.
+/// Bytes of pages that each connection keeps, so that all together stay within half of the store's memory limit. The other
+/// half is for derived indexes.
 #[derive(Debug, Clone, Copy)]
 pub struct Caches {
     writer: usize,
@@ -38,7 +39,7 @@ pub struct Caches {
 impl Caches {
     /// As the request limits them.
     pub fn of(request: &Open) -> Self {
-        let share = request.memory_limit.map_or(usize::MAX, |limit| limit / (request.readers.max(1) + 1));
+        let share = request.memory_limit.map_or(usize::MAX, |limit| limit / 2 / (request.readers.max(1) + 1));
         Self { writer: WRITER_CACHE.min(share).max(LEAST_CACHE), reader: READER_CACHE.min(share).max(LEAST_CACHE) }
     }
 }
