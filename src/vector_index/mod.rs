@@ -27,7 +27,7 @@ mod selection;
 #[cfg(test)]
 mod testing;
 
-pub use choose::{Plan, Road, Setting, plan};
+pub use choose::{GRAPH_ROWS, Plan, Road, Setting, plan};
 pub use codes::{CodedQuery, Codes, CodesBuilder, CodesView};
 pub use distance::Query;
 pub use graph::{GraphView, Pool};

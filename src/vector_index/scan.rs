@@ -14,8 +14,8 @@ use crate::vector_index::selection::Selection;
 
 /// Rows that are looked at together: what one word of bits has.
 const BLOCK: usize = 64;
-/// Rows wanted of a block up to which they are read one by one.
-const FEW: u32 = 12;
+/// Rows wanted of a block up to which they are read one by one: reading one far from the last costs twice as much.
+const FEW: u32 = 24;
 /// Blocks between two questions whether to go on.
 const BEATS: usize = 64;
 /// Candidates that are rescored at a time.
@@ -258,7 +258,9 @@ fn pass(
     keep_going: &mut dyn FnMut() -> bool,
 ) -> Result<(bool, u64)> {
     let rows = codes.rows();
-    let (mut products, mut positions) = ([0; BLOCK], [0; BLOCK]);
+    let mut products = [0; BLOCK];
+    // Those of blocks with few, until they are worth a turn: what comes next is fetched meanwhile.
+    let mut few = Vec::with_capacity(2 * BLOCK);
     let mut compared = 0;
     for block in 0..rows.div_ceil(BLOCK) {
         if block % BEATS == BEATS - 1 && !keep_going() {
@@ -266,7 +268,6 @@ fn pass(
         }
         let wanted = selection.word(block, rows);
         let (first, count) = (block * BLOCK, wanted.count_ones());
-        compared += u64::from(count);
         if count > FEW {
             let products = &mut products[..BLOCK.min(rows - first)];
             let factors = codes.factors(first, products.len());
@@ -274,15 +275,19 @@ fn pass(
                 codes.products(&leg.coded.components, first, products)?;
                 leg.block(first, wanted, products, factors);
             }
-        } else if count > 0 {
-            let mut left = wanted;
-            for position in &mut positions[..count as usize] {
-                *position = first as u32 + left.trailing_zeros();
-                left &= left - 1;
-            }
-            some(codes, legs, &positions[..count as usize], &mut products)?;
+            compared += u64::from(count);
+            continue;
+        }
+        let mut left = wanted;
+        while left != 0 {
+            few.push(first as u32 + left.trailing_zeros());
+            left &= left - 1;
+        }
+        if few.len() >= BLOCK {
+            compared += some(codes, legs, &mut few)?;
         }
     }
+    compared += some(codes, legs, &mut few)?;
     Ok((true, compared))
 }
 
@@ -293,32 +298,32 @@ fn walk(
     selection: &Selection<'_>,
     keep_going: &mut dyn FnMut() -> bool,
 ) -> Result<(bool, u64)> {
-    let mut products = [0; BLOCK];
     let mut live = Vec::with_capacity(BLOCK);
     let mut compared = 0;
     for (block, positions) in positions.chunks(BLOCK).enumerate() {
         if block % BEATS == BEATS - 1 && !keep_going() {
             return Ok((false, compared));
         }
-        live.clear();
         live.extend(positions.iter().copied().filter(|&position| selection.has(position)));
-        some(codes, legs, &live, &mut products)?;
-        compared += live.len() as u64;
+        compared += some(codes, legs, &mut live)?;
     }
     Ok((true, compared))
 }
 
-/// Up to 64 positions, each by itself.
-fn some(codes: &CodesView<'_>, legs: &mut [Leg], positions: &[u32], products: &mut [i32; BLOCK]) -> Result<()> {
+/// Compares positions, each by itself, and forgets them; says how many there were.
+fn some(codes: &CodesView<'_>, legs: &mut [Leg], positions: &mut Vec<u32>) -> Result<u64> {
+    let mut products = [0; 2 * BLOCK];
     for leg in legs {
-        codes.products_at(&leg.coded.components, positions, products)?;
-        for (&position, &product) in positions.iter().zip(products.iter()) {
+        codes.products_at(&leg.coded.components, positions, &mut products)?;
+        for (&position, &product) in positions.iter().zip(&products) {
             let factors = codes.factors_of(position);
             leg.offer(position as usize, product, factors.scale, factors.residual, factors.length);
         }
         leg.make_room();
     }
-    Ok(())
+    let compared = positions.len() as u64;
+    positions.clear();
+    Ok(compared)
 }
 
 #[cfg(test)]
