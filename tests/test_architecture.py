@@ -8,7 +8,7 @@ SOURCES = {path.relative_to(ROOT / "src"): path.read_text() for path in sorted((
 
 LAYERS = [
     {"error", "limits", "hlc", "model", "events"},
-    {"filter", "request", "fusion", "graph", "mmr", "split", "highlight", "sync"},
+    {"filter", "request", "fusion", "graph", "mmr", "split", "highlight", "sync", "vector_index"},
     {"store", "contract"},
     {"sqlite", "postgres"},
     {"connect"},
@@ -16,7 +16,7 @@ LAYERS = [
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 INSIDE_SQLITE = [
-    {"sql", "filter_sql", "row_set", "top_k", "distance", "tokenizer", "ffi", "lock", "pulse", "schema"},
+    {"sql", "filter_sql", "row_set", "top_k", "tokenizer", "ffi", "lock", "pulse", "schema"},
     {"tables"},
     {"matching", "row_sets"},
     {"ops"},
@@ -25,9 +25,10 @@ UNSAFE = {
     "sqlite/ffi.rs",
     "sqlite/guard.rs",
     "sqlite/fork.rs",
-    "sqlite/distance.rs",
     "python/array.rs",
     "python/rows.rs",
+    "vector_index/distance.rs",
+    "vector_index/kernels.rs",
 }
 
 

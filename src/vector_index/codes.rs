@@ -240,8 +240,7 @@ impl<'a> CodesView<'a> {
 
     /// The factors of consecutive rows: scales, residuals, and lengths, of which there are none for cosine.
     pub(super) fn factors(&self, first: usize, count: usize) -> [&'a [f32]; 3] {
-        [self.scales, self.residuals, self.lengths]
-            .map(|numbers| numbers.get(first..first + count).unwrap_or_default())
+        [self.scales, self.residuals, self.lengths].map(|numbers| numbers.get(first..first + count).unwrap_or_default())
     }
 }
 
@@ -407,14 +406,14 @@ mod tests {
     #[test]
     fn what_float32_cannot_hold_is_never_excluded() {
         let row = |x: f32| [x, x, 0.0];
-        for (metric, vector) in [
-            (Metric::L2, row(1e30)),
-            (Metric::Ip, row(1e18)),
-            (Metric::Cosine, row(1e-18)),
-            (Metric::L2, row(1e-40)),
-        ] {
+        for (metric, vector) in
+            [(Metric::L2, row(1e30)), (Metric::Ip, row(1e18)), (Metric::Cosine, row(1e-18)), (Metric::L2, row(1e-40))]
+        {
             let factors = Segment::new(vector.to_vec(), 3, metric).view().factors_of(0);
-            assert_eq!(CodedQuery::new(&[1.0, 2.0, 3.0], metric).bound(factors.residual, factors.length), f32::INFINITY);
+            assert_eq!(
+                CodedQuery::new(&[1.0, 2.0, 3.0], metric).bound(factors.residual, factors.length),
+                f32::INFINITY
+            );
             let query = CodedQuery::new(&vector, metric);
             assert_eq!(query.bound(0.1, 1.0), f32::INFINITY);
             assert!(query.key(0, 1.0, 1.0).is_finite());

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::vector_index::choose::{Plan, Road, Setting, plan};
 use crate::vector_index::codes::CodesView;
-use crate::vector_index::graph::{GraphView, Pool, Sought};
+use crate::vector_index::graph::{GraphView, Pool, Searcher, Sought};
 use crate::vector_index::scan::{Asked, Found, scan};
 use crate::vector_index::section::Rescore;
 use crate::vector_index::selection::Selection;
@@ -37,13 +37,14 @@ impl<'a> VectorIndex<'a> {
         let graph = self.graph.is_some() && selection.positions().is_none();
         let plan = plan(self.codes.rows(), selection.len(), k, setting, graph);
         let asked = Asked { k, rescored: plan.rescored };
-        let (Road::Graph { width }, Some(graph)) = (plan.road, &self.graph) else {
+        let (Road::Graph { width }, Some(graph)) = (plan.road, self.graph) else {
             return Ok((scan(&self.codes, rescore, queries, asked, selection, keep_going)?, plan));
         };
         let sought = Sought { k, width, rescored: plan.rescored.unwrap_or(width) };
+        let searcher = Searcher { graph, codes: self.codes, pool: self.pool };
         let mut all = Vec::with_capacity(queries.len());
         for query in queries {
-            let mut found = graph.search(&self.codes, rescore, query, sought, selection, self.pool, keep_going)?;
+            let mut found = searcher.search(rescore, query, sought, selection, keep_going)?;
             if found.complete && found.neighbors.len() < k.min(selection.len()) {
                 // The selection lies apart from where the walk was.
                 let compared = found.compared;
@@ -86,7 +87,7 @@ mod tests {
         let pool = Pool::new();
         let index = VectorIndex::new(segment.view(), Some(view), &pool);
         let query = segment.row(1);
-        let mut search = |k, setting, selection: &Selection<'_>| {
+        let search = |k, setting, selection: &Selection<'_>| {
             let (found, plan) =
                 index.search(&mut segment.floats(), &[query], k, setting, selection, &mut || true).unwrap();
             (found.into_iter().next().unwrap(), plan)
@@ -95,7 +96,7 @@ mod tests {
         assert!(matches!(plan.road, Road::Graph { .. }) && !found.exact);
         assert_eq!(found.neighbors[0], segment.nearest(query, 1, |_| true)[0]);
 
-        let apart = |position: u32| position % 3 == 0;
+        let apart = |position: u32| position.is_multiple_of(3);
         let words = bits(rows, apart);
         let selection = Selection::new(rows, Among::Bits(&words), &[]).unwrap();
         let (found, plan) = search(10, SETTING, &selection);

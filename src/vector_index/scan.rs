@@ -60,6 +60,13 @@ struct Candidate {
     position: u32,
 }
 
+/// Whether what begins at `lower` may be within a limit; what is no number may.
+#[allow(clippy::neg_cmp_op_on_partial_ord)]
+#[inline(always)]
+fn may_be(lower: f32, limit: f32) -> bool {
+    !(lower > limit)
+}
+
 /// One query of a pass.
 struct Leg {
     coded: CodedQuery,
@@ -90,8 +97,7 @@ impl Leg {
         let key = self.coded.key(product, scale, length);
         let bound = self.coded.bound(residual, length);
         let (lower, upper) = (key - bound, key + bound);
-        // Written so that what is no number stays in.
-        if !(lower > self.threshold) {
+        if may_be(lower, self.threshold) {
             self.candidates.push(Candidate { key, lower, upper, position: position as u32 });
         }
     }
@@ -103,12 +109,12 @@ impl Leg {
         self.coded.lowers(products, factors, &mut lowers[..products.len()]);
         let threshold = self.threshold;
         // Counting is quick, and mostly there are none.
-        if lowers.iter().map(|&lower| u32::from(!(lower > threshold))).sum::<u32>() == 0 {
+        if lowers.iter().map(|&lower| u32::from(may_be(lower, threshold))).sum::<u32>() == 0 {
             return;
         }
         let [scales, residuals, lengths] = factors;
         for place in 0..products.len() {
-            if !(lowers[place] > threshold) && wanted & (1 << place) != 0 {
+            if may_be(lowers[place], threshold) && wanted & (1 << place) != 0 {
                 let length = lengths.get(place).copied().unwrap_or(0.0);
                 self.offer(first + place, products[place], scales[place], residuals[place], length);
             }
@@ -138,7 +144,7 @@ impl Leg {
                 self.threshold = threshold;
             }
             let threshold = self.threshold;
-            self.candidates.retain(|candidate| !(candidate.lower > threshold));
+            self.candidates.retain(|candidate| may_be(candidate.lower, threshold));
         }
         if let Some(most) = self.asked.rescored.map(|rescored| 2 * rescored.max(k))
             && self.candidates.len() > most
@@ -166,7 +172,7 @@ impl Leg {
             let limit = best.worst().map_or(f32::INFINITY, |worst| self.coded.key_of(worst));
             let batch = &candidates[start..candidates.len().min(most).min(start + BATCH)];
             let mut count = 0;
-            for candidate in batch.iter().filter(|candidate| !(candidate.lower > limit)) {
+            for candidate in batch.iter().filter(|candidate| may_be(candidate.lower, limit)) {
                 positions[count] = candidate.position;
                 count += 1;
             }
@@ -183,7 +189,7 @@ impl Leg {
         }
         let limit = best.worst().map_or(f32::INFINITY, |worst| self.coded.key_of(worst));
         let rest = candidates.get(start..).unwrap_or_default();
-        found.exact = self.proved && found.complete && rest.iter().all(|candidate| candidate.lower > limit);
+        found.exact = self.proved && found.complete && !rest.iter().any(|candidate| may_be(candidate.lower, limit));
         found.neighbors = best.into_sorted();
         Ok(())
     }
@@ -353,7 +359,9 @@ mod tests {
     fn is_what_float32_alone_finds() {
         let mut random = Random::new(11);
         for metric in METRICS {
-            for (dimension, rows) in [(1, 300), (2, 500), (3, 64), (33, 700), (64, 1), (65, 63), (384, 1200), (1000, 130)] {
+            for (dimension, rows) in
+                [(1, 300), (2, 500), (3, 64), (33, 700), (64, 1), (65, 63), (384, 1200), (1000, 130)]
+            {
                 for kind in 0..4 {
                     let mut vectors = match kind {
                         0 => random.clustered(rows, dimension, 8),
@@ -506,8 +514,7 @@ mod tests {
             let segment = Segment::new(random.vector(rows * dimension), dimension, metric);
             let (components, factors) =
                 (damaged(segment.codes.components(), &mut random), damaged(segment.codes.factors(), &mut random));
-            let (components, factors) =
-                (Section::trusted(components.as_slice()), Section::trusted(factors.as_slice()));
+            let (components, factors) = (Section::trusted(components.as_slice()), Section::trusted(factors.as_slice()));
             let Ok(view) = CodesView::open(components, factors, rows, dimension, metric) else { continue };
             let floats = damaged(bytemuck::cast_slice(&segment.vectors), &mut random);
             let Ok(mut floats) = Vectors::open(Section::trusted(floats.as_slice()), rows, dimension) else { continue };

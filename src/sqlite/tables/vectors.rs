@@ -11,10 +11,10 @@ use rusqlite::{Connection, MAIN_DB, params};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Metric;
-use crate::vector_index::Query;
 use crate::sqlite::row_set::RowSet;
 use crate::sqlite::sql;
 use crate::sqlite::top_k::{Neighbor, TopK};
+use crate::vector_index::Query;
 
 /// Vectors of one block.
 pub const BLOCK: usize = 128;

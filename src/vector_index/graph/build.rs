@@ -54,11 +54,7 @@ pub fn build(codes: &CodesView<'_>, effort: Effort, progress: &(dyn Fn(usize) ->
     building.finish()
 }
 
-fn grow<'a>(
-    building: &Building<'a>,
-    threads: NonZero<usize>,
-    progress: &(dyn Fn(usize) -> bool + Sync),
-) -> Result<()> {
+fn grow<'a>(building: &Building<'a>, threads: NonZero<usize>, progress: &(dyn Fn(usize) -> bool + Sync)) -> Result<()> {
     let done = AtomicUsize::new(0);
     let insert = |from: usize, to: usize, worker: &mut Worker<'a>| -> Result<()> {
         for place in from..to {
@@ -92,7 +88,8 @@ pub(super) fn portions<W>(
             if from >= range.end {
                 break;
             }
-            task(from, range.end.min(from + PORTION), &mut worker).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+            task(from, range.end.min(from + PORTION), &mut worker)
+                .inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
         }
         Ok(())
     };
@@ -250,9 +247,8 @@ impl<'a> Building<'a> {
         let mut order: Vec<u32> = (0..rows as u32).filter(|&position| is_node[position as usize]).collect();
         // The highest first; within a level in the order of a hash, so that neighbours in a document do not come one
         // after the other and all parts of the space grow together.
-        order.sort_by_cached_key(|&position| {
-            (std::cmp::Reverse(level(position)), hash(u64::from(position) ^ u64::MAX))
-        });
+        order
+            .sort_by_cached_key(|&position| (std::cmp::Reverse(level(position)), hash(u64::from(position) ^ u64::MAX)));
         // Where there are no levels above, a search enters at position 0.
         if order.first().is_some_and(|&position| level(position) == 0) {
             order.sort_unstable();
@@ -320,11 +316,11 @@ impl<'a> Building<'a> {
             }
         }
         let node = |level: usize| if level == 0 { position } else { place as u32 };
-        for level in 0..=top {
-            self.growing(level).set(node(level), &chosen[level]);
+        for (level, chosen) in chosen.iter().enumerate().take(top + 1) {
+            self.growing(level).set(node(level), chosen);
         }
-        for level in 0..=top {
-            for &scored in &chosen[level] {
+        for (level, chosen) in chosen.iter().enumerate().take(top + 1) {
+            for &scored in chosen {
                 self.link_back(level, scored, node(level), back)?;
             }
         }

@@ -3,7 +3,7 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::walk::Adjacency;
-use super::{Effort, Graph, GraphView, LINKS, Pool, Sought, build};
+use super::{Effort, Graph, GraphView, LINKS, Pool, Searcher, Sought, build};
 use crate::error::ErrorKind;
 use crate::model::Metric;
 use crate::vector_index::scan::Found;
@@ -23,8 +23,8 @@ fn open<'a>(segment: &Segment, graph: &'a Graph) -> GraphView<'a> {
 }
 
 fn search(segment: &Segment, view: &GraphView<'_>, query: &[f32], sought: Sought, selection: &Selection<'_>) -> Found {
-    let (codes, pool) = (segment.view(), Pool::new());
-    view.search(&codes, &mut segment.floats(), query, sought, selection, &pool, &mut || true).unwrap()
+    let searcher = Searcher { graph: *view, codes: segment.view(), pool: &Pool::new() };
+    searcher.search(&mut segment.floats(), query, sought, selection, &mut || true).unwrap()
 }
 
 /// The share of the nearest that searches find.
@@ -189,14 +189,15 @@ fn a_build_tells_how_far_it_is_and_can_be_stopped() {
 fn a_search_that_is_stopped_says_so() {
     let segment = Segment::new(Random::new(38).vector(3000 * 8), 8, Metric::L2);
     let graph = graph(&segment, 2);
-    let (view, codes, pool) = (open(&segment, &graph), segment.view(), Pool::new());
+    let pool = Pool::new();
+    let searcher = Searcher { graph: open(&segment, &graph), codes: segment.view(), pool: &pool };
     let (query, selection) = (segment.row(0), Selection::all(3000));
     let sought = Sought { k: 10, width: 2000, rescored: 20 };
-    let found = view.search(&codes, &mut segment.floats(), query, sought, &selection, &pool, &mut || false).unwrap();
+    let found = searcher.search(&mut segment.floats(), query, sought, &selection, &mut || false).unwrap();
     assert!(!found.complete && !found.neighbors.is_empty());
     assert!(pool.bytes() > 0);
     // The same memory serves another search, of the whole.
-    let found = view.search(&codes, &mut segment.floats(), query, sought, &selection, &pool, &mut || true).unwrap();
+    let found = searcher.search(&mut segment.floats(), query, sought, &selection, &mut || true).unwrap();
     assert_eq!(found.neighbors, segment.nearest(query, 10, |_| true));
 }
 
@@ -238,9 +239,12 @@ fn damaged_bytes_do_no_harm() {
         };
         opened += 1;
         let query = random.vector(12);
-        let (codes, sought) = (segment.view(), Sought { k: 10, width: 1 + random.below(100), rescored: 10 });
+        let (searcher, sought) = (
+            Searcher { graph: view, codes: segment.view(), pool: &pool },
+            Sought { k: 10, width: 1 + random.below(100), rescored: 10 },
+        );
         let selection = Selection::all(700);
-        match view.search(&codes, &mut segment.floats(), &query, sought, &selection, &pool, &mut || true) {
+        match searcher.search(&mut segment.floats(), &query, sought, &selection, &mut || true) {
             Ok(found) => assert!(found.neighbors.iter().all(|neighbor| neighbor.position < 700)),
             Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt),
         }

@@ -300,8 +300,9 @@ mod tests {
 
     #[test]
     fn scored_nodes_order_by_key_then_node() {
-        let mut scored: Vec<Scored> =
-            [(0.5, 3), (-2.0, 9), (0.5, 1), (-0.0, 4), (f32::INFINITY, 0), (-1.0, 7)].map(|(k, n)| Scored::new(k, n)).into();
+        let mut scored: Vec<Scored> = [(0.5, 3), (-2.0, 9), (0.5, 1), (-0.0, 4), (f32::INFINITY, 0), (-1.0, 7)]
+            .map(|(k, n)| Scored::new(k, n))
+            .into();
         scored.sort();
         assert_eq!(scored.iter().map(|s| s.node()).collect::<Vec<_>>(), [9, 7, 4, 1, 3, 0]);
         assert_eq!(scored.iter().map(|s| s.key()).collect::<Vec<_>>(), [-2.0, -1.0, -0.0, 0.5, 0.5, f32::INFINITY]);
