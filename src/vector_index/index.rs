@@ -69,11 +69,11 @@ mod tests {
     use crate::vector_index::selection::Among;
     use crate::vector_index::testing::{Random, Segment, bits};
 
-    const SETTING: Setting = Setting { exact: false, recall: 0.95 };
+    const SETTING: Setting = Setting { exact: false, recall: 0.9 };
 
     #[test]
     fn there_are_always_k_and_the_plan_is_told() {
-        let rows = 6000;
+        let rows = 4500;
         let mut random = Random::new(51);
         let mut vectors = random.clustered(rows, 16, 40);
         // One in three lies apart from all others.
@@ -81,7 +81,7 @@ mod tests {
             vector.iter_mut().for_each(|x| *x += 30.0);
         }
         let segment = Segment::new(vectors, 16, Metric::L2);
-        let effort = Effort { candidates: 48, threads: NonZero::<usize>::MIN };
+        let effort = Effort { candidates: 24, threads: NonZero::<usize>::MIN };
         let graph = build(&segment.view(), effort, &|_| true).unwrap();
         let view = GraphView::open(Section::trusted(graph.bytes()), rows).unwrap();
         let pool = Pool::new();

@@ -360,7 +360,7 @@ mod tests {
         let mut random = Random::new(11);
         for metric in METRICS {
             for (dimension, rows) in
-                [(1, 300), (2, 500), (3, 64), (33, 700), (64, 1), (65, 63), (384, 1200), (1000, 130)]
+                [(1, 300), (2, 500), (3, 64), (33, 700), (64, 1), (65, 63), (384, 400), (1000, 130)]
             {
                 for kind in 0..4 {
                     let mut vectors = match kind {
