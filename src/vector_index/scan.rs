@@ -7,8 +7,9 @@
 
 use crate::error::Result;
 use crate::model::Metric;
-use crate::vector_index::codes::{CodedQuery, CodesView};
+use crate::vector_index::codes::CodesView;
 use crate::vector_index::distance::Query;
+use crate::vector_index::query::CodedQuery;
 use crate::vector_index::section::Rescore;
 use crate::vector_index::selection::Selection;
 
@@ -94,7 +95,7 @@ impl Leg {
 
     #[inline]
     fn offer(&mut self, position: usize, product: i32, scale: f32, residual: f32, length: f32) {
-        let key = self.coded.key(product, scale, length);
+        let key = self.coded.probe.key(product, scale, length);
         let bound = self.coded.bound(residual, length);
         let (lower, upper) = (key - bound, key + bound);
         if may_be(lower, self.threshold) {
@@ -278,7 +279,7 @@ fn pass(
             let products = &mut products[..BLOCK.min(rows - first)];
             let factors = codes.factors(first, products.len());
             for leg in legs.iter_mut() {
-                codes.products(&leg.coded.components, first, products)?;
+                codes.products(&leg.coded.probe.components, first, products)?;
                 leg.block(first, wanted, products, factors);
             }
             compared += u64::from(count);
@@ -320,7 +321,7 @@ fn walk(
 fn some(codes: &CodesView<'_>, legs: &mut [Leg], positions: &mut Vec<u32>) -> Result<u64> {
     let mut products = [0; 2 * BLOCK];
     for leg in legs {
-        codes.products_at(&leg.coded.components, positions, &mut products)?;
+        codes.products_at(&leg.coded.probe.components, positions, &mut products)?;
         for (&position, &product) in positions.iter().zip(&products) {
             let factors = codes.factors_of(position);
             leg.offer(position as usize, product, factors.scale, factors.residual, factors.length);

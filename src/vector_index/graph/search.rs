@@ -1,10 +1,11 @@
 //! A search of the graph.
 
 use crate::error::Result;
-use crate::vector_index::codes::{CodedQuery, CodesView};
+use crate::vector_index::codes::CodesView;
 use crate::vector_index::distance::Query;
 use crate::vector_index::graph::view::GraphView;
-use crate::vector_index::graph::walk::{Adjacency, Pool, Probe, Scored, Scratch};
+use crate::vector_index::graph::walk::{Adjacency, Pool, Scored, Scratch};
+use crate::vector_index::query::{CodedQuery, Probe};
 use crate::vector_index::scan::{Best, Found, Neighbor};
 use crate::vector_index::section::Rescore;
 use crate::vector_index::selection::Selection;
@@ -58,8 +59,7 @@ impl Searcher<'_> {
         keep_going: &mut dyn FnMut() -> bool,
     ) -> Result<Found> {
         let codes = &self.codes;
-        let coded = CodedQuery::new(vector, codes.metric());
-        let probe = Probe::Query(&coded);
+        let probe = CodedQuery::new(vector, codes.metric()).probe;
         let entry = self.entry(&probe, scratch)?;
         let width = sought.width.max(sought.k);
         let complete = scratch.walk(&self.graph.level(0), codes, &probe, entry, width, keep_going)?;
@@ -89,12 +89,12 @@ impl Searcher<'_> {
     }
 
     /// Where the walk on level 0 begins.
-    fn entry(&self, probe: &Probe<'_>, scratch: &mut Scratch) -> Result<Scored> {
+    fn entry(&self, probe: &Probe, scratch: &mut Scratch) -> Result<Scored> {
         let (graph, codes) = (&self.graph, &self.codes);
         if graph.levels() == 0 {
-            return Ok(Scored::new(probe.key(codes, 0)?, 0));
+            return Ok(Scored::new(probe.key_at(codes, 0)?, 0));
         }
-        let mut entry = Scored::new(probe.key(codes, graph.level(1).position(0)?)?, 0);
+        let mut entry = Scored::new(probe.key_at(codes, graph.level(1).position(0)?)?, 0);
         for level in (1..=graph.levels()).rev() {
             entry = scratch.descend(&graph.level(level), codes, probe, entry)?;
         }
