@@ -8,7 +8,7 @@ SOURCES = {path.relative_to(ROOT / "src"): path.read_text() for path in sorted((
 
 LAYERS = [
     {"error", "limits", "hlc", "model", "events"},
-    {"filter", "request", "fusion", "graph", "mmr", "split", "highlight", "sync", "text_index", "vector_index"},
+    {"filter", "request", "fusion", "graph", "mmr", "split", "highlight", "sync", "vector_index"},
     {"store", "contract"},
     {"sqlite", "postgres"},
     {"connect"},
@@ -25,11 +25,10 @@ UNSAFE = {
     "sqlite/ffi.rs",
     "sqlite/guard.rs",
     "sqlite/fork.rs",
-    "sqlite/derived/bytes.rs",
-    "vector_index/distance.rs",
-    "vector_index/kernels.rs",
     "python/array.rs",
     "python/rows.rs",
+    "vector_index/distance.rs",
+    "vector_index/kernels.rs",
 }
 
 

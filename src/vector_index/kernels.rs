@@ -19,6 +19,7 @@ pub const LARGEST: i8 = 127;
 pub struct Components {
     signed: Vec<i8>,
     /// What the rows' [`ZERO`] adds to every product.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     excess: i32,
 }
 
@@ -88,7 +89,7 @@ impl Kernel {
 
     /// The product of the query with each of consecutive rows: `out` has one place for each.
     pub fn products(self, query: &Components, rows: &[u8], out: &mut [i32]) -> Result<()> {
-        if query.stride() % WIDTH != 0 || rows.len() != out.len() * query.stride() {
+        if !query.stride().is_multiple_of(WIDTH) || rows.len() != out.len() * query.stride() {
             return Err(outside());
         }
         match self {
@@ -142,17 +143,25 @@ const AHEAD: usize = 4;
 /// Asks for a row that will be read soon.
 #[inline]
 pub fn prefetch<T>(row: &[T]) {
-    #[cfg(target_arch = "x86_64")]
     for line in (0..size_of_val(row)).step_by(WIDTH) {
+        prefetch_line(row.as_ptr().cast::<u8>().wrapping_add(line));
+    }
+}
+
+/// Asks for the cache line at an address, whatever is there.
+#[inline]
+fn prefetch_line(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint, which never faults; the address is inside the slice.
-        #[allow(unsafe_code)]
+        // SAFETY: a hint, which never faults. Later compilers need no such word.
+        #[allow(unsafe_code, unused_unsafe)]
         unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().cast::<i8>().add(line));
+            _mm_prefetch::<_MM_HINT_T0>(at.cast());
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = row;
+    let _ = at;
 }
 
 fn outside() -> Error {
@@ -178,11 +187,13 @@ fn dot_product(query: &Components, rows: &[u8], out: &mut [i32]) {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Components, WIDTH, ZERO};
+    use super::{Components, WIDTH, ZERO, prefetch_line};
 
     /// Rows whose sums run side by side, so that no addition waits for the one before.
     const TOGETHER: usize = 4;
     const HALF: usize = WIDTH / 2;
+    /// The processor fetches ahead by itself, but not beyond a page.
+    const PAGE: usize = 4096;
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     pub(super) fn products_avx512(query: &Components, rows: &[u8], out: &mut [i32]) {
@@ -198,8 +209,8 @@ mod x86 {
             let mut sums = [_mm512_setzero_si512(); TOGETHER];
             for ((((query, a), b), c), d) in steps.iter().zip(a).zip(b).zip(c).zip(d) {
                 let query = load_512(query);
-                [a, b, c, d].iter().for_each(|row| fetch_next_page(*row));
-                
+                [a, b, c, d].into_iter().for_each(|row| prefetch_line(row.as_ptr().wrapping_add(PAGE)));
+
                 sums[0] = _mm512_dpbusd_epi32(sums[0], load_512(a), query);
                 sums[1] = _mm512_dpbusd_epi32(sums[1], load_512(b), query);
                 sums[2] = _mm512_dpbusd_epi32(sums[2], load_512(c), query);
@@ -303,14 +314,6 @@ mod x86 {
         }
     }
 
-    /// The processor fetches ahead by itself, but not beyond a page.
-    #[inline]
-    #[target_feature(enable = "sse")]
-    fn fetch_next_page(row: &[u8; WIDTH]) {
-        const PAGE: usize = 4096;
-        _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().wrapping_add(PAGE).cast());
-    }
-
     /// What has the size of one byte.
     trait Byte {}
     impl Byte for u8 {}
@@ -334,7 +337,8 @@ mod tests {
                     let mut row = vec![ZERO; stride];
                     row[..dimension].iter_mut().for_each(|byte| *byte = (component() as u8) ^ ZERO);
                     let query = Components::of_row(&row);
-                    let rows: Vec<u8> = (0..count * stride).map(|_| if extreme { 255 } else { component() as u8 }).collect();
+                    let rows: Vec<u8> =
+                        (0..count * stride).map(|_| if extreme { 255 } else { component() as u8 }).collect();
                     let expected: Vec<i64> = rows
                         .chunks_exact(stride)
                         .map(|row| {

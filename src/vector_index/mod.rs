@@ -21,18 +21,20 @@ mod distance;
 pub mod graph;
 mod index;
 mod kernels;
+mod query;
 mod scan;
 mod section;
 mod selection;
 #[cfg(test)]
 mod testing;
 
-pub use choose::{Plan, Road, Setting, plan};
-pub use codes::{CodedQuery, Codes, CodesBuilder, CodesView};
+pub use choose::{GRAPH_ROWS, Plan, Road, Setting, plan};
+pub use codes::{Codes, CodesBuilder, CodesView};
 pub use distance::Query;
 pub use graph::{GraphView, Pool};
 pub use index::VectorIndex;
 pub use kernels::Kernel;
+pub use query::CodedQuery;
 pub use scan::{Asked, Found, Neighbor, scan};
 pub use section::{Rescore, Section, Vectors};
 pub use selection::{Among, Selection};

@@ -1,7 +1,7 @@
 //! Which positions of a segment a search may find.
 
-use crate::vector_index::section::damaged;
 use crate::error::Result;
+use crate::vector_index::section::damaged;
 
 /// The positions that a filter lets through.
 #[derive(Debug, Clone, Copy)]

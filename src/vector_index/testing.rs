@@ -81,8 +81,7 @@ impl Segment {
     }
 
     pub fn view(&self) -> CodesView<'_> {
-        let (components, factors) =
-            (Section::trusted(self.codes.components()), Section::trusted(self.codes.factors()));
+        let (components, factors) = (Section::trusted(self.codes.components()), Section::trusted(self.codes.factors()));
         CodesView::open(components, factors, self.rows(), self.dimension, self.metric).unwrap()
     }
 

@@ -28,7 +28,7 @@ mod view;
 mod walk;
 
 pub use build::{Effort, build};
-pub use search::Sought;
+pub use search::{Searcher, Sought};
 pub use view::{Graph, GraphView};
 pub use walk::Pool;
 

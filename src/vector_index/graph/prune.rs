@@ -3,21 +3,21 @@
 use crate::error::Result;
 use crate::vector_index::codes::CodesView;
 use crate::vector_index::graph::LINKS;
-use crate::vector_index::graph::walk::{Probe, Scored};
+use crate::vector_index::graph::walk::Scored;
+use crate::vector_index::query::Probe;
 
 /// Chosen ones that a candidate is held against at a time.
 const TOGETHER: usize = 8;
 
 /// The memory of choosing.
-pub(super) struct Prune<'a> {
-    candidate: Option<Probe<'a>>,
-    lifts: &'a [f32],
+pub(super) struct Prune {
+    candidate: Option<Probe>,
     positions: Vec<u32>,
 }
 
-impl<'a> Prune<'a> {
-    pub(super) fn new(lifts: &'a [f32]) -> Self {
-        Self { candidate: None, lifts, positions: Vec::with_capacity(LINKS) }
+impl Prune {
+    pub(super) fn new() -> Self {
+        Self { candidate: None, positions: Vec::with_capacity(LINKS) }
     }
 
     /// Up to `most` of `candidates`, which are sorted, best first: each is chosen that is nearer to the node than to all
@@ -45,7 +45,7 @@ impl<'a> Prune<'a> {
                         probe.turn_to(codes, position)?;
                         probe
                     }
-                    none => none.insert(Probe::of_row(codes, position, self.lifts)?),
+                    none => none.insert(Probe::of_row(codes, position)?),
                 };
                 for positions in self.positions.chunks(TOGETHER) {
                     let keys = &mut keys[..positions.len()];

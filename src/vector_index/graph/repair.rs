@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 
 use crate::error::Result;
 use crate::vector_index::graph::build::{Building, cancelled, portions};
-use crate::vector_index::graph::walk::{Adjacency, Probe, Scratch};
+use crate::vector_index::graph::walk::{Adjacency, Scratch};
+use crate::vector_index::query::Probe;
 
 /// Nodes that a vector's own search keeps: fewer than any search for a caller does.
 const WIDTH: usize = 24;
@@ -46,18 +47,20 @@ pub(super) fn repair(
     reach(building, &go_on)
 }
 
-/// Searches for a vector; `scratch` has where it ended.
-fn look(building: &Building<'_>, position: u32, width: usize, scratch: &mut Scratch) -> Result<()> {
+/// Searches for a vector; `scratch` has where it ended. Gives the key that the vector itself has there.
+fn look(building: &Building<'_>, position: u32, width: usize, scratch: &mut Scratch) -> Result<f32> {
     let codes = building.codes;
-    let probe = Probe::of_row(codes, position, building.lifts)?;
+    let probe = Probe::of_row(codes, position)?;
     let entry = building.enter(&probe, 0, scratch)?;
-    scratch.walk(&building.growing(0), codes, &probe, entry, width, &mut || true).map(drop)
+    scratch.walk(&building.growing(0), codes, &probe, entry, width, &mut || true)?;
+    probe.key_at(codes, position)
 }
 
-/// Whether the search for a vector finds it.
+/// Whether the search for a vector finds it, or so many that are as near that it need not.
 fn found(building: &Building<'_>, position: u32, scratch: &mut Scratch) -> Result<bool> {
-    look(building, position, WIDTH, scratch)?;
-    Ok(scratch.nearest.iter().any(|scored| scored.node() == position))
+    let own = look(building, position, WIDTH, scratch)?;
+    let others = scratch.nearest.len() == WIDTH && scratch.nearest.last().is_some_and(|last| last.key() <= own);
+    Ok(others || scratch.nearest.iter().any(|scored| scored.node() == position))
 }
 
 /// Links to the vector from the nearest that was found and has a place.

@@ -1,10 +1,11 @@
 //! A search of the graph.
 
 use crate::error::Result;
-use crate::vector_index::codes::{CodedQuery, CodesView};
+use crate::vector_index::codes::CodesView;
 use crate::vector_index::distance::Query;
 use crate::vector_index::graph::view::GraphView;
-use crate::vector_index::graph::walk::{Adjacency, Pool, Probe, Scored, Scratch};
+use crate::vector_index::graph::walk::{Adjacency, Pool, Scored, Scratch};
+use crate::vector_index::query::{CodedQuery, Probe};
 use crate::vector_index::scan::{Best, Found, Neighbor};
 use crate::vector_index::section::Rescore;
 use crate::vector_index::selection::Selection;
@@ -20,31 +21,36 @@ pub struct Sought {
     pub rescored: usize,
 }
 
-impl GraphView<'_> {
+/// A graph and what searching it takes.
+#[derive(Clone, Copy)]
+pub struct Searcher<'a> {
+    pub graph: GraphView<'a>,
+    /// Those that the graph was built over.
+    pub codes: CodesView<'a>,
+    pub pool: &'a Pool,
+}
+
+impl Searcher<'_> {
     /// Neighbours of a vector. The walk goes over every node; those outside the selection are not among the found.
     pub fn search(
         &self,
-        codes: &CodesView<'_>,
         rescore: &mut dyn Rescore,
         vector: &[f32],
         sought: Sought,
         selection: &Selection<'_>,
-        pool: &Pool,
         keep_going: &mut dyn FnMut() -> bool,
     ) -> Result<Found> {
-        if self.rows() == 0 || sought.k == 0 {
+        if self.graph.rows() == 0 || sought.k == 0 {
             return Ok(Found { complete: true, ..Found::default() });
         }
-        let mut scratch = pool.take();
-        let found = self.searched(codes, rescore, vector, sought, selection, &mut scratch, keep_going);
-        pool.give(scratch);
+        let mut scratch = self.pool.take();
+        let found = self.searched(rescore, vector, sought, selection, &mut scratch, keep_going);
+        self.pool.give(scratch);
         found
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn searched(
         &self,
-        codes: &CodesView<'_>,
         rescore: &mut dyn Rescore,
         vector: &[f32],
         sought: Sought,
@@ -52,11 +58,11 @@ impl GraphView<'_> {
         scratch: &mut Scratch,
         keep_going: &mut dyn FnMut() -> bool,
     ) -> Result<Found> {
-        let coded = CodedQuery::new(vector, codes.metric());
-        let probe = Probe::Query(&coded);
-        let entry = self.entry(codes, &probe, scratch)?;
+        let codes = &self.codes;
+        let probe = CodedQuery::new(vector, codes.metric()).probe;
+        let entry = self.entry(&probe, scratch)?;
         let width = sought.width.max(sought.k);
-        let complete = scratch.walk(&self.level(0), codes, &probe, entry, width, keep_going)?;
+        let complete = scratch.walk(&self.graph.level(0), codes, &probe, entry, width, keep_going)?;
         let positions = self.kept(scratch, selection, sought.rescored.max(sought.k))?;
         let mut distances = vec![0.0; positions.len()];
         rescore.rescore(&Query::new(vector, codes.metric()), &positions, &mut distances)?;
@@ -71,7 +77,7 @@ impl GraphView<'_> {
     /// The best of the walk that are in the selection, and their copies.
     fn kept(&self, scratch: &Scratch, selection: &Selection<'_>, most: usize) -> Result<Vec<u32>> {
         let mut kept = Vec::with_capacity(most.min(scratch.nearest.len()));
-        let copies = self.copies()?;
+        let copies = self.graph.copies()?;
         for node in scratch.nearest.iter().map(|scored| scored.node()) {
             let selected = std::iter::once(node).chain(copies.of(node)).filter(|&position| selection.has(position));
             kept.extend(selected.take(most - kept.len()));
@@ -83,14 +89,15 @@ impl GraphView<'_> {
     }
 
     /// Where the walk on level 0 begins.
-    fn entry(&self, codes: &CodesView<'_>, probe: &Probe<'_>, scratch: &mut Scratch) -> Result<Scored> {
-        if self.levels() == 0 {
-            return Ok(Scored::new(probe.key(codes, 0)?, 0));
+    fn entry(&self, probe: &Probe, scratch: &mut Scratch) -> Result<Scored> {
+        let (graph, codes) = (&self.graph, &self.codes);
+        if graph.levels() == 0 {
+            return Ok(Scored::new(probe.key_at(codes, 0)?, 0));
         }
-        let mut entry = Scored::new(probe.key(codes, self.level(1).position(0)?)?, 0);
-        for level in (1..=self.levels()).rev() {
-            entry = scratch.descend(&self.level(level), codes, probe, entry)?;
+        let mut entry = Scored::new(probe.key_at(codes, graph.level(1).position(0)?)?, 0);
+        for level in (1..=graph.levels()).rev() {
+            entry = scratch.descend(&graph.level(level), codes, probe, entry)?;
         }
-        Ok(Scored::new(entry.key(), self.level(1).position(entry.node())?))
+        Ok(Scored::new(entry.key(), graph.level(1).position(entry.node())?))
     }
 }

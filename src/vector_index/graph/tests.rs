@@ -3,9 +3,10 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::walk::Adjacency;
-use super::{Effort, Graph, GraphView, LINKS, Pool, Sought, build};
+use super::{Effort, Graph, GraphView, LINKS, Pool, Searcher, Sought, build};
 use crate::error::ErrorKind;
 use crate::model::Metric;
+use crate::vector_index::distance::Query;
 use crate::vector_index::scan::Found;
 use crate::vector_index::section::Section;
 use crate::vector_index::selection::{Among, Selection};
@@ -14,7 +15,7 @@ use crate::vector_index::testing::{Random, Segment, bits, damaged};
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::L2, Metric::Ip];
 
 fn graph(segment: &Segment, threads: usize) -> Graph {
-    let effort = Effort { candidates: 64, threads: NonZero::new(threads).unwrap() };
+    let effort = Effort { candidates: 40, threads: NonZero::new(threads).unwrap() };
     build(&segment.view(), effort, &|_| true).unwrap()
 }
 
@@ -23,8 +24,8 @@ fn open<'a>(segment: &Segment, graph: &'a Graph) -> GraphView<'a> {
 }
 
 fn search(segment: &Segment, view: &GraphView<'_>, query: &[f32], sought: Sought, selection: &Selection<'_>) -> Found {
-    let (codes, pool) = (segment.view(), Pool::new());
-    view.search(&codes, &mut segment.floats(), query, sought, selection, &pool, &mut || true).unwrap()
+    let searcher = Searcher { graph: *view, codes: segment.view(), pool: &Pool::new() };
+    searcher.search(&mut segment.floats(), query, sought, selection, &mut || true).unwrap()
 }
 
 /// The share of the nearest that searches find.
@@ -33,7 +34,7 @@ fn recall(segment: &Segment, view: &GraphView<'_>, width: usize, let_through: im
     let words = bits(segment.rows(), &let_through);
     let selection = Selection::new(segment.rows(), Among::Bits(&words), &[]).unwrap();
     let (mut found, mut all) = (0, 0);
-    for _ in 0..50 {
+    for _ in 0..30 {
         let mut query = segment.row(random.below(segment.rows())).to_vec();
         query.iter_mut().for_each(|x| *x += 0.1 * random.unit());
         let sought = Sought { k: 10, width, rescored: 20 };
@@ -69,7 +70,7 @@ fn lost(segment: &Segment, view: &GraphView<'_>) -> usize {
     let all = Selection::all(segment.rows());
     let is_lost = |&position: &usize| {
         let query = segment.row(position);
-        let own = segment.nearest(query, 1, |p| p as usize == position)[0].distance;
+        let own = Query::new(query, segment.metric).distance(query);
         let found = search(segment, view, query, sought, &all).neighbors;
         found.iter().all(|neighbor| neighbor.position as usize != position)
             && found.last().is_none_or(|last| last.distance > own + 1e-6)
@@ -81,7 +82,7 @@ fn lost(segment: &Segment, view: &GraphView<'_>) -> usize {
 fn finds_what_is_near() {
     let mut random = Random::new(31);
     for metric in METRICS {
-        let segment = Segment::new(random.clustered(4000, 48, 40), 48, metric);
+        let segment = Segment::new(random.clustered(1500, 32, 15), 32, metric);
         let graph = graph(&segment, 3);
         let view = open(&segment, &graph);
         let recall = recall(&segment, &view, 64, |_| true);
@@ -92,8 +93,8 @@ fn finds_what_is_near() {
 #[test]
 fn every_vector_is_found_by_its_own_query() {
     let mut random = Random::new(32);
-    for (metric, threads) in [(Metric::Cosine, 4), (Metric::L2, 4), (Metric::Cosine, 1)] {
-        let segment = Segment::new(random.clustered(6000, 24, 300), 24, metric);
+    for (metric, threads) in [(Metric::Cosine, 4), (Metric::L2, 1)] {
+        let segment = Segment::new(random.clustered(1200, 12, 100), 12, metric);
         let graph = graph(&segment, threads);
         let view = open(&segment, &graph);
         assert_eq!((lost(&segment, &view), unreachable(&view)), (0, 0), "{metric} {threads}");
@@ -103,9 +104,9 @@ fn every_vector_is_found_by_its_own_query() {
 #[test]
 fn copies_do_not_cut_the_graph() {
     let mut random = Random::new(33);
-    let mut vectors = random.clustered(3000, 16, 30);
+    let mut vectors = random.clustered(1200, 16, 12);
     // Half of all are copies of three.
-    for row in (0..3000).step_by(2) {
+    for row in (0..1200).step_by(2) {
         let of = 2 * random.below(3) + 1;
         vectors.copy_within(of * 16..(of + 1) * 16, row * 16);
     }
@@ -118,22 +119,22 @@ fn copies_do_not_cut_the_graph() {
         assert!(recall >= 0.98, "{recall}");
     }
     // All copies of one, by position.
-    let sought = Sought { k: 300, width: 300, rescored: 300 };
-    let found = search(&segment, &view, segment.row(1), sought, &Selection::all(3000));
-    assert_eq!(found.neighbors, segment.nearest(segment.row(1), 300, |_| true));
+    let sought = Sought { k: 100, width: 100, rescored: 100 };
+    let found = search(&segment, &view, segment.row(1), sought, &Selection::all(1200));
+    assert_eq!(found.neighbors, segment.nearest(segment.row(1), 100, |_| true));
 }
 
 #[test]
 fn a_filter_applies_inside() {
-    let segment = Segment::new(Random::new(34).clustered(4000, 32, 40), 32, Metric::L2);
+    let segment = Segment::new(Random::new(34).clustered(1500, 16, 15), 16, Metric::L2);
     let graph = graph(&segment, 2);
     let view = open(&segment, &graph);
-    for (share, width) in [(2, 128), (5, 320), (20, 1280)] {
+    for (share, width) in [(2, 128), (5, 320), (10, 640)] {
         let recall = recall(&segment, &view, width, |position| position % share == 1);
         assert!(recall >= 0.98, "one in {share}: {recall}");
     }
-    let dead = bits(4000, |position| position != 77);
-    let selection = Selection::new(4000, Among::All, &dead).unwrap();
+    let dead = bits(1500, |position| position != 77);
+    let selection = Selection::new(1500, Among::All, &dead).unwrap();
     let found = search(&segment, &view, segment.row(77), Sought { k: 5, width: 16, rescored: 5 }, &selection);
     assert_eq!(found.neighbors.iter().map(|n| n.position).collect::<Vec<_>>(), [77]);
 }
@@ -141,12 +142,12 @@ fn a_filter_applies_inside() {
 #[test]
 fn long_and_short_vectors_are_found_by_inner_product() {
     let mut random = Random::new(35);
-    let mut vectors = random.clustered(4000, 32, 40);
-    for vector in vectors.chunks_exact_mut(32) {
+    let mut vectors = random.clustered(1500, 16, 15);
+    for vector in vectors.chunks_exact_mut(16) {
         let length = 1.0 + 2.0 * random.unit().abs();
         vector.iter_mut().for_each(|x| *x *= length);
     }
-    let segment = Segment::new(vectors, 32, Metric::Ip);
+    let segment = Segment::new(vectors, 16, Metric::Ip);
     let graph = graph(&segment, 4);
     let recall = recall(&segment, &open(&segment, &graph), 96, |_| true);
     assert!(recall >= 0.95, "{recall}");
@@ -170,7 +171,7 @@ fn few_vectors_are_a_graph_too() {
 
 #[test]
 fn a_build_tells_how_far_it_is_and_can_be_stopped() {
-    let segment = Segment::new(Random::new(37).vector(2000 * 8), 8, Metric::L2);
+    let segment = Segment::new(Random::new(37).vector(1000 * 8), 8, Metric::L2);
     let effort = Effort { candidates: 32, threads: NonZero::new(3).unwrap() };
     let most = AtomicUsize::new(0);
     build(&segment.view(), effort, &|done| {
@@ -178,8 +179,8 @@ fn a_build_tells_how_far_it_is_and_can_be_stopped() {
         true
     })
     .unwrap();
-    assert_eq!(most.into_inner(), 2000);
-    for limit in [100, 1000, 1999] {
+    assert_eq!(most.into_inner(), 1000);
+    for limit in [100, 700, 999] {
         let stopped = build(&segment.view(), effort, &|done| done < limit);
         assert_eq!(stopped.err().map(|error| error.kind()), Some(ErrorKind::Cancelled));
     }
@@ -187,38 +188,39 @@ fn a_build_tells_how_far_it_is_and_can_be_stopped() {
 
 #[test]
 fn a_search_that_is_stopped_says_so() {
-    let segment = Segment::new(Random::new(38).vector(3000 * 8), 8, Metric::L2);
+    let segment = Segment::new(Random::new(38).vector(1500 * 8), 8, Metric::L2);
     let graph = graph(&segment, 2);
-    let (view, codes, pool) = (open(&segment, &graph), segment.view(), Pool::new());
-    let (query, selection) = (segment.row(0), Selection::all(3000));
-    let sought = Sought { k: 10, width: 2000, rescored: 20 };
-    let found = view.search(&codes, &mut segment.floats(), query, sought, &selection, &pool, &mut || false).unwrap();
+    let pool = Pool::new();
+    let searcher = Searcher { graph: open(&segment, &graph), codes: segment.view(), pool: &pool };
+    let (query, selection) = (segment.row(0), Selection::all(1500));
+    let sought = Sought { k: 10, width: 1000, rescored: 20 };
+    let found = searcher.search(&mut segment.floats(), query, sought, &selection, &mut || false).unwrap();
     assert!(!found.complete && !found.neighbors.is_empty());
     assert!(pool.bytes() > 0);
     // The same memory serves another search, of the whole.
-    let found = view.search(&codes, &mut segment.floats(), query, sought, &selection, &pool, &mut || true).unwrap();
+    let found = searcher.search(&mut segment.floats(), query, sought, &selection, &mut || true).unwrap();
     assert_eq!(found.neighbors, segment.nearest(query, 10, |_| true));
 }
 
 #[test]
 fn places_for_repairs_stay_free_of_other_links() {
-    let segment = Segment::new(Random::new(39).clustered(3000, 16, 100), 16, Metric::L2);
+    let segment = Segment::new(Random::new(39).clustered(1500, 16, 50), 16, Metric::L2);
     let graph = graph(&segment, 2);
     let view = open(&segment, &graph);
     let mut links = Vec::new();
-    let full = (0..3000).filter(|&node| {
+    let full = (0..1500).filter(|&node| {
         links.clear();
         view.level(0).neighbors(node, &mut links).unwrap();
         assert!(links.iter().collect::<HashSet<_>>().len() == links.len() && !links.contains(&node), "{links:?}");
         links.len() == LINKS
     });
-    assert!(full.count() < 300);
+    assert!(full.count() < 150);
 }
 
 #[test]
 fn damaged_bytes_do_no_harm() {
     let mut random = Random::new(40);
-    let segment = Segment::new(random.clustered(700, 12, 10), 12, Metric::L2);
+    let segment = Segment::new(random.clustered(300, 12, 6), 12, Metric::L2);
     let graph = graph(&segment, 2);
     let pool = Pool::new();
     let (mut opened, mut refused) = (0, 0);
@@ -232,16 +234,19 @@ fn damaged_bytes_do_no_harm() {
                 damaged(&bytes, &mut Random::new(7))
             }
         };
-        let Ok(view) = GraphView::open(Section::trusted(bytes.as_slice()), 700) else {
+        let Ok(view) = GraphView::open(Section::trusted(bytes.as_slice()), 300) else {
             refused += 1;
             continue;
         };
         opened += 1;
         let query = random.vector(12);
-        let (codes, sought) = (segment.view(), Sought { k: 10, width: 1 + random.below(100), rescored: 10 });
-        let selection = Selection::all(700);
-        match view.search(&codes, &mut segment.floats(), &query, sought, &selection, &pool, &mut || true) {
-            Ok(found) => assert!(found.neighbors.iter().all(|neighbor| neighbor.position < 700)),
+        let (searcher, sought) = (
+            Searcher { graph: view, codes: segment.view(), pool: &pool },
+            Sought { k: 10, width: 1 + random.below(40), rescored: 10 },
+        );
+        let selection = Selection::all(300);
+        match searcher.search(&mut segment.floats(), &query, sought, &selection, &mut || true) {
+            Ok(found) => assert!(found.neighbors.iter().all(|neighbor| neighbor.position < 300)),
             Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt),
         }
     }

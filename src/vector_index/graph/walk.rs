@@ -3,10 +3,9 @@
 use parking_lot::Mutex;
 
 use crate::error::Result;
-use crate::model::Metric;
-use crate::vector_index::codes::{CodedQuery, CodesView};
+use crate::vector_index::codes::CodesView;
 use crate::vector_index::graph::LINKS;
-use crate::vector_index::kernels::Components;
+use crate::vector_index::query::Probe;
 use crate::vector_index::section::damaged;
 
 /// Expanded nodes between two questions whether to go on.
@@ -22,68 +21,6 @@ pub(super) trait Adjacency {
     fn position(&self, node: u32) -> Result<u32>;
     /// Asks for the links of a node that will be followed soon.
     fn prefetch(&self, _node: u32) {}
-}
-
-/// What nodes are held against: a query, or a vector of the graph.
-pub(super) enum Probe<'a> {
-    Query(&'a CodedQuery),
-    Row { components: Components, scale: f32, length: f32, lifts: &'a [f32], lift: f32 },
-}
-
-impl<'a> Probe<'a> {
-    /// The vector at a position. `lifts` has a further component for each vector where the metric is ip (`build.rs`).
-    pub(super) fn of_row(codes: &CodesView<'_>, position: u32, lifts: &'a [f32]) -> Result<Self> {
-        let factors = codes.factors_of(position);
-        let lift = lifts.get(position as usize).copied().unwrap_or(0.0);
-        let components = codes.query_of(position)?;
-        Ok(Self::Row { components, scale: factors.scale, length: factors.length, lifts, lift })
-    }
-
-    /// The same for another vector, in the same memory.
-    pub(super) fn turn_to(&mut self, codes: &CodesView<'_>, position: u32) -> Result<()> {
-        if let Self::Row { components, scale, length, lifts, lift } = self {
-            let factors = codes.factors_of(position);
-            (*scale, *length) = (factors.scale, factors.length);
-            *lift = lifts.get(position as usize).copied().unwrap_or(0.0);
-            components.turn_to(codes.row(position)?);
-        }
-        Ok(())
-    }
-
-    /// The keys of up to [`LINKS`] vectors.
-    #[inline]
-    pub(super) fn keys(&self, codes: &CodesView<'_>, positions: &[u32], keys: &mut [f32]) -> Result<()> {
-        let mut products = [0; LINKS];
-        match self {
-            Self::Query(coded) => {
-                codes.products_at(&coded.components, positions, &mut products)?;
-                for ((key, &position), product) in keys.iter_mut().zip(positions).zip(products) {
-                    let (scale, length) = codes.scale_and_length(position);
-                    *key = coded.key(product, scale, length);
-                }
-            }
-            Self::Row { components, scale, length, lifts, lift } => {
-                codes.products_at(components, positions, &mut products)?;
-                for ((key, &position), product) in keys.iter_mut().zip(positions).zip(products) {
-                    let (other_scale, other_length) = codes.scale_and_length(position);
-                    let product = product as f32 * scale * other_scale;
-                    *key = match codes.metric() {
-                        Metric::Cosine => -product,
-                        Metric::L2 => length * length + other_length * other_length - 2.0 * product,
-                        Metric::Ip => -product - lift * lifts.get(position as usize).copied().unwrap_or(0.0),
-                    };
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The key of one vector.
-    pub(super) fn key(&self, codes: &CodesView<'_>, position: u32) -> Result<f32> {
-        let mut key = [0.0];
-        self.keys(codes, &[position], &mut key)?;
-        Ok(key[0])
-    }
 }
 
 /// A node with its key, in one number that orders as the key does, then as the node; the last bit says that its links
@@ -165,7 +102,7 @@ impl Scratch {
         &mut self,
         level: &A,
         codes: &CodesView<'_>,
-        probe: &Probe<'_>,
+        probe: &Probe,
         entry: Scored,
         width: usize,
         keep_going: &mut dyn FnMut() -> bool,
@@ -240,7 +177,7 @@ impl Scratch {
         &mut self,
         level: &A,
         codes: &CodesView<'_>,
-        probe: &Probe<'_>,
+        probe: &Probe,
         mut entry: Scored,
     ) -> Result<Scored> {
         self.seen.clear(level.nodes());
@@ -300,8 +237,9 @@ mod tests {
 
     #[test]
     fn scored_nodes_order_by_key_then_node() {
-        let mut scored: Vec<Scored> =
-            [(0.5, 3), (-2.0, 9), (0.5, 1), (-0.0, 4), (f32::INFINITY, 0), (-1.0, 7)].map(|(k, n)| Scored::new(k, n)).into();
+        let mut scored: Vec<Scored> = [(0.5, 3), (-2.0, 9), (0.5, 1), (-0.0, 4), (f32::INFINITY, 0), (-1.0, 7)]
+            .map(|(k, n)| Scored::new(k, n))
+            .into();
         scored.sort();
         assert_eq!(scored.iter().map(|s| s.node()).collect::<Vec<_>>(), [9, 7, 4, 1, 3, 0]);
         assert_eq!(scored.iter().map(|s| s.key()).collect::<Vec<_>>(), [-2.0, -1.0, -0.0, 0.5, 0.5, f32::INFINITY]);
