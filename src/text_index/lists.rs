@@ -44,12 +44,14 @@ pub(super) struct Packed<'a> {
     block: Box<Block>,
     /// Which block that is.
     at: Option<usize>,
+    /// Where in it the last search ended: the next one is near, most of the time.
+    near: usize,
 }
 
 impl<'a> Packed<'a> {
     /// Before its first block.
     pub fn new(postings: Postings<'a>) -> Self {
-        Self { postings, block: Box::default(), at: None }
+        Self { postings, block: Box::default(), at: None, near: 0 }
     }
 
     /// Finds a position: the number of its block, and its place there.
@@ -67,8 +69,20 @@ impl<'a> Packed<'a> {
             return Ok(None);
         }
         self.load(block)?;
-        let place = self.block.positions().partition_point(|&here| here < position);
-        Ok((self.block.positions().get(place) == Some(&position)).then_some((block, place)))
+        let positions = self.block.positions();
+        let (mut low, mut step) = (0, 1);
+        let mut high = 0;
+        if positions.get(self.near).is_some_and(|&here| here <= position) {
+            (low, high) = (self.near, self.near);
+        }
+        while positions.get(high).is_some_and(|&here| here < position) {
+            low = high + 1;
+            high += step;
+            step *= 2;
+        }
+        high = high.min(positions.len());
+        self.near = low + positions[low..high].partition_point(|&here| here < position);
+        Ok((positions.get(self.near) == Some(&position)).then_some((block, self.near)))
     }
 
     /// How often the row at a position holds the term.
@@ -83,6 +97,7 @@ impl<'a> Packed<'a> {
             self.at = None;
             self.postings.read(block, &mut self.block)?;
             self.at = Some(block);
+            self.near = 0;
         }
         Ok(&self.block)
     }

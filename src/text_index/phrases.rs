@@ -1,5 +1,6 @@
 //! The rows in which tokens stand one behind the other.
 
+use super::bits::BLOCK;
 use super::builder::Occurrences;
 use super::dictionary;
 use super::lists::{Loose, Packed};
@@ -137,8 +138,9 @@ enum Term<'a> {
     Packed {
         list: Packed<'a>,
         places: Places<'a>,
-        /// The run of the block that was asked for last.
+        /// The run of the block that was asked for last, and how many places there are before those of each row.
         run: Option<(usize, Run<'a>)>,
+        before: Vec<u64>,
     },
     Loose {
         occurrences: Occurrences,
@@ -175,6 +177,7 @@ impl<'a> Term<'a> {
                 list: Packed::new(Postings::of(segment, term)?),
                 places: Places::of(segment, term)?,
                 run: None,
+                before: Vec::new(),
             }),
             Part::Growing { .. } => Ok(Self::loose(Occurrences::default())),
         }
@@ -198,7 +201,6 @@ impl<'a> Term<'a> {
 
     /// Its row of that index, which is asked for in order.
     fn row(&mut self, index: usize) -> Result<Option<u32>> {
-        use super::bits::BLOCK;
         Ok(match self {
             Term::Packed { list, .. } => list.load(index / BLOCK)?.positions().get(index % BLOCK).copied(),
             Term::Loose { occurrences, .. } => occurrences.rows.get(index).copied(),
@@ -216,15 +218,22 @@ impl<'a> Term<'a> {
     fn places(&mut self, row: u32, into: &mut Vec<u32>) -> Result<()> {
         into.clear();
         match self {
-            Term::Packed { list, places, run } => {
+            Term::Packed { list, places, run, before } => {
                 let Some((block, place)) = list.find(row)? else { return Ok(()) };
+                let counts = list.load(block)?.counts();
                 let here = match run {
                     Some((of, here)) if *of == block => *here,
-                    _ => run.insert((block, places.run(block)?)).1,
+                    _ => {
+                        before.clear();
+                        before.extend(counts.iter().scan(0, |next, &count| {
+                            let here = *next;
+                            *next += u64::from(count);
+                            Some(here)
+                        }));
+                        run.insert((block, places.run(block)?)).1
+                    }
                 };
-                let counts = list.load(block)?.counts();
-                let before = counts[..place].iter().map(|&count| u64::from(count)).sum();
-                here.read(before, counts[place], into)
+                here.read(before[place], counts[place], into)
             }
             Term::Loose { occurrences, starts } => {
                 if let Ok(place) = occurrences.rows.binary_search(&row) {

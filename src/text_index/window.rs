@@ -35,6 +35,41 @@ struct Window {
     candidates: Vec<Candidate>,
 }
 
+/// The lists with a bound in a window, from the least to the greatest.
+struct Order {
+    lists: Vec<usize>,
+    /// What the first so many add together at most.
+    slacks: Vec<f32>,
+    /// How many of the first are not summed.
+    optional: usize,
+}
+
+impl Order {
+    fn new(bounds: &[f32], threshold: f32) -> Self {
+        let mut lists: Vec<usize> = (0..bounds.len()).filter(|&list| bounds[list] > 0.0).collect();
+        lists.sort_unstable_by(|&a, &b| bounds[a].total_cmp(&bounds[b]));
+        let mut slacks = vec![0.0];
+        slacks.extend(lists.iter().scan(0.0, |sum, &list| {
+            *sum += bounds[list];
+            Some(*sum)
+        }));
+        let optional = slacks[1..].iter().take_while(|&&slack| slack < threshold).count();
+        Self { lists, slacks, optional }
+    }
+
+    /// What the lists that are not summed add at most.
+    fn slack(&self) -> f32 {
+        self.slacks[self.optional]
+    }
+
+    /// A block whose bound is less than this brings no row to the threshold, whatever the others add.
+    fn least(&self, bound: f32, threshold: f32) -> f32 {
+        let total = self.slacks[self.lists.len()];
+        // The sum was rounded, perhaps by more than one of the others adds.
+        threshold - (total - bound + total * 1e-5)
+    }
+}
+
 /// A position that may be among the best, and what it has at most from the lists that were asked.
 struct Candidate {
     position: u32,
@@ -127,36 +162,27 @@ impl PartSearch<'_, '_> {
         work: &mut Work<'_>,
     ) -> OrHalt<()> {
         let mut threshold = self.top.threshold();
-        // From the least bound to the greatest, and what those before each add up to.
-        let mut order: Vec<usize> = (0..lists.len()).filter(|&list| bounds[list] > 0.0).collect();
-        order.sort_unstable_by(|&a, &b| bounds[a].total_cmp(&bounds[b]));
-        let mut slacks = vec![0.0];
-        for &list in &order {
-            slacks.push(slacks[slacks.len() - 1] + bounds[list]);
-        }
-        // The lists that together are too weak.
-        let mut optional = slacks[1..].iter().take_while(|&&slack| slack < threshold).count();
-        let total = slacks[order.len()];
-        if optional == order.len() {
+        let mut order = Order::new(bounds, threshold);
+        if order.optional == order.lists.len() {
             return Ok(());
         }
         let codes = self.part.length_codes().get(window.base..window.base + window.len).unwrap_or_default();
         window.codes[..codes.len()].copy_from_slice(codes);
-        for &index in &order[optional..] {
-            self.sum(&mut lists[index], threshold - (total - bounds[index]), window, work)?;
+        for &index in &order.lists[order.optional..] {
+            self.sum(&mut lists[index], order.least(bounds[index], threshold), window, work)?;
         }
-        // The others are summed as well as long as that takes less than asking them about each that is left.
-        while optional > 0 && bounds[order[optional - 1]] >= threshold * NEGLIGIBLE {
-            let next = &mut lists[order[optional - 1]];
-            let here = next.list.len() * WINDOW / self.part.rows();
-            if window.above(threshold - slacks[optional]) * SEEK < here {
+        // The others are summed as well as long as that takes less than asking them about each position that is left.
+        while order.optional > 0 {
+            let index = order.lists[order.optional - 1];
+            let here = lists[index].list.len() * WINDOW / self.part.rows();
+            if bounds[index] < threshold * NEGLIGIBLE || window.above(threshold - order.slack()) * SEEK < here {
                 break;
             }
-            self.sum(next, threshold - (total - bounds[order[optional - 1]]), window, work)?;
-            optional -= 1;
+            self.sum(&mut lists[index], order.least(bounds[index], threshold), window, work)?;
+            order.optional -= 1;
         }
-        self.collect(window, threshold - slacks[optional]);
         work.spend(window.len / STRIDE)?;
+        self.collect(window, threshold - order.slack());
         let lacking = self.top.lacking();
         if lacking > 0 && window.candidates.len() > lacking {
             // The first that come would do, but those with the greatest sums leave fewer of the others.
@@ -165,16 +191,37 @@ impl PartSearch<'_, '_> {
                 self.score(lists, candidate.position)?;
             }
             threshold = self.top.threshold();
-            window.candidates.retain(|candidate| candidate.sum + slacks[optional] >= threshold);
+            window.candidates.retain(|candidate| candidate.sum + order.slack() >= threshold);
             window.candidates.sort_unstable_by_key(|candidate| candidate.position);
         }
+        self.ask(lists, bounds, &order, window, work)?;
+        // The strongest come first, so that fewer of the others are computed.
+        window.candidates.sort_unstable_by(|a, b| b.sum.total_cmp(&a.sum));
+        for candidate in &window.candidates {
+            if candidate.sum + order.slack() < self.top.threshold() {
+                break;
+            }
+            work.spend(lists.len())?;
+            self.score(lists, candidate.position)?;
+        }
+        Ok(())
+    }
 
-        for place in (0..optional).rev() {
-            let index = order[place];
+    /// Asks the lists that were not summed about each candidate, the weightiest first, and drops those that are too weak.
+    fn ask(
+        &self,
+        lists: &mut [Scored<'_>],
+        bounds: &[f32],
+        order: &Order,
+        window: &mut Window,
+        work: &mut Work<'_>,
+    ) -> OrHalt<()> {
+        let threshold = self.top.threshold();
+        for place in (0..order.optional).rev() {
+            let index = order.lists[place];
             if window.candidates.is_empty() || bounds[index] < threshold * NEGLIGIBLE {
                 break;
             }
-            window.candidates.retain(|candidate| candidate.sum + slacks[place + 1] >= threshold);
             work.spend(window.candidates.len())?;
             let scored = &mut lists[index];
             let idf = scored.idf as f32;
@@ -185,18 +232,7 @@ impl PartSearch<'_, '_> {
                     candidate.sum += idf * self.bounds.of(count, code);
                 }
             }
-            // What was not asked yet adds `slacks[place]` at most.
-            window.candidates.retain(|candidate| candidate.sum + slacks[place] >= threshold);
-        }
-        window.candidates.sort_unstable_by(|a, b| b.sum.total_cmp(&a.sum));
-        let rest = slacks[optional];
-        for candidate in &window.candidates {
-            // The strongest come first, so that fewer of the others are computed.
-            if candidate.sum + rest < self.top.threshold() {
-                break;
-            }
-            work.spend(lists.len())?;
-            self.score(lists, candidate.position)?;
+            window.candidates.retain(|candidate| candidate.sum + order.slacks[place] >= threshold);
         }
         Ok(())
     }
@@ -223,8 +259,7 @@ impl PartSearch<'_, '_> {
                         let block = packed.load(index)?;
                         work.spend(block.len)?;
                         let positions = block.positions();
-                        let inside = |&position: &u32| (position as usize) < window.base;
-                        let first = positions.partition_point(inside);
+                        let first = positions.partition_point(|&position| (position as usize) < window.base);
                         let last = positions.partition_point(|&position| (position as usize) < end);
                         let counts = &block.counts()[first..last];
                         for (&position, &count) in positions[first..last].iter().zip(counts) {
