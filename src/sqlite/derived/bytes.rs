@@ -174,11 +174,6 @@ impl Section {
         Ok(bytes)
     }
 
-    /// Whether its bytes must be checked before they are trusted.
-    pub fn is_mapped(&self) -> bool {
-        matches!(self.bytes, Bytes::Mapped { .. })
-    }
-
     /// Bytes of the heap.
     pub fn held(&self) -> usize {
         match &self.bytes {

@@ -272,10 +272,11 @@ impl<K: Kind> Index<K> {
                 Ok(None) => return Ok(false),
                 Ok(Some(own)) => {
                     let than = self.latest().map(|view| view.since);
-                    if self.status.lock().damaged.is_none() && snapshot(conn, |conn| self.adopt(conn, folder, than))? {
-                        if !due(job.thresholds, job.full)? {
-                            return Ok(true);
-                        }
+                    // A damaged one would be taken again.
+                    let whole = self.status.lock().damaged.is_none();
+                    let adopted = whole && snapshot(conn, |conn| self.adopt(conn, folder, than))?;
+                    if adopted && !due(job.thresholds, job.full)? {
+                        return Ok(true);
                     }
                     turn = Some(own);
                 }

@@ -126,7 +126,7 @@ impl<'a> Ranker<'a> {
         let rows = self.rows()?;
         let leg = {
             let reader = (self.conn, &self.readers.derived);
-            vector::rank(reader, self.pulse, self.collection, vector, space, depth, rows, self.accuracy)?
+            vector::rank(reader, self.pulse, self.collection, (vector, space), depth, (rows, self.accuracy))?
         };
         self.pulse.check()?;
         Ok(leg)

@@ -48,11 +48,9 @@ pub fn rank(
     (conn, derived): (&Connection, &Derived),
     pulse: &Pulse,
     collection: &CollectionRow,
-    vector: &[f32],
-    space: &str,
+    (vector, space): (&[f32], &str),
     k: usize,
-    rows: Rows<'_>,
-    accuracy: Accuracy,
+    (rows, accuracy): (Rows<'_>, Accuracy),
 ) -> Result<VectorLeg> {
     let began = pulse.elapsed();
     let space = spaces::require(conn, collection.id, space)?;
