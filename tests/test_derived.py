@@ -318,7 +318,7 @@ def test_a_search_that_is_not_exact_says_so_and_keeps_its_recall(path, index_at)
     index_at(ALWAYS)
     rng = np.random.default_rng(5)
     centres = rng.standard_normal((50, 32))
-    rows = centres[rng.integers(0, 50, 30_000)] + 0.3 * rng.standard_normal((30_000, 32))
+    rows = centres[rng.integers(0, 50, 40_000)] + 0.3 * rng.standard_normal((40_000, 32))
     with ragstore.open(path) as store:
         collection = store.create_collection("c", dimension=32)
         collection.add_texts([""] * len(rows), rows)

@@ -17,7 +17,7 @@ use crate::sqlite::tables::vectors::{self, Rows, VectorTable, Walk};
 use crate::sqlite::top_k::{Neighbor, TopK};
 use crate::vector_index::graph::{self, Effort};
 use crate::vector_index::{
-    self, Among, CodesBuilder, CodesView, GraphView, Pool, Road, Selection, Setting, VectorIndex,
+    self, Among, CodesBuilder, CodesView, GRAPH_ROWS, GraphView, Pool, Road, Selection, Setting, VectorIndex,
 };
 
 /// Rows read in one transaction of a build.
@@ -25,8 +25,6 @@ const SLICE: usize = 4096;
 /// Blocks of the sections that are read whole, and of the vectors, of which some are.
 const WHOLE: u32 = 18;
 const SOME: u32 = 14;
-/// Rows from which on a graph is built.
-const GRAPH: usize = 20_000;
 /// Candidates among which a node's links are chosen.
 const CANDIDATES: usize = 100;
 /// A filter that lets through fewer than one row in so many names them, and is no bit for each.
@@ -261,7 +259,7 @@ impl Kind for Vectors {
     fn build(of: &VectorsOf, reading: &mut Reading<'_>, sink: &mut dyn Sink) -> Result<Built> {
         let progress = reading.progress;
         let rows = reading.stored;
-        progress.total.store(if rows >= GRAPH as u64 { 2 * rows } else { rows }, Ordering::Relaxed);
+        progress.total.store(if rows >= GRAPH_ROWS as u64 { 2 * rows } else { rows }, Ordering::Relaxed);
         let mut writing = Writing::begin(sink)?;
         let (mut after, through) = (i64::MIN, reading.last_row);
         loop {
@@ -275,7 +273,7 @@ impl Kind for Vectors {
             let done = writing.rows.len();
             progress.done.store(done as u64, Ordering::Relaxed);
             if read < SLICE {
-                return writing.finish(of.table, GRAPH, &|linked| {
+                return writing.finish(of.table, GRAPH_ROWS, &|linked| {
                     progress.done.fetch_max((done + linked) as u64, Ordering::Relaxed);
                     progress.check().is_ok()
                 });
