@@ -70,8 +70,8 @@ def open(
     readers : int, optional
         Connections that read at the same time; twice the cores when not given.
     derived : {"auto", "memory", "off"}
-        Where the indexes live that answer searches sooner: in the folder ``<path>-index`` beside the file, in memory, or
-        nowhere. Ephemeral stores keep theirs in memory. No answer depends on them but for `exact`, see `Hits`.
+        Where the indexes live that answer searches sooner: in the folder ``<path>-index`` beside the file, in memory,
+        or nowhere. Ephemeral stores keep theirs in memory. No answer depends on them but for `exact`, see `Hits`.
     memory_limit : int, optional
         Bytes of memory for indexes and page caches, half for either. What is mapped from the disk does not count.
     embedding_cache : int
@@ -128,7 +128,7 @@ def open(
         "network_filesystem": bool(network_filesystem),
     }
     cache = count("embedding_cache", embedding_cache)
-    return Store(_ragstore.open(name, *options.values(), _INDEX_AT), {**options, "embedding_cache": cache})
+    return Store(_ragstore.open(name, *options.values(), index_at=_INDEX_AT), {**options, "embedding_cache": cache})
 
 
 class Store(AbstractContextManager["Store"]):
