@@ -128,7 +128,8 @@ def open(
         "network_filesystem": bool(network_filesystem),
     }
     cache = count("embedding_cache", embedding_cache)
-    return Store(_ragstore.open(name, *options.values(), index_at=_INDEX_AT), {**options, "embedding_cache": cache})
+    values: list[Any] = [*options.values(), _INDEX_AT]
+    return Store(_ragstore.open(name, *values), {**options, "embedding_cache": cache})
 
 
 class Store(AbstractContextManager["Store"]):
