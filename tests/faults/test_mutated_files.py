@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the limits of a process are Linux"),
 ]
 
-TESTS = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FULL = os.environ.get("RAGSTORE_FAULTS") == "full"
 MUTANTS = int(os.environ.get("RAGSTORE_MUTANTS", "20000" if FULL else "300"))
 SECONDS, MEMORY = 10, 512 << 20
@@ -187,7 +187,7 @@ class Worker:
     def ask(self, path: Path, new: Path) -> dict:
         if self.process is None:
             # Each arena of the allocator takes 64 MiB of addresses, used or not.
-            environment = {**os.environ, "MALLOC_ARENA_MAX": "2", "PYTHONPATH": str(TESTS)}
+            environment = {**os.environ, "MALLOC_ARENA_MAX": "2", "PYTHONPATH": str(ROOT)}
             command = [sys.executable, __file__]
             self.process = subprocess.Popen(
                 command,
