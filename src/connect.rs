@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::model::{CheckReport, RepairReport};
-use crate::request::{Check, Open};
+use crate::request::{Check, Key, Open};
 use crate::sqlite::{SqliteStore, file};
 use crate::store::{Store, Watch};
 
@@ -31,16 +31,16 @@ pub fn listen() {
 /// # Errors
 /// `NotFound` without a file; `SchemaTooNew`; `Io` and `Locked` where the system or another process is in the way. What
 /// is found in the file is no error.
-pub fn check(path: &Path, request: &Check, watch: &mut dyn Watch) -> Result<CheckReport> {
-    file::check(path, request, watch)
+pub fn check(path: &Path, key: Option<&Key>, request: &Check, watch: &mut dyn Watch) -> Result<CheckReport> {
+    file::check(path, key, request, watch)
 }
 
 /// Makes a new store of what can be read of a file that may be too damaged to be opened. See [`Store::repair`].
 ///
 /// # Errors
 /// As [`check`]; `Corrupt` where there is nothing to be read.
-pub fn repair(path: &Path, to: &Path, watch: &mut dyn Watch) -> Result<RepairReport> {
-    file::repair(path, to, watch)
+pub fn repair(path: &Path, key: Option<&Key>, to: &Path, watch: &mut dyn Watch) -> Result<RepairReport> {
+    file::repair(path, key, to, watch)
 }
 
 /// To be called around every `fork()` that a binding can see; see the module they come from.

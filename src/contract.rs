@@ -105,7 +105,8 @@ const TESTS: &[(&str, Test)] = &[
     ("backups", operations::backups),
 ];
 
-fn collection(name: &str) -> CreateCollection {
+/// A collection with the default space.
+pub fn collection(name: &str) -> CreateCollection {
     CreateCollection {
         name: name.into(),
         dimension: None,

@@ -33,8 +33,6 @@ pub enum Event {
     Checkpoint { mode: &'static str, pages: u64, moved: u64, busy: bool, took: Duration },
     /// The log passed a size at which it should have been moved: these processes read what it must keep.
     LogGrown { bytes: u64, limit: u64, readers: Vec<u32> },
-    /// A transaction lost its lock to something in this process that opened and closed the file, and runs again.
-    LockLost { attempt: usize },
     /// The writer panicked and takes no more writes.
     WriterPanicked,
     /// SQLite met damage or an error of the operating system, by its extended code.
@@ -142,27 +140,27 @@ mod tests {
     /// One test, since the queue is one of the process; stores of other tests tell too.
     #[test]
     fn what_is_told_is_taken_once_in_order_and_within_bounds() {
-        let mine = |records: &[Record]| -> Vec<usize> {
-            let attempt = |record: &Record| match record.event {
-                Event::LockLost { attempt } if attempt >= 1_000_000 => Some(attempt),
+        let mine = |records: &[Record]| -> Vec<u64> {
+            let frames = |record: &Record| match record.event {
+                Event::Recovered { frames } if frames >= 1_000_000 => Some(frames),
                 _ => None,
             };
-            records.iter().filter_map(attempt).collect()
+            records.iter().filter_map(frames).collect()
         };
-        tell(Event::LockLost { attempt: 1_000_000 });
+        tell(Event::Recovered { frames: 1_000_000 });
         assert!(mine(&take()).is_empty(), "nobody listened");
         listen();
         let source = Source::new();
-        for attempt in 1_000_001..=1_000_003 {
-            source.tell(Event::LockLost { attempt });
+        for frames in 1_000_001..=1_000_003 {
+            source.tell(Event::Recovered { frames });
         }
         assert!(waiting());
         let taken = take();
         assert_eq!(mine(&taken), [1_000_001, 1_000_002, 1_000_003]);
         assert!(taken.iter().any(|record| record.store == Some(source.0)));
         assert!(mine(&take()).is_empty());
-        for attempt in 0..2 * QUEUE {
-            tell(Event::LockLost { attempt: 1_000_000 + attempt });
+        for frames in 0..2 * QUEUE as u64 {
+            tell(Event::Recovered { frames: 1_000_000 + frames });
         }
         let taken = take();
         assert!(taken.len() <= QUEUE + 1);

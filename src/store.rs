@@ -12,8 +12,8 @@ use crate::model::{
 use crate::request::{
     Add, AddChunks, Backup, CacheEmbeddings, CachedEmbeddings, Check, CheckRecall, Clear, ClearEmbeddingCache,
     CreateCollection, CreateIndex, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings, DeleteSpace, DeleteState,
-    DropIndex, Expire, Export, GetDocument, ListDocuments, Neighbors, Operation, Relate, RelatedTo, Relations, Repair,
-    ScanState, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetState, SetTokenizer, Unrelate,
+    DropIndex, Expire, Export, GetDocument, ListDocuments, Neighbors, Operation, Rekey, Relate, RelatedTo, Relations,
+    Repair, ScanState, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetState, SetTokenizer, Unrelate,
     UpdateMetadata, Write, Written,
 };
 
@@ -128,10 +128,16 @@ pub trait Store: Send + Sync {
     fn path(&self) -> Option<&Path>;
     /// Whether writes are refused with `ReadOnly`.
     fn read_only(&self) -> bool;
+    /// Whether what is stored is encrypted.
+    fn encrypted(&self) -> bool;
     /// Whether it was closed.
     fn closed(&self) -> bool;
     /// Waits for writes under way and lets go of everything. A second call does nothing.
     fn close(&self) -> Result<()>;
+
+    /// Encrypts what is stored with another key, or with none, while nobody else has it open: `Locked`. The store goes on
+    /// with the new one.
+    fn rekey(&self, request: Rekey) -> Result<()>;
 
     /// Commits all writes as one, or none of them.
     fn write(&self, writes: Vec<Write>, watch: &mut dyn Watch) -> Result<Vec<Written>>;

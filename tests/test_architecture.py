@@ -16,7 +16,7 @@ LAYERS = [
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 INSIDE_SQLITE = [
-    {"sql", "filter_sql", "row_set", "top_k", "tokenizer", "ffi", "lock", "pulse", "schema"},
+    {"sql", "filter_sql", "row_set", "top_k", "tokenizer", "ffi", "lock", "pulse", "schema", "failpoints"},
     {"tables"},
     {"matching", "row_sets", "derived"},
     {"ops"},
@@ -25,6 +25,8 @@ UNSAFE = {
     "sqlite/ffi.rs",
     "sqlite/guard.rs",
     "sqlite/fork.rs",
+    "sqlite/shm_locks.rs",
+    "sqlite/derived/bytes.rs",
     "python/array.rs",
     "python/rows.rs",
     "vector_index/distance.rs",

@@ -59,8 +59,8 @@ def test_directories_are_made_and_read_only_refuses(tmp_path):
         ({"readers": 0}, ValueError, "readers is 0; it must be at least 1"),
         ({"readers": "2"}, TypeError, "readers is of type str"),
         ({"memory_limit": -1}, ValueError, "memory_limit is -1"),
-        ({"key": "secret"}, NotImplementedError, "encryption is not in this build"),
-        ({"key": b""}, NotImplementedError, "encryption is not in this build"),
+        ({"key": ""}, ValueError, "key is an empty passphrase"),
+        ({"key": b"secret"}, ValueError, "key has 6 bytes"),
     ],
 )
 def test_options_are_checked(options, error, message):

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-from contextlib import suppress
 
 import pytest
 import ragstore
@@ -101,26 +100,6 @@ def test_an_older_file_is_migrated(records, path):
     (record,) = (record for record in records if record.event == "migrated")
     assert (record.from_format, record.levelno) == (1, logging.INFO)
     assert record.to_format >= 2
-
-
-def test_a_lost_lock_is_told(records, path):
-    """What opens and closes a file of the store in this process takes SQLite's locks along."""
-    shm = path.with_name(f"{path.name}-shm")
-    with ragstore.open(path) as store:
-        collection = store.create_collection("c")
-
-        def steal(done, total):
-            if done < total:
-                shm.read_bytes()
-
-        # Until a write takes so long that its caller looks on while it is not yet done.
-        count, lost = 1000, []
-        while not lost:
-            count *= 2
-            with suppress(ragstore.LockedError):
-                collection.add_texts(["some words"] * count, progress=steal)
-            lost = [record for record in records if record.event == "lock_lost"]
-    assert (lost[0].levelno, lost[0].attempt) == (logging.WARNING, 1)
 
 
 def test_a_record_says_when_it_was(records):

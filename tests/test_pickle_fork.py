@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import warnings
@@ -196,3 +197,33 @@ def test_a_collection_keeps_its_store(path):
     gc.collect()
     assert notes.count() == 0
     notes._store.close()
+
+
+KILLED = """
+import os, signal, sys
+import ragstore
+store = ragstore.open(sys.argv[1])
+notes = store.create_collection("notes")
+notes.add("acknowledged")
+if os.fork() == 0:
+    sys.stdin.read()
+    os._exit(0)
+def kill(done, total):
+    if done < total:
+        os.kill(os.getpid(), signal.SIGKILL)
+count = 1_000
+while True:
+    count *= 2
+    notes.add_texts(["some words"] * count, progress=kill)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_a_child_keeps_no_lock_of_a_parent_that_was_killed_in_a_write(path):
+    with subprocess.Popen([sys.executable, "-c", KILLED, path], stdin=subprocess.PIPE) as parent:
+        assert parent.wait() == -signal.SIGKILL
+        # The child still waits for the end of its input.
+        with ragstore.open(path, timeout=5) as store:
+            store["notes"].add("afterwards")
+            # Those adds that were too quick are whole, and nothing is there of the last.
+            assert store["notes"].count() % 2_000 == 2

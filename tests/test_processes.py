@@ -1,14 +1,18 @@
 """Several processes and one file."""
 
 import json
+import sqlite3
 import subprocess
 import sys
-from contextlib import contextmanager
+import threading
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import ragstore
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere two libraries of a process are one to locks")
 
 # Runs what it is told, a line of Python at a time, and answers with JSON.
 SERVER = """
@@ -219,3 +223,73 @@ def descriptors(path: Path) -> list[str]:
     # The one that lists the folder is gone before it is asked.
     links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
     return [target for target in (str(link.readlink()) for link in links) if target.startswith(str(path))]
+
+
+def foreign(path: Path, timeout: float = 0.0) -> sqlite3.Connection:
+    """Another SQLite library, in this process."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=timeout, check_same_thread=False)
+    connection.execute("CREATE TABLE IF NOT EXISTS foreign_rows (name TEXT)")
+    return connection
+
+
+@linux
+def test_another_library_in_this_process_is_kept_out_of_a_write(path, store):
+    notes = store.create_collection("notes")
+    told = []
+    with closing(foreign(path)) as connection:
+
+        def write(done: int, total: int) -> None:
+            if done < total and not told:
+                try:
+                    connection.execute("INSERT INTO foreign_rows VALUES ('in the middle')")
+                    told.append("written")
+                except sqlite3.OperationalError as error:
+                    told.append(str(error))
+
+        count = 1_000
+        while not told:
+            count *= 2
+            notes.add_texts(["some words"] * count, progress=write)
+        assert told == ["database is locked"]
+        connection.execute("INSERT INTO foreign_rows VALUES ('afterwards')")
+        assert connection.execute("SELECT name FROM foreign_rows").fetchall() == [("afterwards",)]
+
+
+@linux
+def test_a_write_waits_for_another_library_in_this_process(path):
+    with ragstore.open(path, timeout=0.2) as store:
+        notes = store.create_collection("notes")
+        with closing(foreign(path)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("INSERT INTO foreign_rows VALUES ('theirs')")
+            with pytest.raises(ragstore.LockedError):
+                notes.add("ours")
+            connection.execute("COMMIT")
+            notes.add("ours")
+            assert connection.execute("SELECT count(*) FROM foreign_rows").fetchone() == (1,)
+        assert len(notes) == 1
+
+
+@linux
+def test_two_libraries_in_this_process_write_at_the_same_time(path, store):
+    notes = store.create_collection("notes")
+    failures = []
+
+    def write() -> None:
+        try:
+            with closing(foreign(path, timeout=30)) as connection:
+                for number in range(200):
+                    connection.execute("INSERT INTO foreign_rows VALUES (?)", (str(number),))
+        except sqlite3.Error as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    for _ in range(200):
+        notes.add_texts(["some", "words"])
+    thread.join()
+    assert failures == []
+    assert len(notes) == 400
+    assert store.check().ok
+    with closing(foreign(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM foreign_rows").fetchone() == (200,)

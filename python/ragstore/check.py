@@ -111,12 +111,16 @@ class RepairReport:
         return {"ok": self.ok, **asdict(self)}
 
 
-def check(path: str | os.PathLike[str], *, quick: bool = False, progress: Progress = False) -> CheckReport:
+def check(
+    path: str | os.PathLike[str], *, key: str | bytes | None = None, quick: bool = False, progress: Progress = False
+) -> CheckReport:
     """Look at a file that may be too damaged to be opened. See `Store.check`.
 
     Parameters
     ----------
     path : str or PathLike
+    key : str or bytes, optional
+        Of an encrypted file, as `open` takes it.
     quick : bool
         Leave out what reads all content.
     progress : bool or callable
@@ -133,6 +137,9 @@ def check(path: str | os.PathLike[str], *, quick: bool = False, progress: Progre
         There is no file.
     SchemaTooNewError
         A newer version wrote it.
+    WrongKeyError
+        The key is another one, or the first page is damaged: which of the two, cannot be told. Or there is none and the
+        file looks encrypted, or there is one and the file is plain.
 
     Examples
     --------
@@ -145,13 +152,19 @@ def check(path: str | os.PathLike[str], *, quick: bool = False, progress: Progre
     >>> folder.cleanup()
     """
     with reporting(progress, "check") as report:
-        return CheckReport._of(_ragstore.check(_name("path", path), bool(quick), report))
+        return CheckReport._of(_ragstore.check(_name("path", path), key, bool(quick), report))
 
 
-def repair(path: str | os.PathLike[str], to: str | os.PathLike[str], *, progress: Progress = False) -> RepairReport:
+def repair(
+    path: str | os.PathLike[str],
+    to: str | os.PathLike[str],
+    *,
+    key: str | bytes | None = None,
+    progress: Progress = False,
+) -> RepairReport:
     """Make a new store of what can be read of a file that may be too damaged to be opened. See `Store.repair`.
 
-    The old file is not changed.
+    The old file is not changed. The new one has its key.
 
     Parameters
     ----------
@@ -159,6 +172,8 @@ def repair(path: str | os.PathLike[str], to: str | os.PathLike[str], *, progress
         The damaged file.
     to : str or PathLike
         The new one, which must not be there. It appears when it is whole, checked and on the disk.
+    key : str or bytes, optional
+        Of an encrypted file, as `open` takes it.
     progress : bool or callable
         True shows a bar; a callable gets (done, total).
 
@@ -176,6 +191,8 @@ def repair(path: str | os.PathLike[str], to: str | os.PathLike[str], *, progress
         Nothing of a store can be read.
     SchemaTooNewError
         A newer version wrote it.
+    WrongKeyError
+        As of `check`.
 
     Examples
     --------
@@ -190,7 +207,7 @@ def repair(path: str | os.PathLike[str], to: str | os.PathLike[str], *, progress
     >>> folder.cleanup()
     """
     with reporting(progress, "repair") as report:
-        return RepairReport._of(_ragstore.repair(_name("path", path), _name("to", to), report))
+        return RepairReport._of(_ragstore.repair(_name("path", path), key, _name("to", to), report))
 
 
 def _name(what: str, path: str | os.PathLike[str]) -> str:

@@ -86,7 +86,7 @@ class SchemaTooNewError(RagstoreError):
 
 
 class WrongKeyError(RagstoreError):
-    """The key does not open the file."""
+    """The key does not open the file: it is another one, it is missing, or the file is not encrypted."""
 
 
 class LockedError(RagstoreError, TimeoutError):

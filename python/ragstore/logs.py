@@ -34,10 +34,6 @@ _LEVELS_AND_MESSAGES: dict[str, tuple[int, str]] = {
         logging.WARNING,
         "the write-ahead log has %(bytes)d bytes, over %(limit)d: a read that does not end keeps it",
     ),
-    "lock_lost": (
-        logging.WARNING,
-        "the write lock was lost (attempt %(attempt)d), the transaction runs again: other code here opens the file too",
-    ),
     "writer_panicked": (logging.ERROR, "the writer stopped after a defect of ragstore; open the store again"),
     "damaged": (logging.ERROR, "SQLite reported code %(code)d: damage, or an error of the operating system"),
     "slow": (logging.WARNING, "%(operation)s took %(ms).0f ms"),

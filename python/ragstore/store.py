@@ -64,7 +64,8 @@ def open(
     durability : {"full", "relaxed"}
         What an acknowledged write survives: power loss, or the end of the process.
     key : str or bytes, optional
-        Not in this build yet.
+        Encrypts what is stored, and opens what is encrypted: a passphrase, or 32 random bytes. See the guide to
+        encryption for what it covers and how to keep it; `Store.rekey` changes it.
     timeout : float
         Seconds to wait for another writer.
     readers : int, optional
@@ -74,6 +75,8 @@ def open(
         or nowhere. Ephemeral stores keep theirs in memory. No answer depends on them but for `exact`, see `Hits`.
     memory_limit : int, optional
         Bytes of memory for indexes and page caches, half for either. What is mapped from the disk does not count.
+        Without it, each connection that reads an encrypted file keeps up to 256 MiB of pages that it decrypted, and
+        each other one 8 MiB.
     embedding_cache : int
         Bytes of vectors that embedders made and the file keeps, so that a model embeds each text once; the oldest go
         first. 0 keeps nothing and looks for nothing. See `Store.clear_embedding_cache`.
@@ -96,8 +99,12 @@ def open(
     NetworkFilesystemError
         It is to be written on a network file system. With ``read_only=True`` it is opened there, and read rightly as
         long as no other machine writes.
-    NotImplementedError
-        With a key: encryption is not in this build yet.
+    WrongKeyError
+        The key is another one, or there is none and the file is encrypted, or there is one and it is not. Nothing of
+        the file is changed.
+    ValueError
+        An argument is outside what it may be: a key that is an empty text or has not 32 bytes, say, or a build without
+        encryption. Nothing is made.
 
     Examples
     --------
@@ -106,8 +113,6 @@ def open(
     ...     len(store)
     0
     """
-    if key is not None:
-        raise NotImplementedError("key is given, and encryption is not in this build yet; nothing was opened")
     name = None if path is None else os.fspath(path)
     if name is not None:
         string("path", name)
@@ -128,15 +133,16 @@ def open(
         "network_filesystem": bool(network_filesystem),
     }
     cache = count("embedding_cache", embedding_cache)
-    values: list[Any] = [*options.values(), _INDEX_AT]
+    # The key is not among the options: those are pickled.
+    values: list[Any] = [key, *options.values(), _INDEX_AT]
     return Store(_ragstore.open(name, *values), {**options, "embedding_cache": cache})
 
 
 class Store(AbstractContextManager["Store"]):
     """A store of collections: one file. It comes from `open`, and closes when its ``with`` block ends.
 
-    All calls may be made from any thread. A store pickles as its path and options, an ephemeral one not at all. In a
-    process that was forked from the one that opened it, every call raises `ForkError`.
+    All calls may be made from any thread. A store pickles as its path and options, an ephemeral or encrypted one not at
+    all. In a process that was forked from the one that opened it, every call raises `ForkError`.
     """
 
     def __init__(self, raw: _ragstore.Store, options: dict[str, Any]) -> None:
@@ -190,6 +196,8 @@ class Store(AbstractContextManager["Store"]):
     def __reduce__(self) -> tuple[Any, ...]:
         if self._absolute is None:
             raise TypeError("an ephemeral store does not pickle: nobody else can open it")
+        if self._raw.encrypted:
+            raise TypeError("an encrypted store does not pickle: its key would go along; open the path with it there")
         # What was opened is there: where it is not, a new and empty store would be a surprise.
         return _reopen, (self._absolute, {**self._options, "create": False})
 
@@ -508,6 +516,46 @@ class Store(AbstractContextManager["Store"]):
         name = None if to is None else string("to", os.fspath(to))
         with reporting(progress, "repair") as report:
             return RepairReport._of(self._raw.repair(name, report))
+
+    def rekey(self, key: str | bytes | None) -> None:
+        """Encrypt the file with another key, encrypt one that is not, or decrypt it.
+
+        The rows are copied into a new file beside the old one, `<file>-rekey`, which is verified and synced and then
+        takes its place: there must be room for both. Whenever the process ends meanwhile, the file is whole and opens
+        with exactly one of the two keys. The store goes on with the new one.
+
+        Nobody else may have the file open: another process, or another store of this one. Calls of this store that are
+        under way are waited for, and others wait for this one. On Linux nobody can open the file meanwhile; elsewhere
+        let nobody try.
+
+        Parameters
+        ----------
+        key : str, bytes or None
+            A passphrase, 32 random bytes, or None: not encrypted any more.
+
+        Raises
+        ------
+        LockedError
+            Somebody else has the file open. Nothing was changed.
+        ReadOnlyError
+            The store was opened with `read_only`.
+        StoreFullError
+            There is no room for the copy. Nothing was changed.
+        ValueError
+            The key is an empty text or has not 32 bytes; or the store is ephemeral.
+
+        Examples
+        --------
+        >>> import os, tempfile, ragstore
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> with ragstore.open(os.path.join(folder.name, "kb.db"), key="correct horse") as store:
+        ...     _ = store.create_collection("notes").add_texts(["Cats purr."])
+        ...     store.rekey("battery staple")
+        ...     store["notes"].search("cats").texts
+        ['Cats purr.']
+        >>> folder.cleanup()
+        """
+        self._raw.rekey(key)
 
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Queue writes on any collections and commit them as one. See `Transaction`."""

@@ -9,13 +9,17 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyDate, PyDateTime, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple, PyType};
+use pyo3::types::{
+    PyBool, PyBytes, PyDate, PyDateTime, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple, PyType,
+};
 use serde_json::{Map, Number, Value};
+use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind};
 use crate::filter::Filter;
 use crate::limits;
 use crate::model::{Metadata, Timestamp};
+use crate::request::Key;
 
 /// Bytes of one filter, all its lists included.
 const FILTER_BYTES: usize = 256 << 20;
@@ -393,6 +397,22 @@ pub(super) fn metadata(value: &Bound<'_, PyAny>) -> Taken<Metadata> {
 }
 
 /// A filter; `None` is none.
+/// A key. What it says of one that is none holds nothing of it.
+pub(super) fn key(value: &Bound<'_, PyAny>) -> PyResult<Key> {
+    if let Ok(bytes) = value.cast::<PyBytes>() {
+        return Ok(Key::raw(bytes.as_bytes())?);
+    }
+    let Ok(text) = value.cast::<PyString>() else {
+        let name = value.get_type().name()?;
+        return Err(PyTypeError::new_err(format!("key is of type {name}; it must be a str, 32 bytes, or None")));
+    };
+    let text = text.to_str().map_err(|_| {
+        // Python's own error carries the text.
+        PyValueError::new_err("key holds half of a surrogate pair, which UTF-8 cannot express; give another passphrase")
+    })?;
+    Ok(Key::passphrase(Zeroizing::new(text.to_owned()))?)
+}
+
 pub(super) fn filter(value: &Bound<'_, PyAny>) -> PyResult<Option<Filter>> {
     if value.is_none() {
         return Ok(None);

@@ -120,10 +120,6 @@ fn row<'py>(py: Python<'py>, record: &Record) -> PyResult<Bound<'py, PyAny>> {
             fields.set_item("readers", readers.clone())?;
             "log_grown"
         }
-        Event::LockLost { attempt } => {
-            fields.set_item("attempt", attempt)?;
-            "lock_lost"
-        }
         Event::WriterPanicked => "writer_panicked",
         Event::Damaged { code } => {
             fields.set_item("code", code)?;

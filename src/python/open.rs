@@ -7,6 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
+use super::convert;
 use super::errors::guarded;
 use super::events::settle;
 use super::rows;
@@ -25,6 +26,7 @@ pub(super) fn seconds(name: &str, value: f64) -> PyResult<Duration> {
 pub(super) fn open(
     py: Python<'_>,
     path: Option<PathBuf>,
+    key: Option<&Bound<'_, PyAny>>,
     create: bool,
     read_only: bool,
     durability: &str,
@@ -65,6 +67,7 @@ pub(super) fn open(
         request.memory_limit = memory_limit;
         request.network_filesystem = network_filesystem;
         request.index_at = index_at.map(|(rows, tail, wait)| IndexAt { rows, tail, wait });
+        request.key = key.map(convert::key).transpose()?;
         settle(py, Ok(Store(py.detach(|| connect::open(&request))?)))
     })
 }
@@ -73,13 +76,15 @@ pub(super) fn open(
 pub(super) fn check<'py>(
     py: Python<'py>,
     path: PathBuf,
+    key: Option<&Bound<'py, PyAny>>,
     quick: bool,
     progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyList>> {
     guarded(|| {
         let mut watcher = Watcher::new(progress, 0);
-        let outcome = py.detach(|| connect::check(&path, &Check { quick }, &mut watcher));
-        rows::problems(py, &watcher.finish_read(py, outcome)?.problems)
+        let key = key.map(convert::key).transpose()?;
+        let outcome = py.detach(|| connect::check(&path, key.as_ref(), &Check { quick }, &mut watcher));
+        rows::problems(py, &settle(py, watcher.finish_read(py, outcome))?.problems)
     })
 }
 
@@ -87,12 +92,14 @@ pub(super) fn check<'py>(
 pub(super) fn repair<'py>(
     py: Python<'py>,
     path: PathBuf,
+    key: Option<&Bound<'py, PyAny>>,
     to: PathBuf,
     progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyTuple>> {
     guarded(|| {
         let mut watcher = Watcher::new(progress, 0);
-        let outcome = py.detach(|| connect::repair(&path, &to, &mut watcher));
-        rows::repair(py, &watcher.finish_read(py, outcome)?)
+        let key = key.map(convert::key).transpose()?;
+        let outcome = py.detach(|| connect::repair(&path, key.as_ref(), &to, &mut watcher));
+        rows::repair(py, &settle(py, watcher.finish_read(py, outcome))?)
     })
 }

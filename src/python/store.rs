@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::model::{self, ContentHash};
 use crate::request::{
     Accuracy, Backup, CachedEmbeddings, Check, CheckRecall, DEFAULT_SPACE, DocumentKey, Export, GetDocument,
-    ListDocuments, Mode, Neighbors, Operation, RelatedTo, Relations, Repair, Search, SearchBatch, SearchStore,
+    ListDocuments, Mode, Neighbors, Operation, Rekey, RelatedTo, Relations, Repair, Search, SearchBatch, SearchStore,
 };
 use crate::store;
 
@@ -66,6 +66,16 @@ impl Store {
     #[getter]
     fn closed(&self) -> bool {
         self.0.closed()
+    }
+
+    #[getter]
+    fn encrypted(&self) -> bool {
+        self.0.encrypted()
+    }
+
+    fn rekey(&self, py: Python<'_>, key: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let key = key.map(convert::key).transpose()?;
+        self.detached(py, |store| store.rekey(Rekey { key }))
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
@@ -120,7 +130,7 @@ impl Store {
             let mut watcher = Watcher::new(progress, 0);
             let store = &*self.0;
             let outcome = py.detach(|| store.operate(operation, &mut watcher));
-            watcher.finish(py, outcome)
+            settle(py, watcher.finish(py, outcome))
         })
     }
 
@@ -129,7 +139,7 @@ impl Store {
             let mut watcher = Watcher::new(progress, 0);
             let store = &*self.0;
             let outcome = py.detach(|| store.backup(&Backup { path }, &mut watcher));
-            watcher.finish(py, outcome)
+            settle(py, watcher.finish(py, outcome))
         })
     }
 
@@ -153,7 +163,7 @@ impl Store {
             let mut watcher = Watcher::new(progress, 0);
             let store = &*self.0;
             let outcome = py.detach(|| store.check(&Check { quick }, &mut watcher));
-            rows::problems(py, &watcher.finish_read(py, outcome)?.problems)
+            rows::problems(py, &settle(py, watcher.finish_read(py, outcome))?.problems)
         })
     }
 
@@ -167,7 +177,7 @@ impl Store {
             let mut watcher = Watcher::new(progress, 0);
             let store = &*self.0;
             let outcome = py.detach(|| store.repair(&Repair { to }, &mut watcher));
-            rows::repair(py, &watcher.finish(py, outcome)?)
+            rows::repair(py, &settle(py, watcher.finish(py, outcome))?)
         })
     }
 

@@ -2,6 +2,8 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use super::Key;
+
 /// Asked of the system once: it reads files for the answer.
 static CORES: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
 
@@ -14,6 +16,8 @@ pub struct Open {
     pub create: bool,
     pub read_only: bool,
     pub durability: Durability,
+    /// Of an encrypted store.
+    pub key: Option<Key>,
     /// How long to wait for another writer.
     pub timeout: Duration,
     /// Connections that read at the same time.
@@ -40,6 +44,7 @@ impl Open {
             create: true,
             read_only: false,
             durability: Durability::Full,
+            key: None,
             timeout: Duration::from_secs(30),
             readers: 2 * *CORES,
             derived: Derived::Auto,

@@ -12,12 +12,14 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use rusqlite::backup::{Backup as Copying, StepResult};
 
+use super::cipher::Cipher;
+use super::failpoints::{Site, reach};
 use super::guard::Guard;
 use super::lock;
 use super::log;
 use super::migrate;
 use super::open::{self, Caches};
-use super::readers::Readers;
+use super::opened::Opened;
 use super::tables::{changes, meta};
 use super::txn::Progress;
 use crate::error::{Error, ErrorKind, Result};
@@ -36,23 +38,24 @@ const OPS: i32 = 100_000;
 /// How often the caller looks at its progress and at signals.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Backs a store up whose file is `own`.
-pub fn run(readers: &Readers, own: &Path, caches: Caches, request: &Backup, watch: &mut dyn Watch) -> Result<()> {
-    let target = target(own, &request.path)?;
+/// Backs a store up, with the key that it has.
+pub fn run(opened: &Opened, request: &Backup, watch: &mut dyn Watch) -> Result<()> {
+    let target = target(&opened.file, &request.path)?;
+    let (cipher, caches) = (opened.cipher.as_deref(), opened.caches);
     watched(watch, &|progress: &Arc<Progress>| {
         let folder = Folder::beside(&target)?;
-        readers.apart(|conn| copy(conn, &folder.database(), caches, progress))?;
-        finish(folder, &target, caches, progress)
+        opened.readers.apart(|conn| copy(conn, &folder.database(), cipher, caches, progress))?;
+        finish(folder, &target, cipher, caches, progress)
     })
     .map_err(|error| error.context(format!("backup to {}", target.display())))
 }
 
 /// Backs up what `conn` sees to `target`, of which the caller knows that nobody uses it.
-pub fn to(conn: &Connection, target: &Path, caches: Caches) -> Result<()> {
+pub fn to(conn: &Connection, target: &Path, cipher: Option<&Cipher>, caches: Caches) -> Result<()> {
     let progress = Arc::new(Progress::default());
     let folder = Folder::beside(target)?;
-    copy(conn, &folder.database(), caches, &progress)?;
-    finish(folder, target, caches, &progress)
+    copy(conn, &folder.database(), cipher, caches, &progress)?;
+    finish(folder, target, cipher, caches, &progress)
 }
 
 /// Runs `work` on a thread of its own, while the caller looks at signals on this one.
@@ -96,13 +99,14 @@ fn check(progress: &Progress) -> Result<()> {
 
 /// Every page of the snapshot that `conn` has. Steps inside one read transaction never begin anew, however much is
 /// written meanwhile.
-fn copy(conn: &Connection, to: &Path, caches: Caches, progress: &Progress) -> Result<()> {
+fn copy(conn: &Connection, to: &Path, cipher: Option<&Cipher>, caches: Caches, progress: &Progress) -> Result<()> {
     // A snapshot begins with its first read.
     changes::head(conn)?;
-    let mut target = open::copy(to, caches)?;
+    let mut target = open::copy(to, cipher, caches)?;
     let copying = Copying::new(conn, &mut target)?;
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
+        reach(Site::Backup);
         check(progress)?;
         let step = lock::retry_locked(deadline, || match copying.step(STEP)? {
             StepResult::Busy | StepResult::Locked => Err(lock::timed_out()),
@@ -119,10 +123,16 @@ fn copy(conn: &Connection, to: &Path, caches: Caches, progress: &Progress) -> Re
 }
 
 /// Makes the copy another replica, verifies it, and puts it in its place.
-fn finish(folder: Folder, target: &Path, caches: Caches, progress: &Arc<Progress>) -> Result<()> {
+fn finish(
+    folder: Folder,
+    target: &Path,
+    cipher: Option<&Cipher>,
+    caches: Caches,
+    progress: &Arc<Progress>,
+) -> Result<()> {
     let copy = folder.database();
     {
-        let mut conn = open::copy(&copy, caches)?;
+        let mut conn = open::copy(&copy, cipher, caches)?;
         let txn = conn.transaction()?;
         meta::renew_replica(&txn)?;
         txn.commit()?;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::cipher::Cipher;
 use super::open::{self, Caches, Synchronous};
 use super::sql;
 use super::tables::meta;
@@ -29,17 +30,20 @@ pub struct Folder {
 
 impl Folder {
     /// Makes a folder with an empty store in it, and its writer's connection. Copying a template takes a fraction of what
-    /// its tables take to make.
-    pub fn create(caches: Caches) -> Result<(Self, Connection)> {
+    /// its tables take to make; there is none where each store has a key and a salt of its own.
+    pub fn create(cipher: Option<&Cipher>, caches: Caches) -> Result<(Self, Connection)> {
         static SWEPT: Once = Once::new();
         SWEPT.call_once(|| sweep(&std::env::temp_dir()));
-        let template = TEMPLATE.as_ref().map_err(Clone::clone)?;
+        let template = match cipher {
+            Some(_) => &[],
+            None => TEMPLATE.as_ref().map_err(Clone::clone)?.as_slice(),
+        };
         let folder = open::private_folder(&std::env::temp_dir(), PREFIX)?;
         let owned = File::create(folder.path().join(OWNED))?;
         owned.lock()?;
         fs::write(folder.path().join(DATABASE), template)?;
         let new = Self { folder, _owned: owned };
-        let conn = open::writer(&new.database(), Synchronous::Off, caches, Instant::now() + PATIENCE)?;
+        let conn = open::writer(&new.database(), cipher, Synchronous::Off, caches, Instant::now() + PATIENCE)?;
         conn.execute_batch("BEGIN")?;
         // Two stores are never one replica.
         meta::init(&conn)?;
@@ -57,7 +61,7 @@ static TEMPLATE: LazyLock<Result<Vec<u8>>> = LazyLock::new(|| {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join(DATABASE);
     fs::write(&path, [])?;
-    let conn = open::writer(&path, Synchronous::Off, Caches::of(&Open::ephemeral()), Instant::now() + PATIENCE)?;
+    let conn = open::writer(&path, None, Synchronous::Off, Caches::of(&Open::ephemeral()), Instant::now() + PATIENCE)?;
     sql::query_one(&conn, "PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     conn.close().map_err(|(_, error)| Error::from(error))?;
     Ok(fs::read(&path)?)
@@ -100,7 +104,7 @@ mod tests {
     fn each_store_has_an_identity_of_its_own() {
         let ids: Vec<Vec<u8>> = (0..2)
             .map(|_| {
-                let (_folder, conn) = Folder::create(Caches::of(&Open::ephemeral())).unwrap();
+                let (_folder, conn) = Folder::create(None, Caches::of(&Open::ephemeral())).unwrap();
                 conn.query_row("SELECT value FROM meta WHERE key = 'store_id'", [], |row| row.get(0)).unwrap()
             })
             .collect();

@@ -1,8 +1,10 @@
-//! What rusqlite does not wrap: starting sqlite-vec on a connection, what the operating system said, and FTS5's own
-//! tokenizers.
+//! What rusqlite does not wrap: starting sqlite-vec on a connection, what the operating system said, FTS5's own tokenizers,
+//! the file under a connection, and SQLCipher's keys.
 
 #![allow(unsafe_code)]
 
+#[cfg(feature = "encryption")]
+use std::ffi::CStr;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
 use std::ptr;
@@ -23,6 +25,106 @@ pub fn register_vec0(conn: &Connection) -> Result<()> {
     // SAFETY: the handle is open for as long as `conn` is borrowed. Linked statically, the extension takes no API table.
     let code = unsafe { init(conn.handle(), ptr::null_mut(), ptr::null()) };
     if code == ffi::SQLITE_OK { Ok(()) } else { Err(Error::internal(format!("sqlite-vec did not start: code {code}"))) }
+}
+
+/// A file that a connection has open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Database,
+    /// The write-ahead log.
+    Log,
+}
+
+/// Calls a method of SQLite's own descriptor: one of ours would drop SQLite's locks when it closes. `None` where that file
+/// is not open.
+fn with_file(
+    conn: &Connection,
+    part: Part,
+    call: impl FnOnce(*mut ffi::sqlite3_file, &ffi::sqlite3_io_methods) -> c_int,
+) -> Result<Option<c_int>> {
+    let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
+    let opcode = match part {
+        Part::Database => ffi::SQLITE_FCNTL_FILE_POINTER,
+        Part::Log => ffi::SQLITE_FCNTL_JOURNAL_POINTER,
+    };
+    // SAFETY: the handle is open while `conn` is borrowed, and these opcodes write one pointer, to a file that lives as
+    // long as the connection is not used otherwise.
+    let code = unsafe {
+        let target = (&raw mut file).cast::<c_void>();
+        let code = ffi::sqlite3_file_control(conn.handle(), c"main".as_ptr(), opcode, target);
+        match file.as_ref().and_then(|file| file.pMethods.as_ref()) {
+            Some(methods) if code == ffi::SQLITE_OK => call(file, methods),
+            _ => return Ok(None),
+        }
+    };
+    match code {
+        ffi::SQLITE_OK | ffi::SQLITE_IOERR_SHORT_READ => Ok(Some(code)),
+        code => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None).into()),
+    }
+}
+
+/// Reads a file of the connection from a byte on. What lies behind its end is zeros; says whether there was enough.
+pub fn read_at(conn: &Connection, part: Part, at: u64, out: &mut [u8]) -> Result<bool> {
+    let far = || Error::internal("more of a file is asked for than SQLite reads");
+    let (length, at) = (c_int::try_from(out.len()).map_err(|_| far())?, i64::try_from(at).map_err(|_| far())?);
+    let code = with_file(conn, part, |file, methods| match methods.xRead {
+        // SAFETY: the file is the method's own, and `out` has `length` bytes.
+        Some(read) => unsafe { read(file, out.as_mut_ptr().cast::<c_void>(), length, at) },
+        None => ffi::SQLITE_MISUSE,
+    })?;
+    Ok(code == Some(ffi::SQLITE_OK))
+}
+
+/// Bytes of a file of the connection; none where it is not open.
+pub fn length(conn: &Connection, part: Part) -> Result<u64> {
+    let mut bytes: ffi::sqlite3_int64 = 0;
+    with_file(conn, part, |file, methods| match methods.xFileSize {
+        // SAFETY: the file is the method's own, which writes one number.
+        Some(size) => unsafe { size(file, &raw mut bytes) },
+        None => ffi::SQLITE_MISUSE,
+    })?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
+}
+
+/// Whether the file that the connection has open is no longer the one at its path.
+pub fn has_moved(conn: &Connection) -> bool {
+    let mut moved: c_int = 0;
+    // SAFETY: the handle is open while `conn` is borrowed; this opcode writes one int. Where it is not known, it is left as it is.
+    unsafe {
+        let target = (&raw mut moved).cast::<c_void>();
+        ffi::sqlite3_file_control(conn.handle(), c"main".as_ptr(), ffi::SQLITE_FCNTL_HAS_MOVED, target);
+    }
+    moved != 0
+}
+
+/// Gives a database of the connection its key.
+#[cfg(feature = "encryption")]
+pub fn key(conn: &Connection, database: &CStr, key: &[u8]) -> Result<()> {
+    let length = c_int::try_from(key.len()).map_err(|_| Error::internal("a key is too long for SQLCipher"))?;
+    // SAFETY: the handle is open while `conn` is borrowed; SQLCipher copies `length` bytes of the key during the call.
+    let code = unsafe { ffi::sqlite3_key_v2(conn.handle(), database.as_ptr(), key.as_ptr().cast::<c_void>(), length) };
+    if code == ffi::SQLITE_OK { Ok(()) } else { Err(Error::internal(format!("SQLCipher took no key: code {code}"))) }
+}
+
+/// PBKDF2 with HMAC-SHA512.
+#[cfg(feature = "encryption")]
+pub fn stretch(passphrase: &[u8], salt: &[u8], rounds: c_int, out: &mut [u8]) -> Result<()> {
+    let failed = || Error::internal("OpenSSL did not stretch the passphrase");
+    let [text, salted, length] = [passphrase.len(), salt.len(), out.len()].map(c_int::try_from);
+    // SAFETY: each pointer goes with the length of the same slice; the digest is a constant of OpenSSL.
+    let done = unsafe {
+        openssl_sys::PKCS5_PBKDF2_HMAC(
+            passphrase.as_ptr().cast::<c_char>(),
+            text.map_err(|_| failed())?,
+            salt.as_ptr(),
+            salted.map_err(|_| failed())?,
+            rounds,
+            openssl_sys::EVP_sha512(),
+            length.map_err(|_| failed())?,
+            out.as_mut_ptr(),
+        )
+    };
+    if done == 1 { Ok(()) } else { Err(failed()) }
 }
 
 /// What the operating system said when a call of this connection last failed because of it.

@@ -1,5 +1,6 @@
 //! Files that may be too damaged to be a store: looked at, and read into a new one, without opening them as one.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::authentic;
+use super::cipher::Cipher;
 use super::fork;
 use super::guard::Guard;
 use super::migrate;
@@ -18,25 +21,28 @@ use super::txn::{Progress, Txn};
 use super::watched::watched;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Area, CheckReport, Problem, RepairReport};
-use crate::request::{Check, Open};
+use crate::request::{Check, Key, Open};
 use crate::store::Watch;
 
 /// How long another process may be in the way.
 const PATIENCE: Duration = Duration::from_secs(30);
+const PREFIX: &str = ".ragstore-repair-";
 /// Where SQLite's pages have what they say; of every store.
 const PAGE: usize = 8192;
 
 /// Looks at a file.
-pub fn check(path: &Path, request: &Check, watch: &mut dyn Watch) -> Result<CheckReport> {
+pub fn check(path: &Path, key: Option<&Key>, request: &Check, watch: &mut dyn Watch) -> Result<CheckReport> {
     let path = there(path)?;
+    let cipher = key.map(Cipher::new).transpose()?;
+    let cipher = cipher.as_ref();
     watched(watch, |progress| {
-        let looked = with(&path, progress, |conn| {
+        let looked = with(&path, cipher, progress, |conn| {
             match migrate::header(conn) {
                 Err(error) if error.kind() == ErrorKind::SchemaTooNew => return Err(error),
                 Err(error) => return Ok(unreadable(error.message())),
                 Ok(_) => {}
             }
-            ops::check::run(conn, request, progress)
+            look(conn, &path, cipher, request, progress)
         });
         match looked {
             Err(error) if error.kind() == ErrorKind::Corrupt => Ok(unreadable(error.message())),
@@ -45,15 +51,64 @@ pub fn check(path: &Path, request: &Check, watch: &mut dyn Watch) -> Result<Chec
     })
 }
 
+/// Looks at everything in the snapshot that `conn` has of the file.
+pub fn look(
+    conn: &Connection,
+    path: &Path,
+    cipher: Option<&Cipher>,
+    request: &Check,
+    progress: &Arc<Progress>,
+) -> Result<CheckReport> {
+    let report = ops::check::run(conn, request, progress)?;
+    let Some(cipher) = cipher.filter(|_| !report.ok()) else { return Ok(report) };
+    // Of a page that is damaged, whatever came after it was not looked at.
+    let around = || -> Result<Option<CheckReport>> {
+        let folder = open::private_folder(&std::env::temp_dir(), PREFIX)?;
+        let copy = authentic::copy(path, cipher, folder.path(), progress)?;
+        if copy.damaged.is_empty() {
+            return Ok(None);
+        }
+        let look = |conn: &Connection| ops::check::run(conn, request, progress);
+        let mut report = with(&copy.path, Some(cipher), progress, look)?;
+        report.problems.insert(0, undecrypted(&copy.damaged));
+        Ok(Some(report))
+    };
+    match around() {
+        Ok(found) => Ok(found.unwrap_or(report)),
+        // There is no room for the copy.
+        Err(error) if matches!(error.kind(), ErrorKind::StoreFull | ErrorKind::Io) => Ok(report),
+        Err(error) => Err(error),
+    }
+}
+
+fn undecrypted(pages: &BTreeSet<u64>) -> Problem {
+    const NAMED: usize = 10;
+    let mut named: Vec<String> = pages.iter().take(NAMED).map(u64::to_string).collect();
+    if pages.len() > NAMED {
+        named.push(format!("and {} more", pages.len() - NAMED));
+    }
+    let what = format!("pages that were damaged or changed, and cannot be decrypted: {}", named.join(", "));
+    Problem { area: Area::File, what, repairable: false }
+}
+
 fn unreadable(why: &str) -> CheckReport {
     CheckReport { problems: vec![Problem { area: Area::File, what: why.to_owned(), repairable: false }] }
 }
 
 /// Makes a new store of what can be read of a file.
-pub fn repair(path: &Path, to: &Path, watch: &mut dyn Watch) -> Result<RepairReport> {
+pub fn repair(path: &Path, key: Option<&Key>, to: &Path, watch: &mut dyn Watch) -> Result<RepairReport> {
     let path = there(path)?;
+    if let Some(cipher) = key.map(Cipher::new).transpose()? {
+        return watched(watch, |progress| {
+            with(&path, Some(&cipher), progress, |conn| {
+                // What the first page says is what was written there.
+                migrate::header(conn)?;
+                salvage(conn, &path, Some(&cipher), to, progress)
+            })
+        });
+    }
     watched(watch, |progress| {
-        let readable = with(&path, progress, |conn| {
+        let readable = with(&path, None, progress, |conn| {
             match migrate::header(conn) {
                 Err(error) if error.kind() == ErrorKind::SchemaTooNew => return Err(error),
                 // Another application's file is not for this one to take apart.
@@ -63,9 +118,12 @@ pub fn repair(path: &Path, to: &Path, watch: &mut dyn Watch) -> Result<RepairRep
             ops::repair::has_content(conn)
         });
         match readable {
-            Ok(true) => with(&path, progress, |conn| salvage(conn, to, progress)),
+            Ok(true) => with(&path, None, progress, |conn| fill(conn, None, to, progress)),
             Err(error)
-                if matches!(error.kind(), ErrorKind::SchemaTooNew | ErrorKind::Cancelled | ErrorKind::Locked) =>
+                if matches!(
+                    error.kind(),
+                    ErrorKind::SchemaTooNew | ErrorKind::Cancelled | ErrorKind::Locked | ErrorKind::WrongKey
+                ) =>
             {
                 Err(error)
             }
@@ -99,7 +157,7 @@ fn with_sound_header(path: &Path, to: &Path, progress: &Arc<Progress>) -> Result
         fs::copy(log, beside(&copy, "-wal"))?;
     }
     write_header(&copy)?;
-    with(&copy, progress, |conn| salvage(conn, to, progress)).map_err(|error| match error.kind() {
+    with(&copy, None, progress, |conn| fill(conn, None, to, progress)).map_err(|error| match error.kind() {
         ErrorKind::Corrupt => {
             let what = format!("{}: nothing of a store can be read: {}", path.display(), error.message());
             Error::new(ErrorKind::Corrupt, what)
@@ -134,25 +192,43 @@ fn write_header(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Fills a new file from a damaged one; nothing is at its path until it is whole.
-pub fn salvage(source: &Connection, to: &Path, progress: &Progress) -> Result<RepairReport> {
-    let to = open::absolute(to)?;
-    let taken = || {
-        let what = format!("{} is there already; give the name of a new file to repair(to=...)", to.display());
-        Error::new(ErrorKind::Argument, what)
-    };
+/// Makes a new file, with the same key, of what can be read of the one at `path`, of which `conn` has a snapshot.
+pub fn salvage(
+    conn: &Connection,
+    path: &Path,
+    cipher: Option<&Cipher>,
+    to: &Path,
+    progress: &Arc<Progress>,
+) -> Result<RepairReport> {
+    let Some(cipher) = cipher else { return fill(conn, None, to, progress) };
+    vacant(&open::absolute(to)?)?;
+    let folder = folder_beside(to)?;
+    let copy = authentic::copy(path, cipher, folder.path(), progress)?;
+    with(&copy.path, Some(cipher), progress, |conn| fill(conn, Some(cipher), to, progress))
+}
+
+fn vacant(to: &Path) -> Result<()> {
     if to.exists() {
-        return Err(taken());
+        let what = format!("{} is there already; give the name of a new file to repair(to=...)", to.display());
+        return Err(Error::new(ErrorKind::Argument, what));
     }
+    Ok(())
+}
+
+/// Fills a new file from a damaged one; nothing is at its path until it is whole.
+fn fill(source: &Connection, cipher: Option<&Cipher>, to: &Path, progress: &Progress) -> Result<RepairReport> {
+    let to = open::absolute(to)?;
+    vacant(&to)?;
     let folder = folder_beside(&to)?;
     let file = folder.path().join("store.db");
     open::create_file(&file)?;
     let (mut report, problems) = {
-        let conn = open::writer(&file, Synchronous::Off, Caches::of(&Open::ephemeral()), Instant::now() + PATIENCE)?;
+        let (caches, deadline) = (Caches::of(&Open::ephemeral()), Instant::now() + PATIENCE);
+        let conn = open::writer(&file, cipher, Synchronous::Off, caches, deadline)?;
         // Rows come as they are, and are looked at when all are there.
         conn.pragma_update(None, "foreign_keys", false)?;
         conn.execute_batch("BEGIN IMMEDIATE")?;
-        let mut txn = Txn::new(&conn, None)?;
+        let mut txn = Txn::new(&conn)?;
         let report = ops::repair::salvage(source, &mut txn, progress)?;
         txn.finish()?;
         conn.execute_batch("COMMIT")?;
@@ -166,9 +242,10 @@ pub fn salvage(source: &Connection, to: &Path, progress: &Progress) -> Result<Re
     // A link does not take the place of what came there meanwhile; not every file system has them.
     match fs::hard_link(&file, &to) {
         Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Err(taken()),
-        Err(_) if to.exists() => return Err(taken()),
-        Err(_) => fs::rename(&file, &to)?,
+        Err(_) => {
+            vacant(&to)?;
+            fs::rename(&file, &to)?;
+        }
     }
     if let Some(parent) = to.parent() {
         open::sync_directory(parent)?;
@@ -185,7 +262,7 @@ fn folder_beside(to: &Path) -> Result<tempfile::TempDir> {
         Error::new(ErrorKind::Argument, format!("path {} names no file; give a file name", to.display()))
     })?;
     fs::create_dir_all(parent)?;
-    Ok(tempfile::Builder::new().prefix(".ragstore-repair-").tempdir_in(parent)?)
+    open::private_folder(parent, PREFIX)
 }
 
 fn there(path: &Path) -> Result<PathBuf> {
@@ -201,11 +278,16 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// One snapshot of a file, with the locks of a store as far as they are to be had.
-fn with<T>(path: &Path, progress: &Arc<Progress>, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+fn with<T>(
+    path: &Path,
+    cipher: Option<&Cipher>,
+    progress: &Arc<Progress>,
+    read: impl FnOnce(&Connection) -> Result<T>,
+) -> Result<T> {
     fork::check_open()?;
     let _activity = fork::enter();
     let _opening = Guard::opening(path)?;
-    let reader = Reader::new(open::salvager(path, PATIENCE)?)?;
+    let reader = Reader::new(open::salvager(path, cipher, PATIENCE)?)?;
     let pulse = Pulse::new(None, Arc::<Progress>::clone(progress));
     // Held while the connection is open.
     let mut _guard = None;

@@ -5,7 +5,8 @@
 //!
 //! - Its mutexes, of the table, of shared memory, of allocation, are free only if no thread was inside SQLite. Its
 //!   counts of shared-memory locks (`aLock`) are then all zero, because only transactions hold those, and so are true
-//!   of the child, which inherits no POSIX lock.
+//!   of the child, which inherits no POSIX lock. Those on `-shm` are not POSIX locks; the child lets go of them by
+//!   putting another descriptor in the place of the one that holds them (`shm_locks.rs`).
 //! - It says that the process holds SHARED on the database and the deadman byte of `-shm`. The child holds neither and
 //!   SQLite will never take them. The guard takes both with descriptors of its own, in such a child before SQLite
 //!   reads.
@@ -31,6 +32,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
+use super::shm_locks;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long a fork waits for reads and writes under way.
@@ -48,7 +51,8 @@ static GENERATION: AtomicU64 = AtomicU64::new(0);
 static PID: AtomicU32 = AtomicU32::new(0);
 /// The process that last began to take the state over.
 static HEIR: AtomicU32 = AtomicU32::new(0);
-/// Whether this process was forked while its parent, or a parent of that, was inside SQLite.
+/// Whether this process was forked while its parent, or a parent of that, was inside SQLite, or could not take locks of
+/// its own.
 static TAINTED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
@@ -137,8 +141,8 @@ pub fn check_open() -> Result<()> {
     if TAINTED.load(Ordering::Acquire) {
         return Err(Error::new(
             ErrorKind::Fork,
-            "this process was forked while its parent was reading or writing a store, which leaves SQLite's locks \
-             unusable in it; use the \"spawn\" or \"forkserver\" start method, or fork before opening",
+            "this process was forked while its parent was reading or writing a store, or when no more files could be \
+             opened, which leaves SQLite's locks unusable in it; use the \"spawn\" or \"forkserver\" start method, or fork before opening",
         ));
     }
     Ok(())
@@ -178,7 +182,9 @@ pub fn current() -> u64 {
             // Another thread is at it.
             thread::yield_now();
         } else if HEIR.compare_exchange(heir, pid, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            if PID.load(Ordering::Acquire) != 0 {
+            if PID.load(Ordering::Acquire) == 0 {
+                watch_forks();
+            } else {
                 inherit();
             }
             PID.store(pid, Ordering::Release);
@@ -187,12 +193,35 @@ pub fn current() -> u64 {
     GENERATION.load(Ordering::Acquire)
 }
 
+/// Has every child that the C library forks let go of what it inherited, also where its parent did not wait for a quiet
+/// moment.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn watch_forks() {
+    extern "C" fn child() {
+        after_in_child();
+    }
+    // SAFETY: what runs in the child is made of system calls and atomics. Failing for want of memory, the first call of
+    // the child does the same.
+    let _ = unsafe { libc::pthread_atfork(None, None, Some(child)) };
+}
+
+/// There are no forks on this platform.
+#[cfg(not(unix))]
+fn watch_forks() {}
+
 fn inherit() {
     if activities(STATE.swap(0, Ordering::SeqCst)) > 0 {
         TAINTED.store(true, Ordering::Release);
     }
     #[cfg(target_os = "linux")]
-    descriptors::inherit();
+    {
+        descriptors::inherit();
+        // Second: that left numbers free.
+        if !shm_locks::inherit() {
+            TAINTED.store(true, Ordering::Release);
+        }
+    }
     GENERATION.fetch_add(1, Ordering::AcqRel);
 }
 
@@ -282,6 +311,11 @@ mod descriptors {
             self.length.load(Ordering::Relaxed)
         }
 
+        /// The file itself, to be used and not closed.
+        pub fn file(&self, which: usize) -> Option<ManuallyDrop<File>> {
+            borrowed(self.fd(which))
+        }
+
         /// Closes the files.
         pub fn free(&self) {
             self.close(FREE);
@@ -364,7 +398,7 @@ mod descriptors {
 
 #[cfg(all(test, target_os = "linux"))]
 #[allow(unsafe_code)]
-mod tests {
+pub mod tests {
     use std::fs;
     use std::io::Write;
     use std::path::{Path, PathBuf};
@@ -378,11 +412,11 @@ mod tests {
     use super::super::guard::Guard;
     use super::*;
 
-    /// Each test of forks runs in a process of its own, so that no other test is inside SQLite meanwhile.
-    fn alone(name: &str) {
-        let test = format!("{}::{name}", module_path!().split_once("::").unwrap().1);
+    /// Runs a test that is ignored otherwise in a process of its own. Each test of forks does, so that no other test is
+    /// inside SQLite meanwhile.
+    pub fn alone(test: &str) {
         let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", &test, "--ignored", "--test-threads=1", "--nocapture"])
+            .args(["--exact", test, "--ignored", "--test-threads=1", "--nocapture"])
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
@@ -394,7 +428,7 @@ mod tests {
     }
 
     macro_rules! each_alone {
-        ($($name:ident)*) => { mod run { $(#[test] fn $name() { super::alone(stringify!($name)) })* } };
+        ($($name:ident)*) => { mod run { $(#[test] fn $name() { super::alone(concat!("sqlite::fork::tests::", stringify!($name))) })* } };
     }
 
     each_alone! {
@@ -403,27 +437,46 @@ mod tests {
         a_child_keeps_no_lock_of_a_parent_that_ended
         a_child_whose_shared_memory_was_replaced_is_refused
         a_fork_without_hooks_is_noticed
+        a_child_and_its_parent_exclude_each_other
+        a_child_that_cannot_open_the_shared_memory_anew_is_refused
         forks_under_load_neither_hang_nor_lose
     }
 
     const OK: i32 = 0;
     const WATCHDOG: u32 = 20;
 
-    fn start(hooks: bool, child: impl FnOnce() -> bool) -> libc::pid_t {
-        if hooks {
+    /// How a process forks.
+    #[derive(Clone, Copy, PartialEq)]
+    enum By {
+        /// As a binding has its runtime do it.
+        Hooks,
+        /// As code in C does.
+        CLibrary,
+        /// Behind the back of the C library too.
+        Kernel,
+    }
+
+    fn start(by: By, child: impl FnOnce() -> bool) -> libc::pid_t {
+        if by == By::Hooks {
             before();
         }
         // SAFETY: the child calls what a child of this library may call, and leaves by _exit.
-        let pid = unsafe { libc::fork() };
+        let pid = unsafe {
+            if by == By::Kernel {
+                libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) as libc::pid_t
+            } else {
+                libc::fork()
+            }
+        };
         if pid != 0 {
-            if hooks {
+            if by == By::Hooks {
                 after_in_parent();
             }
             return pid;
         }
         // SAFETY: ends a child that hangs.
         unsafe { libc::alarm(WATCHDOG) };
-        if hooks {
+        if by == By::Hooks {
             after_in_child();
         }
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
@@ -468,7 +521,6 @@ mod tests {
             let _activity = enter();
             self.conn.execute_batch("BEGIN IMMEDIATE").unwrap();
             self.conn.execute("INSERT INTO t VALUES (?1)", [row]).unwrap();
-            assert!(self.guard.write_lock_stands().unwrap());
             self.conn.execute_batch("COMMIT").unwrap();
             Ok(())
         }
@@ -510,7 +562,7 @@ print(conn.execute('PRAGMA integrity_check').fetchone()[0], conn.execute('SELECT
         result.is_err_and(|error| error.kind() == ErrorKind::Fork)
     }
 
-    /// Descriptors of `-shm`: one of SQLite, one of each guard.
+    /// Descriptors of `-shm`: two of SQLite, one of each guard.
     fn descriptors(path: &Path) -> usize {
         let shm = path.with_file_name("l.db-shm");
         let links = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
@@ -525,18 +577,18 @@ print(conn.execute('PRAGMA integrity_check').fetchone()[0], conn.execute('SELECT
         store.insert("parent").unwrap();
         // Held across the fork and after the child.
         let turn = store.turn();
-        let pid = start(true, || {
+        let pid = start(By::Hooks, || {
             assert!(is_fork(store.insert("parent's store")));
             assert!(is_fork(store.guard.lock_writer(Instant::now(), &|| false).map(drop)));
-            assert!(is_fork(store.guard.write_lock_stands()));
-            assert_eq!(descriptors(&path), 1);
+            assert!(is_fork(store.guard.readers().map(drop)));
+            assert_eq!(descriptors(&path), 2);
             // SQLite will not lock; so the guard does before it reads.
             let opening = Guard::opening(&path).unwrap();
-            assert_eq!(descriptors(&path), 2);
+            assert_eq!(descriptors(&path), 3);
             drop(opening);
-            assert_eq!(descriptors(&path), 1);
-            let mine = Mini::open(&path).unwrap();
             assert_eq!(descriptors(&path), 2);
+            let mine = Mini::open(&path).unwrap();
+            assert_eq!(descriptors(&path), 3);
             assert_eq!(mine.count(), 1);
             mine.insert("child").unwrap();
             let again = Mini::open(&path).unwrap();
@@ -564,10 +616,10 @@ print(conn.execute('PRAGMA integrity_check').fetchone()[0], conn.execute('SELECT
         let inside = enter();
         // By the thread that forks: it cannot wait for itself.
         let began = Instant::now();
-        assert_eq!(wait(start(true, || is_fork(check_open()) && is_fork(Mini::open(&path)))), OK);
+        assert_eq!(wait(start(By::Hooks, || is_fork(check_open()) && is_fork(Mini::open(&path)))), OK);
         assert!(began.elapsed() < PATIENCE);
         drop(inside);
-        assert_eq!(wait(start(true, || check_open().is_ok())), OK);
+        assert_eq!(wait(start(By::Hooks, || check_open().is_ok())), OK);
 
         // By another, which goes on for longer than a fork waits.
         let (stop, running) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -582,8 +634,8 @@ print(conn.execute('PRAGMA integrity_check').fetchone()[0], conn.execute('SELECT
             while !running.load(Ordering::SeqCst) {
                 thread::sleep(PAUSE);
             }
-            let grandchild = || wait(start(true, || is_fork(check_open()))) == OK;
-            assert_eq!(wait(start(true, || is_fork(check_open()) && grandchild())), OK);
+            let grandchild = || wait(start(By::Hooks, || is_fork(check_open()))) == OK;
+            assert_eq!(wait(start(By::Hooks, || is_fork(check_open()) && grandchild())), OK);
             stop.store(true, Ordering::SeqCst);
         });
         // Or for less.
@@ -597,7 +649,7 @@ print(conn.execute('PRAGMA integrity_check').fetchone()[0], conn.execute('SELECT
             while !running.load(Ordering::SeqCst) {
                 thread::sleep(PAUSE);
             }
-            assert_eq!(wait(start(true, || Mini::open(&path).unwrap().insert("child").is_ok())), OK);
+            assert_eq!(wait(start(By::Hooks, || Mini::open(&path).unwrap().insert("child").is_ok())), OK);
         });
         store.insert("parent").unwrap();
         assert_eq!(python(CHECKS, &path), "ok 2");
@@ -606,13 +658,14 @@ print(conn.execute('PRAGMA integrity_check').fetchone()[0], conn.execute('SELECT
     #[test]
     #[ignore = "run by its namesake, alone"]
     fn a_child_keeps_no_lock_of_a_parent_that_ended() {
-        for hooks in [true, false] {
+        for by in [By::Hooks, By::CLibrary, By::Kernel] {
             let (_folder, path) = file();
             fs::write(path.with_file_name("orphan"), []).unwrap();
-            let parent = start(true, || {
+            let parent = start(By::Hooks, || {
                 let store = Mini::open(&path).unwrap();
                 let turn = store.turn();
-                let orphan = start(hooks, || {
+                store.conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+                let orphan = start(by, || {
                     thread::sleep(Duration::from_secs(2));
                     true
                 });
@@ -626,8 +679,10 @@ print(conn.execute('PRAGMA integrity_check').fetchone()[0], conn.execute('SELECT
             assert_eq!(wait(parent), OK);
             let store = Mini::open(&path).unwrap();
             let soon = Instant::now() + Duration::from_millis(300);
-            // Without the hooks the orphan does keep it, so this test can fail.
-            assert_eq!(store.guard.lock_writer(soon, &|| false).is_ok(), hooks);
+            // Where nothing of the process notices the fork the orphan does keep them, so this test can fail.
+            assert_eq!(store.guard.lock_writer(soon, &|| false).is_ok(), by != By::Kernel);
+            store.conn.busy_timeout(Duration::from_millis(300)).unwrap();
+            assert_eq!(store.conn.execute_batch("BEGIN IMMEDIATE").is_ok(), by != By::Kernel);
         }
     }
 
@@ -651,7 +706,7 @@ os._exit(0)
                 (0..4500).for_each(|_| store.insert("parent").unwrap());
             }
             let go = path.with_file_name("go");
-            let pid = start(true, || {
+            let pid = start(By::Hooks, || {
                 while !go.exists() {
                     thread::sleep(PAUSE);
                 }
@@ -686,24 +741,80 @@ os._exit(0)
     fn a_fork_without_hooks_is_noticed() {
         let (_folder, path) = file();
         let store = Mini::open(&path).unwrap();
-        let quiet = || is_fork(store.insert("parent's store")) && Mini::open(&path).unwrap().insert("child").is_ok();
-        assert_eq!(wait(start(false, quiet)), OK);
-        let inside = enter();
-        assert_eq!(wait(start(false, || is_fork(Mini::open(&path)))), OK);
-        drop(inside);
+        for by in [By::CLibrary, By::Kernel] {
+            let quiet =
+                || is_fork(store.insert("parent's store")) && Mini::open(&path).unwrap().insert("child").is_ok();
+            assert_eq!(wait(start(by, quiet)), OK);
+            let inside = enter();
+            assert_eq!(wait(start(by, || is_fork(Mini::open(&path)))), OK);
+            drop(inside);
+        }
         // Another thread was about to fork: the child waits for nobody.
         before();
-        assert_eq!(wait(start(false, || Mini::open(&path).unwrap().insert("child").is_ok())), OK);
+        assert_eq!(wait(start(By::CLibrary, || Mini::open(&path).unwrap().insert("child").is_ok())), OK);
         after_in_parent();
         // Dropping what was the parent's closes nothing.
         let Mini { conn, guard, .. } = store;
         let drops = || {
             drop(guard);
-            descriptors(&path) == 1
+            descriptors(&path) == 2
         };
-        assert_eq!(wait(start(false, drops)), OK);
+        assert_eq!(wait(start(By::CLibrary, drops)), OK);
         drop(conn);
-        assert_eq!(python(CHECKS, &path), "ok 2");
+        assert_eq!(python(CHECKS, &path), "ok 3");
+    }
+
+    #[test]
+    #[ignore = "run by its namesake, alone"]
+    fn a_child_and_its_parent_exclude_each_other() {
+        let (_folder, path) = file();
+        let store = Mini::open(&path).unwrap();
+        let (begun, refused) = (path.with_file_name("begun"), path.with_file_name("refused"));
+        let until = |path: &Path| {
+            while !path.exists() {
+                thread::sleep(PAUSE);
+            }
+        };
+        let pid = start(By::Hooks, || {
+            let mine = Mini::open(&path).unwrap();
+            // Without the guard's turn, as a library that has none.
+            let _activity = enter();
+            mine.conn.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES ('child')").unwrap();
+            fs::write(&begun, []).unwrap();
+            until(&refused);
+            mine.conn.execute_batch("COMMIT").is_ok()
+        });
+        until(&begun);
+        store.conn.busy_timeout(Duration::ZERO).unwrap();
+        assert!(store.conn.execute_batch("BEGIN IMMEDIATE").is_err());
+        fs::write(&refused, []).unwrap();
+        assert_eq!(wait(pid), OK);
+        store.insert("parent").unwrap();
+        assert_eq!(store.count(), 2);
+    }
+
+    #[test]
+    #[ignore = "run by its namesake, alone"]
+    fn a_child_that_cannot_open_the_shared_memory_anew_is_refused() {
+        let (_folder, path) = file();
+        let store = Mini::open(&path).unwrap();
+        let limit = |numbers: u64| {
+            let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: both calls take a pointer to an rlimit.
+            unsafe {
+                assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limits), 0);
+                limits.rlim_cur = numbers.min(limits.rlim_max);
+                assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limits), 0);
+            }
+        };
+        limit(0);
+        let pid = start(By::Hooks, || {
+            limit(256);
+            descriptors(&path) == 1 && is_fork(Mini::open(&path))
+        });
+        limit(256);
+        assert_eq!(wait(pid), OK);
+        store.insert("parent").unwrap();
     }
 
     #[test]
@@ -729,7 +840,7 @@ os._exit(0)
             for _ in 0..forks {
                 thread::sleep(Duration::from_millis(2));
                 let child = || check_open().is_ok() && Mini::open(&path).unwrap().insert("child").is_ok();
-                match wait(start(true, child)) {
+                match wait(start(By::Hooks, child)) {
                     OK => {
                         written.fetch_add(1, Ordering::SeqCst);
                     }

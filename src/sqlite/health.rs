@@ -7,22 +7,19 @@ use super::file_system;
 use super::guard::{self, Guard};
 use super::log;
 use super::migrate::{self, Header};
-use super::readers::Readers;
+use super::opened::Opened;
 use super::writer::Writer;
 use crate::error::{ErrorKind, Result};
 use crate::limits;
 use crate::model::{Health, IndexStats, Status};
 
-/// `guard` is none for an ephemeral store, whose file nobody else knows.
-pub fn run(
-    readers: &Readers,
-    writer: Option<&Writer>,
-    guard: Option<&Arc<Guard>>,
-    file: &Path,
-    persistent: bool,
-) -> Result<Health> {
+/// There is no guard for an ephemeral store, whose file nobody else knows.
+pub fn run(opened: &Opened, persistent: bool) -> Result<Health> {
+    let Opened { readers, writer, file, .. } = opened;
+    let guard = opened.guard.lock().clone();
+    let guard = guard.as_ref();
     let mut health = Health::new();
-    writing(&mut health, writer);
+    writing(&mut health, writer.as_ref());
     log_length(&mut health, guard, file);
     disk(&mut health, file);
     if persistent {

@@ -1,10 +1,13 @@
 //! The SQLite backend: one file, one writer thread, a pool of readers.
 
+mod authentic;
 mod backup;
+mod cipher;
 mod derived;
 #[cfg(test)]
 mod differential;
 mod ephemeral;
+mod failpoints;
 mod ffi;
 pub mod file;
 mod file_system;
@@ -13,24 +16,28 @@ pub mod fork;
 mod guard;
 mod health;
 mod lock;
+#[cfg(target_os = "linux")]
+mod lock_holders;
 mod log;
 mod marker;
 mod matching;
 mod migrate;
 mod open;
+mod opened;
 mod ops;
 mod optimize;
 mod page_cache;
 mod pulse;
 mod readers;
+mod rekey;
 mod row_set;
 mod row_sets;
 mod schema;
+#[cfg(target_os = "linux")]
+mod shm_locks;
 mod sql;
 mod stats;
 mod tables;
-#[cfg(test)]
-mod text_index_test;
 mod tokenizer;
 mod top_k;
 mod txn;
@@ -43,19 +50,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rusqlite::Connection;
 
-use self::derived::Derived;
-use self::ephemeral::Folder;
 use self::fork::ForkToken;
-use self::guard::Guard;
-use self::migrate::Header;
-use self::open::Caches;
+use self::opened::Opened;
 use self::pulse::Pulse;
-use self::readers::{Readers, closed};
+use self::readers::closed;
 use self::txn::Progress;
 use self::watched::watched;
-use self::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, Source};
 use crate::filter::Filter;
@@ -65,7 +68,7 @@ use crate::model::{
 };
 use crate::request::{
     Backup, CachedEmbeddings, Check, CheckRecall, Export, GetDocument, ListDocuments, Neighbors, Open, Operation,
-    RelatedTo, Relations, Repair, ScanState, Search, SearchBatch, SearchStore, Write, Written,
+    Rekey, RelatedTo, Relations, Repair, ScanState, Search, SearchBatch, SearchStore, Write, Written,
 };
 use crate::store::{Cached, Capabilities, Exporter, Interrupt, Store, Vectors, Watch};
 
@@ -76,21 +79,16 @@ pub fn listen() {
 
 /// A store in one SQLite file.
 pub struct SqliteStore {
+    /// As it is opened again, whatever the working directory is then.
+    request: Mutex<Open>,
     /// As it was asked for; `None` for an ephemeral store.
     path: Option<PathBuf>,
-    /// Where it is, also that of an ephemeral store.
-    file: PathBuf,
-    caches: Caches,
-    readers: Readers,
-    /// `None` when the store is read-only.
-    writer: Option<Writer>,
+    read_only: bool,
+    encrypted: AtomicBool,
     closed: AtomicBool,
+    opened: RwLock<Opened>,
     token: ForkToken,
     source: Source,
-    /// After the connections: its files may close only when theirs are closed.
-    guard: parking_lot::Mutex<Option<Arc<Guard>>>,
-    /// After everything: it removes the files.
-    folder: parking_lot::Mutex<Option<Folder>>,
 }
 
 impl SqliteStore {
@@ -100,96 +98,24 @@ impl SqliteStore {
     /// As [`crate::connect::open`].
     pub fn open(request: &Open) -> Result<Self> {
         fork::check_open()?;
+        check_version()?;
         let _activity = fork::enter();
         let began = Instant::now();
-        let store = Self::open_as(request, Source::new())?;
-        store.source.tell(Event::Opened {
-            read_only: store.read_only(),
-            ephemeral: store.path.is_none(),
-            took: began.elapsed(),
-        });
-        Ok(store)
-    }
-
-    fn open_as(request: &Open, source: Source) -> Result<Self> {
-        let token = ForkToken::new();
-        let deadline = Instant::now() + request.timeout;
-        let caches = Caches::of(request);
-        let Some(path) = &request.path else {
-            if request.read_only {
-                return Err(Error::new(
-                    ErrorKind::Argument,
-                    "an ephemeral store begins empty, so read_only=True leaves nothing to do; give a path",
-                ));
-            }
-            let (folder, conn) = Folder::create(caches)?;
-            let config = writer::Config {
-                path: folder.database(),
-                synchronous: open::Synchronous::Off,
-                timeout: request.timeout,
-                caches,
-                source,
-            };
-            let derived = Derived::new(request, &folder.database(), caches);
-            let readers = Readers::new(folder.database(), request.timeout, request.readers, caches, None, derived)?;
-            let writer = Writer::new(config, None, Some(conn))?;
-            let file = folder.database();
-            return Ok(Self::assemble(
-                (None, file),
-                caches,
-                readers,
-                Some(writer),
-                (token, source),
-                (None, Some(folder)),
-            ));
-        };
-        let file = open::absolute(path)?;
-        file_system::check(&file, request)?;
-        open::ensure_file(&file, request)?;
-        // Until the guard stands, no other store of this process may close the file under SQLite's locks.
-        let _opening = Guard::opening(&file)?;
-        let (reader, header) = open::first_reader(&file, request.timeout, caches, deadline)?;
-        let writer = match header {
-            Header::Current => None,
-            _ if request.read_only => return Err(open::not_without_writing(&file)),
-            Header::Empty | Header::Older => Some(open::writer(&file, request.durability.into(), caches, deadline)?),
-        };
-        // SQLite has read the file, so its shared memory is there for the guard to lock.
-        let guard = Guard::acquire(&file)?;
-        let derived = Derived::new(request, &file, caches);
-        let readers = Readers::new(file.clone(), request.timeout, request.readers, caches, reader, derived)?;
-        let config = writer::Config {
-            path: file.clone(),
-            synchronous: request.durability.into(),
-            timeout: request.timeout,
-            caches,
-            source,
-        };
-        let writer =
-            if request.read_only { None } else { Some(Writer::new(config, Some(Arc::clone(&guard)), writer)?) };
-        Ok(Self::assemble((Some(path.clone()), file), caches, readers, writer, (token, source), (Some(guard), None)))
-    }
-
-    fn assemble(
-        (path, file): (Option<PathBuf>, PathBuf),
-        caches: Caches,
-        readers: Readers,
-        writer: Option<Writer>,
-        (token, source): (ForkToken, Source),
-        (guard, folder): (Option<Arc<Guard>>, Option<Folder>),
-    ) -> Self {
-        Self {
+        let (token, source) = (ForkToken::new(), Source::new());
+        let path = request.path.clone();
+        let request = Open { path: path.as_deref().map(open::absolute).transpose()?, ..request.clone() };
+        let opened = Opened::open(&request, source)?;
+        source.tell(Event::Opened { read_only: request.read_only, ephemeral: path.is_none(), took: began.elapsed() });
+        Ok(Self {
+            read_only: request.read_only,
+            encrypted: AtomicBool::new(opened.cipher.is_some()),
+            request: Mutex::new(request),
             path,
-            file,
-            caches,
-            readers,
-            writer,
             closed: AtomicBool::new(false),
+            opened: RwLock::new(opened),
             token,
             source,
-            guard: guard.into(),
-            folder: folder.into(),
-        }
+        })
     }
 
     fn usable(&self) -> Result<()> {
@@ -197,17 +123,28 @@ impl SqliteStore {
         if self.closed() { Err(closed()) } else { Ok(()) }
     }
 
-    fn writer(&self) -> Result<&Writer> {
+    /// What is open, for one call. A call may make others on the same thread, and those must not wait for a new key that
+    /// waits for the first.
+    fn opened(&self) -> Result<RwLockReadGuard<'_, Opened>> {
         self.usable()?;
-        self.writer.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::ReadOnly, "the store was opened with read_only=True; open it for writing")
-        })
+        Ok(self.opened.read_recursive())
     }
 
     fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        self.usable()?;
-        self.readers.read(read)
+        self.opened()?.readers.read(read)
     }
+}
+
+/// Older versions lose commits when two processes reset the log, and trust crafted text indexes.
+fn check_version() -> Result<()> {
+    const LEAST: i32 = 3_053_002;
+    if rusqlite::version_number() >= LEAST {
+        return Ok(());
+    }
+    Err(Error::internal(format!(
+        "SQLite is {}; 3.53.2 or newer is needed; build with the bundled one",
+        rusqlite::version()
+    )))
 }
 
 impl Store for SqliteStore {
@@ -221,7 +158,11 @@ impl Store for SqliteStore {
     }
 
     fn read_only(&self) -> bool {
-        self.writer.is_none()
+        self.read_only
+    }
+
+    fn encrypted(&self) -> bool {
+        self.encrypted.load(Ordering::Acquire)
     }
 
     fn closed(&self) -> bool {
@@ -233,57 +174,56 @@ impl Store for SqliteStore {
             return Ok(());
         }
         if self.token.check().is_err() {
-            // The connections, the threads and the files are the parent's.
-            self.readers.derived.forget();
-            self.readers.forget();
-            if let Some(writer) = &self.writer {
-                writer.forget();
-            }
-            if let Some(mut guard) = self.guard.try_lock() {
-                std::mem::forget(guard.take());
-            }
-            if let Some(mut folder) = self.folder.try_lock() {
-                std::mem::forget(folder.take());
+            // The connections, the thread and the files are the parent's.
+            if let Some(opened) = self.opened.try_read_recursive() {
+                opened.forget();
             }
             return Ok(());
         }
         let began = Instant::now();
-        self.readers.derived.close();
-        self.readers.close();
-        if let Some(writer) = &self.writer {
-            writer.close();
+        let opened = self.opened.read_recursive();
+        drop(opened.close());
+        drop(opened.folder.lock().take());
+        if let Some(cipher) = &opened.cipher {
+            cipher.forget();
         }
-        drop(self.guard.lock().take());
-        drop(self.folder.lock().take());
+        self.request.lock().key = None;
         let _activity = fork::enter();
         self.source.tell(Event::Closed { took: began.elapsed() });
         Ok(())
     }
 
-    fn write(&self, writes: Vec<Write>, watch: &mut dyn Watch) -> Result<Vec<Written>> {
+    fn rekey(&self, request: Rekey) -> Result<()> {
         self.usable()?;
-        let writer = self.writer()?;
+        rekey::run(self, request)
+    }
+
+    fn write(&self, writes: Vec<Write>, watch: &mut dyn Watch) -> Result<Vec<Written>> {
+        let opened = self.opened()?;
+        let writer = opened.writer()?;
         if writes.is_empty() {
             return Ok(Vec::new());
         }
-        let set = writes
-            .iter()
-            .map(|write| if let Write::SetEmbeddings(set) = write { set.chunk_ids.len() as u64 } else { 0 });
-        let set: u64 = set.sum();
         let drops = writes.iter().any(Write::drops_tables);
+        let set: usize = writes
+            .iter()
+            .map(|write| if let Write::SetEmbeddings(set) = write { set.chunk_ids.len() } else { 0 })
+            .sum();
         let written = writer.write(writes, watch)?;
+        let derived = &opened.readers.derived;
         if drops {
-            self.readers.derived.dropped();
+            derived.dropped();
         }
-        self.readers.derived.wrote(set + written.iter().map(rows_of).sum::<u64>());
+        derived.wrote(set as u64 + written.iter().map(rows_of).sum::<u64>());
         Ok(written)
     }
 
     fn operate(&self, operation: Operation, watch: &mut dyn Watch) -> Result<()> {
-        let writer = self.writer()?;
+        let opened = self.opened()?;
+        let writer = opened.writer()?;
         if operation == Operation::Optimize {
             // Before the feed is cut: what is built now begins at its end.
-            match self.readers.derived.fold_all(&mut || watch.keep_going(0, 0)) {
+            match opened.readers.derived.fold_all(&mut || watch.keep_going(0, 0)) {
                 // What cannot be built is told by `health`, and is no reason to leave the rest.
                 Err(error) if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Closed) => return Err(error),
                 _ => {}
@@ -293,19 +233,15 @@ impl Store for SqliteStore {
     }
 
     fn backup(&self, request: &Backup, watch: &mut dyn Watch) -> Result<()> {
-        self.usable()?;
-        backup::run(&self.readers, &self.file, self.caches, request, watch)
+        backup::run(&*self.opened()?, request, watch)
     }
 
     fn stats(&self) -> Result<StoreStats> {
-        self.usable()?;
-        stats::run(&self.readers, self.writer.as_ref(), &self.file)
+        stats::run(&*self.opened()?)
     }
 
     fn health(&self) -> Result<Health> {
-        self.usable()?;
-        let guard = self.guard.lock().clone();
-        health::run(&self.readers, self.writer.as_ref(), guard.as_ref(), &self.file, self.path.is_some())
+        health::run(&*self.opened()?, self.path.is_some())
     }
 
     fn get_collection(&self, name: &str) -> Result<CollectionInfo> {
@@ -365,33 +301,33 @@ impl Store for SqliteStore {
     }
 
     fn export(&self, request: &Export, exporter: &mut dyn Exporter) -> Result<()> {
+        let opened = self.opened()?;
         // Dropped after the connection, also where the store is closed meanwhile.
-        let _guard = self.guard.lock().clone();
+        let _guard = opened.guard.lock().clone();
         self.usable()?;
         let _activity = fork::enter();
-        let conn = self.readers.separate()?;
+        let conn = opened.readers.separate()?;
         let snapshot = conn.unchecked_transaction()?;
         ops::export::run(&snapshot, request, exporter, &|| self.usable())
     }
 
     fn search(&self, request: &Search, interrupt: Arc<dyn Interrupt>) -> Result<Hits> {
-        self.usable()?;
-        ops::search::run(&self.readers, request, &Pulse::new(request.timeout, interrupt))
+        let opened = self.opened()?;
+        ops::search::run(&opened.readers, request, &Pulse::new(request.timeout, interrupt))
     }
 
     fn search_batch(&self, request: &SearchBatch, interrupt: Arc<dyn Interrupt>) -> Result<Vec<Hits>> {
-        self.usable()?;
-        ops::search_batch::run(&self.readers, request, &Pulse::new(None, interrupt))
+        let opened = self.opened()?;
+        ops::search_batch::run(&opened.readers, request, &Pulse::new(None, interrupt))
     }
 
     fn search_store(&self, request: &SearchStore, interrupt: Arc<dyn Interrupt>) -> Result<Hits> {
-        self.usable()?;
-        ops::search_store::run(&self.readers, request, &Pulse::new(request.timeout, interrupt))
+        let opened = self.opened()?;
+        ops::search_store::run(&opened.readers, request, &Pulse::new(request.timeout, interrupt))
     }
 
     fn check_recall(&self, request: &CheckRecall, interrupt: Arc<dyn Interrupt>) -> Result<RecallReport> {
-        self.usable()?;
-        ops::check_recall::run(&self.readers, request, &Pulse::new(None, interrupt))
+        ops::check_recall::run(&self.opened()?.readers, request, &Pulse::new(None, interrupt))
     }
 
     fn relations(&self, request: &Relations) -> Result<Vec<Relation>> {
@@ -415,21 +351,24 @@ impl Store for SqliteStore {
     }
 
     fn check(&self, request: &Check, watch: &mut dyn Watch) -> Result<CheckReport> {
-        self.usable()?;
+        let opened = self.opened()?;
+        let Opened { readers, cipher, file, .. } = &*opened;
         watched(watch, |progress| {
             let pulse = Pulse::new(None, Arc::<Progress>::clone(progress));
-            self.readers.read_while(&pulse, |conn| ops::check::run(conn, request, progress))
+            readers.apart_while(&pulse, |conn| file::look(conn, file, cipher.as_deref(), request, progress))
         })
     }
 
     fn repair(&self, request: &Repair, watch: &mut dyn Watch) -> Result<RepairReport> {
-        self.usable()?;
         if let Some(to) = &request.to {
+            let opened = self.opened()?;
+            let Opened { readers, cipher, file, .. } = &*opened;
             return watched(watch, |progress| {
                 let pulse = Pulse::new(None, Arc::<Progress>::clone(progress));
-                self.readers.read_while(&pulse, |conn| file::salvage(conn, to, progress))
+                readers.apart_while(&pulse, |conn| file::salvage(conn, file, cipher.as_deref(), to, progress))
             });
         }
+        self.usable()?;
         let mut report = match self.write_one(Write::Repair, watch)? {
             Written::Repaired(report) => report,
             other => return Err(Error::internal(format!("a repair was answered by {other:?}"))),
@@ -458,19 +397,24 @@ impl Drop for SqliteStore {
 
 #[cfg(test)]
 mod tests {
+    use super::open::Caches;
     use super::*;
     use crate::contract;
     use crate::request::{Derived as Place, IndexAt};
     use crate::store::Unwatched;
 
     /// Nothing may be left in an index that is not in the rows, or the other way about.
-    fn check(store: &dyn Store) {
+    pub fn check(store: &dyn Store) {
         // Some tests end with a closed store.
         if store.closed() {
             return;
         }
         let report = store.check(&Check::default(), &mut Unwatched).unwrap();
         assert!(report.ok(), "{:#?}", report.problems);
+    }
+
+    fn reader(path: &Path) -> Connection {
+        open::reader(path, None, std::time::Duration::ZERO, Caches::of(&Open::ephemeral())).unwrap()
     }
 
     /// Rowids with what they stand for, and the vectors of each space by rowid.
@@ -549,7 +493,7 @@ mod tests {
             // Anew each time: FTS5's check on a connection goes by the structure that it read there first.
             let checked = || {
                 check(store);
-                let reader = open::reader(path, std::time::Duration::ZERO, Caches::of(&Open::ephemeral())).unwrap();
+                let reader = reader(path);
                 check_text_index(path);
                 identities(&reader)
             };
@@ -699,9 +643,9 @@ mod tests {
         let during = |conn: &Connection| {
             tables::changes::head(conn)?;
             contract::add_each(&store, 1, 5);
-            backup::to(conn, &copy, store.caches)
+            backup::to(conn, &copy, None, Caches::of(&Open::ephemeral()))
         };
-        store.readers.apart(during).unwrap();
+        store.opened.read().readers.apart(during).unwrap();
         assert_eq!(store.count("c", None).unwrap(), 7);
         let copied = SqliteStore::open(&Open { read_only: true, ..Open::file(&copy) }).unwrap();
         assert_eq!(copied.count("c", None).unwrap(), 3);
@@ -714,7 +658,7 @@ mod tests {
         let store = SqliteStore::open(&Open::file(&path)).unwrap();
         contract::fill(&store, 20);
         let caches = Caches::of(&Open::ephemeral());
-        open::back_up(&path, 2, caches).unwrap();
+        open::back_up(&path, None, 2, caches).unwrap();
         store.close().unwrap();
         let kept = SqliteStore::open(&Open::file(folder.path().join("a.db.format-2.bak"))).unwrap();
         assert_eq!(kept.count("c", None).unwrap(), 20);
@@ -768,8 +712,7 @@ mod tests {
         assert_eq!(failed, 16);
         assert_eq!(store.count("c", None).unwrap(), 1 + 16 * 19);
         check(&store);
-        let conn = open::reader(&folder.path().join("a.db"), std::time::Duration::ZERO, Caches::of(&Open::ephemeral()))
-            .unwrap();
+        let conn = reader(&folder.path().join("a.db"));
         let commits: i64 =
             conn.query_row("SELECT count(DISTINCT commit_tag) FROM changes", [], |row| row.get(0)).unwrap();
         assert!(commits < 16 * 19, "{commits} commits");

@@ -8,6 +8,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::backup;
+use super::cipher::{self, Cipher};
 use super::ffi;
 use super::filter_sql;
 use super::lock;
@@ -20,13 +21,18 @@ use crate::request::{Durability, Open};
 
 /// By measurement (docs/adr/0002): blocks of vectors are long overflow chains, and fewer, larger pages read faster
 /// than 4 KiB, while 16 KiB make single rows dearer.
-const PAGE_SIZE: u32 = 8192;
+pub const PAGE_SIZE: u32 = 8192;
 /// Bytes of pages that a connection keeps.
 const WRITER_CACHE: usize = 32 << 20;
 const READER_CACHE: usize = 8 << 20;
 /// SQLite works with less, but no faster.
 const LEAST_CACHE: usize = 256 << 10;
+/// Without a limit of its own, an encrypted store keeps more, so that pages are decrypted once: the system's cache, which
+/// serves other stores, has them encrypted.
+const DECRYPTED_CACHE: usize = 256 << 20;
 const STATEMENTS: usize = 128;
+/// SQLite's file system that takes no locks, where the guard's stand for them.
+const UNLOCKED: Option<&str> = if cfg!(target_os = "linux") { Some("unix-none") } else { None };
 
 /// Bytes of pages that each connection keeps, so that all together stay within half of the store's memory limit. The other
 /// half is for derived indexes.
@@ -40,7 +46,8 @@ impl Caches {
     /// As the request limits them.
     pub fn of(request: &Open) -> Self {
         let share = request.memory_limit.map_or(usize::MAX, |limit| limit / 2 / (request.readers.max(1) + 1));
-        Self { writer: WRITER_CACHE.min(share).max(LEAST_CACHE), reader: READER_CACHE.min(share).max(LEAST_CACHE) }
+        let reader = if request.key.is_some() { DECRYPTED_CACHE } else { READER_CACHE };
+        Self { writer: WRITER_CACHE.min(share).max(LEAST_CACHE), reader: reader.min(share).max(LEAST_CACHE) }
     }
 }
 
@@ -97,6 +104,25 @@ pub fn create_file(path: &Path) -> Result<()> {
     missing.into_iter().filter_map(Path::parent).try_for_each(sync_directory)
 }
 
+/// Which file is at a path; `None` where that cannot be told.
+pub fn identity(path: &Path) -> Option<(u64, u64)> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        None
+    }
+}
+
+/// Syncs the directory that a file is in.
+pub fn sync_parent(path: &Path) -> Result<()> {
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
 /// Makes a folder, private to its owner, that is removed with the value.
 pub fn private_folder(parent: &Path, prefix: &str) -> Result<tempfile::TempDir> {
     let mut builder = tempfile::Builder::new();
@@ -119,41 +145,51 @@ pub fn sync_directory(_path: &Path) -> Result<()> {
 }
 
 /// The one connection that writes, with the file at the current format.
-pub fn writer(path: &Path, synchronous: Synchronous, caches: Caches, deadline: Instant) -> Result<Connection> {
+pub fn writer(
+    path: &Path,
+    cipher: Option<&Cipher>,
+    synchronous: Synchronous,
+    caches: Caches,
+    deadline: Instant,
+) -> Result<Connection> {
     let open = || -> Result<Connection> {
-        let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        let set = set_writer(&conn, path, synchronous, caches, deadline);
+        let conn = connect(path, cipher, Access::Write, Duration::ZERO)?;
+        let set = set_writer(&conn, path, cipher, synchronous, caches, deadline);
+        if let Some(cipher) = cipher {
+            // Before its errors: they may come of this.
+            cipher.check_salt(&conn)?;
+        }
         set.map_err(|error| sql::with_system_error(&conn, error))?;
         Ok(conn)
     };
     lock::retry_locked(deadline, open).map_err(|e| unopened(path, &e))
 }
 
-/// Keeps the file beside itself as it is, before a migration rewrites it.
-pub fn back_up(path: &Path, format: usize, caches: Caches) -> Result<()> {
+/// Keeps the file beside itself as it is, with its key, before a migration rewrites it.
+pub fn back_up(path: &Path, cipher: Option<&Cipher>, format: usize, caches: Caches) -> Result<()> {
     let mut name = std::ffi::OsString::from(path);
     name.push(format!(".format-{format}.bak"));
-    let conn = reader(path, Duration::ZERO, caches)?;
+    let conn = reader(path, cipher, Duration::ZERO, caches)?;
     let snapshot = conn.unchecked_transaction()?;
-    backup::to(&snapshot, Path::new(&name), caches)
+    backup::to(&snapshot, Path::new(&name), cipher, caches)
 }
 
 fn set_writer(
     conn: &Connection,
     path: &Path,
+    cipher: Option<&Cipher>,
     synchronous: Synchronous,
     caches: Caches,
     deadline: Instant,
 ) -> Result<()> {
-    conn.busy_timeout(Duration::ZERO)?;
-    if conn.is_readonly("main")? {
-        return Err(Error::new(ErrorKind::ReadOnly, "it opens for reading only"));
-    }
     // Readers need no vec0: they read its blocks.
     ffi::register_vec0(conn)?;
     let log_is_there = log::path(path).exists();
     if migrate::header(conn)? == Header::Empty {
-        conn.pragma_update(None, "page_size", PAGE_SIZE)?;
+        if cipher.is_none() {
+            // SQLCipher has 4 KiB, which its tools take for granted (docs/adr/0014).
+            conn.pragma_update(None, "page_size", PAGE_SIZE)?;
+        }
         conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     }
     // Every row is read: the change is committed after the first.
@@ -174,38 +210,32 @@ fn set_writer(
         },
     )?;
     conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
-    conn.pragma_update(None, "secure_delete", "FAST")?;
-    set_cache(conn, caches.writer)?;
-    migrate::migrate(conn, deadline, &|format| back_up(path, format, caches))?;
-    // SQLite syncs the directory of a new log too, but does not say when that failed.
-    if !log_is_there
-        && synchronous != Synchronous::Off
-        && let Some(parent) = path.parent()
-    {
-        sync_directory(parent)?;
+    if cipher.is_none() {
+        // SQLCipher sets ON: a page that is freed before it was ever written would not pass its check of all pages.
+        conn.pragma_update(None, "secure_delete", "FAST")?;
     }
-    Ok(())
+    set_cache(conn, caches.writer)?;
+    migrate::migrate(conn, deadline, &|format| back_up(path, cipher, format, caches))?;
+    // SQLite syncs the directory of a new log too, but does not say when that failed.
+    if !log_is_there && synchronous != Synchronous::Off { sync_parent(path) } else { Ok(()) }
 }
 
 /// A connection that reads.
-pub fn reader(path: &Path, timeout: Duration, caches: Caches) -> Result<Connection> {
+pub fn reader(path: &Path, cipher: Option<&Cipher>, timeout: Duration, caches: Caches) -> Result<Connection> {
     let open = || -> Result<Connection> {
-        let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        conn.busy_timeout(timeout)?;
+        let conn = connect(path, cipher, Access::Read, timeout)?;
         set_cache(&conn, caches.reader)?;
         Ok(conn)
     };
     open().map_err(|e| at(path, &e))
 }
 
-/// A connection to a file that a copy is written to and that nobody else knows. It syncs nothing, and leaves no log when
-/// it closes.
-pub fn copy(path: &Path, caches: Caches) -> Result<Connection> {
+/// A connection to a file that is there, that a copy is written to and that nobody else knows. It syncs nothing, and
+/// leaves no log when it closes.
+pub fn copy(path: &Path, cipher: Option<&Cipher>, caches: Caches) -> Result<Connection> {
     let open = || -> Result<Connection> {
-        let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        let conn = alone(path, cipher)?;
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-        // Without it there would be an index of the log in shared memory.
-        conn.query_row("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))?;
         conn.pragma_update(None, "synchronous", "OFF")?;
         set_cache(&conn, caches.writer)?;
         Ok(conn)
@@ -217,12 +247,13 @@ pub fn copy(path: &Path, caches: Caches) -> Result<Connection> {
 /// before the log was there and left a rollback journal: only a writer can take that back.
 pub fn first_reader(
     path: &Path,
+    cipher: Option<&Cipher>,
     timeout: Duration,
     caches: Caches,
     deadline: Instant,
 ) -> Result<(Option<Connection>, Header)> {
     let look = || -> Result<(Connection, Header)> {
-        let conn = reader(path, timeout, caches)?;
+        let conn = reader(path, cipher, timeout, caches)?;
         let looked = migrate::look(&conn).and_then(|(header, mode)| {
             if header != Header::Empty {
                 schema::refuse_foreign(&conn)?;
@@ -238,6 +269,11 @@ pub fn first_reader(
         Err(error) if error.kind() == ErrorKind::ReadOnly => Ok((None, Header::Older)),
         Err(error) => Err(error),
     }
+}
+
+/// A connection to a file that the guard keeps all others from, itself included where it takes locks.
+pub fn alone(path: &Path, cipher: Option<&Cipher>) -> Result<Connection> {
+    connect(path, cipher, Access::Alone, Duration::ZERO)
 }
 
 /// Why a file that is not at the current format cannot be opened for reading alone.
@@ -272,8 +308,38 @@ pub fn ensure_file(path: &Path, request: &Open) -> Result<()> {
     create_file(path)
 }
 
-fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
-    let conn = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+    /// Writing a file that is nobody else's.
+    Alone,
+}
+
+fn connect(path: &Path, cipher: Option<&Cipher>, access: Access, timeout: Duration) -> Result<Connection> {
+    let mode = match access {
+        Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        Access::Write | Access::Alone => OpenFlags::SQLITE_OPEN_READ_WRITE,
+    };
+    let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = match (access, UNLOCKED) {
+        (Access::Alone, Some(system)) => Connection::open_with_flags_and_vfs(path, flags, system)?,
+        _ => Connection::open_with_flags(path, flags)?,
+    };
+    conn.busy_timeout(timeout)?;
+    if access != Access::Read && conn.is_readonly("main")? {
+        let error = Error::new(ErrorKind::ReadOnly, "it opens for reading only");
+        return Err(sql::with_system_error(&conn, error));
+    }
+    if access == Access::Alone {
+        // Before the first read: the index of the log is then in memory, not shared.
+        conn.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    }
+    match cipher {
+        Some(cipher) => cipher.unlock(&conn)?,
+        None => cipher::check_plain(&conn)?,
+    }
     for (option, on) in [
         // The last connection that closes may be wrong about being the last; see the guard.
         (DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true),
@@ -301,9 +367,8 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
 }
 
 /// A connection to a file that may be damaged anywhere: it reads past entries of the schema that SQLite cannot.
-pub fn salvager(path: &Path, timeout: Duration) -> Result<Connection> {
-    let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    conn.busy_timeout(timeout)?;
+pub fn salvager(path: &Path, cipher: Option<&Cipher>, timeout: Duration) -> Result<Connection> {
+    let conn = connect(path, cipher, Access::Read, timeout)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, true)?;
     Ok(conn)
@@ -326,4 +391,37 @@ fn unopened(path: &Path, error: &Error) -> Error {
 
 fn at(path: &Path, error: &Error) -> Error {
     error.clone().context(path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::sql;
+
+    #[test]
+    fn the_library_and_its_connections_are_set_as_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        fs::write(&path, []).unwrap();
+        let conn =
+            writer(&path, None, Synchronous::Full, Caches::of(&Open::ephemeral()), Instant::now() + TIMEOUT).unwrap();
+        let options: Vec<String> = sql::query_all(&conn, "PRAGMA compile_options", [], |row| row.get(0)).unwrap();
+        for wanted in ["DQS=0", "ENABLE_FTS5", "ENABLE_STAT4", "THREADSAFE=1"] {
+            assert!(options.iter().any(|option| option == wanted), "{wanted} is missing in {options:?}");
+        }
+        assert_eq!(options.iter().any(|option| option == "HAS_CODEC"), cfg!(feature = "encryption"), "{options:?}");
+        for (option, on) in [
+            (DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true),
+            (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+            (DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true),
+            (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+            (DbConfig::SQLITE_DBCONFIG_DQS_DML, false),
+        ] {
+            assert_eq!(conn.db_config(option).unwrap(), on, "{option:?}");
+        }
+        let setting = |name: &str| -> i64 { conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0)).unwrap() };
+        assert_eq!((setting("temp_store"), setting("page_size"), setting("secure_delete")), (2, 8192, 2));
+    }
+
+    const TIMEOUT: Duration = Duration::from_secs(5);
 }

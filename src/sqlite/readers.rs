@@ -1,5 +1,6 @@
 //! The pool of connections that read. Opened when first needed, so that opening a store costs one connection.
 
+use std::cell::Cell;
 use std::ffi::c_int;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +10,8 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 
+use super::authentic;
+use super::cipher::Cipher;
 use super::derived::Derived;
 use super::fork;
 use super::open::{self, Caches};
@@ -24,6 +27,7 @@ const STEPS: c_int = 4096;
 /// At most so many connections, each used by one thread at a time.
 pub struct Readers {
     path: PathBuf,
+    cipher: Option<Arc<Cipher>>,
     timeout: Duration,
     most: usize,
     caches: Caches,
@@ -87,6 +91,7 @@ impl Readers {
     /// A pool with the connections that are already there.
     pub fn new(
         path: PathBuf,
+        cipher: Option<Arc<Cipher>>,
         timeout: Duration,
         most: usize,
         caches: Caches,
@@ -97,7 +102,7 @@ impl Readers {
         let state = Mutex::new(State { open: idle.len(), idle, apart: 0, closed: false });
         let (changed, row_sets, cache, waits) =
             (Condvar::new(), RowSets::default(), PageCache::default(), AtomicU64::new(0));
-        Ok(Self { path, timeout, most: most.max(1), caches, state, changed, row_sets, derived, cache, waits })
+        Ok(Self { path, cipher, timeout, most: most.max(1), caches, state, changed, row_sets, derived, cache, waits })
     }
 
     /// Runs `read` on one snapshot of the database.
@@ -117,20 +122,37 @@ impl Readers {
     /// Runs `read` on a connection of its own, on one snapshot: what takes long takes none from the pool. Closing waits
     /// for it.
     pub fn apart<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        let mut state = self.state.lock();
-        if state.closed {
-            return Err(closed());
-        }
-        state.apart += 1;
-        drop(state);
-        let _apart = Apart(self);
+        let _apart = self.leave()?;
         let _activity = fork::enter();
-        let conn = open::reader(&self.path, self.timeout, self.caches)?;
+        let conn = self.connect()?;
         let snapshot = conn.unchecked_transaction()?;
         let result = read(&snapshot);
         snapshot.finish()?;
         self.cache.count(&conn);
         result
+    }
+
+    /// The same, while `pulse` beats.
+    pub fn apart_while<T>(&self, pulse: &Arc<Pulse>, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let _apart = self.leave()?;
+        let _activity = fork::enter();
+        let reader = Reader::new(self.connect()?)?;
+        let result = reader.read_while(pulse, read);
+        self.cache.count(&reader.conn);
+        result
+    }
+
+    fn leave(&self) -> Result<Apart<'_>> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(closed());
+        }
+        state.apart += 1;
+        Ok(Apart(self))
+    }
+
+    fn connect(&self) -> Result<Connection> {
+        open::reader(&self.path, self.cipher.as_deref(), self.timeout, self.caches)
     }
 
     /// How it fares.
@@ -157,7 +179,7 @@ impl Readers {
                 return Err(closed());
             }
             if let Some(reader) = state.idle.pop() {
-                return Ok(Lease { readers: self, reader: Some(reader) });
+                return Ok(Lease { readers: self, broken: Cell::new(false), reader: Some(reader) });
             }
             if state.open < self.most {
                 state.open += 1;
@@ -183,14 +205,14 @@ impl Readers {
 
     /// A connection that is not of the pool: closing the pool does not wait for it. The caller has begun an activity.
     pub fn separate(&self) -> Result<Connection> {
-        open::reader(&self.path, self.timeout, self.caches)
+        self.connect()
     }
 
     /// A connection that nobody has to be waited for.
     fn try_lease(&self) -> Result<Option<Lease<'_>>> {
         let mut state = self.state.lock();
         if let Some(reader) = state.idle.pop() {
-            return Ok(Some(Lease { readers: self, reader: Some(reader) }));
+            return Ok(Some(Lease { readers: self, broken: Cell::new(false), reader: Some(reader) }));
         }
         if state.open >= self.most || state.closed {
             return Ok(None);
@@ -202,9 +224,9 @@ impl Readers {
 
     /// A new connection, counted already.
     fn opened(&self) -> Result<Lease<'_>> {
-        let mut lease = Lease { readers: self, reader: None };
+        let mut lease = Lease { readers: self, broken: Cell::new(false), reader: None };
         let _activity = fork::enter();
-        lease.reader = Some(Reader::new(open::reader(&self.path, self.timeout, self.caches)?)?);
+        lease.reader = Some(Reader::new(self.connect()?)?);
         Ok(lease)
     }
 
@@ -237,6 +259,8 @@ pub fn closed() -> Error {
 
 struct Lease<'r> {
     readers: &'r Readers,
+    /// Not to be lent again.
+    broken: Cell<bool>,
     /// `None` only until it is opened, or if that failed.
     reader: Option<Reader>,
 }
@@ -252,7 +276,12 @@ impl Lease<'_> {
         let snapshot = self.conn()?.unchecked_transaction()?;
         let result = read(&snapshot);
         // Nothing was written; ending the snapshot cannot lose anything.
-        snapshot.finish()?;
+        let finished = snapshot.finish();
+        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corrupt) {
+            // SQLCipher reads nothing more on a connection that met a damaged page.
+            self.broken.set(true);
+        }
+        finished?;
         result
     }
 
@@ -266,11 +295,16 @@ impl Lease<'_> {
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
         self.set(None);
-        if let Some(reader) = &self.reader {
+        let mut reader = self.reader.take();
+        if let Some(reader) = &reader {
             self.readers.cache.count(&reader.conn);
         }
+        if self.broken.get() {
+            let _activity = fork::enter();
+            drop(reader.take());
+        }
         let mut state = self.readers.state.lock();
-        match self.reader.take() {
+        match reader {
             Some(reader) => state.idle.push(reader),
             None => state.open -= 1,
         }
@@ -304,6 +338,9 @@ impl Drop for Beside<'_> {
         if let Ok(conn) = self.0.conn() {
             // Nothing was written; a snapshot that cannot be ended ends with the next one.
             let _ = conn.execute_batch("ROLLBACK");
+            if self.0.readers.cipher.is_some() {
+                self.0.broken.set(authentic::spent(conn));
+            }
         }
     }
 }

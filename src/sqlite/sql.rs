@@ -1,6 +1,7 @@
 //! SQL helpers: errors, statements and values. User strings are bound, never written into SQL; the only formatted
 //! names are those of numbered tables.
 
+use rusqlite::types::{Type, ValueRef};
 use rusqlite::{CachedStatement, Connection, Params, Row};
 
 use super::ffi;
@@ -62,14 +63,20 @@ fn passed_on(error: &rusqlite::Error) -> ErrorKind {
     if let Some((_, kind)) = words.iter().find(|(words, _)| message.ends_with(words)) {
         return *kind;
     }
-    // vec0's own words for what it could not do with its tables.
-    if ["could not write", "Error commiting"].iter().any(|words| message.contains(words)) {
-        ErrorKind::Io
-    } else if ["could not open", "could not read", "blob size mismatch", "blob read error", "size doesn't match"]
-        .iter()
-        .any(|words| message.contains(words))
-    {
+    // vec0's own words for what it could not do with its tables. Where it inserts it looks at their sizes first, and hides
+    // SQLite's code; where it deletes it does neither, so that this code is that of a block which is too short.
+    const BLOCKS: [&str; 6] = [
+        "could not write to",
+        "could not open",
+        "could not read",
+        "blob size mismatch",
+        "blob read error",
+        "size doesn't match",
+    ];
+    if BLOCKS.iter().any(|words| message.contains(words)) {
         ErrorKind::Corrupt
+    } else if ["could not write", "Error commiting"].iter().any(|words| message.contains(words)) {
+        ErrorKind::Io
     } else {
         ErrorKind::Internal
     }
@@ -203,6 +210,17 @@ pub fn range(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<(u64, u64)>
     Ok(start.zip(end))
 }
 
+/// Bytes of a page. Where there is a key SQLCipher answers in its own stead, and in text.
+pub fn page_size(conn: &Connection) -> Result<u64> {
+    Ok(conn.query_row("PRAGMA page_size", [], |row| match row.get_ref(0)? {
+        ValueRef::Text(text) => {
+            let bytes = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+            bytes.ok_or_else(|| rusqlite::Error::InvalidColumnType(0, "page_size".to_owned(), Type::Text))
+        }
+        _ => row.get(0),
+    })?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,7 +249,8 @@ mod tests {
         assert_eq!(of("Internal sqlite-vec error"), ErrorKind::Internal);
         assert_eq!(of("no such table: chunks"), ErrorKind::Corrupt);
         assert_eq!(of("could not open validity blob for main.vec_1_1_chunks.1"), ErrorKind::Corrupt);
-        assert_eq!(of("could not write to validity blob for main.vec_1_1.1 at 1"), ErrorKind::Io);
+        assert_eq!(of("could not write to rowids blob for main.vec_1_1_chunks.1 at 8"), ErrorKind::Corrupt);
+        assert_eq!(of("Internal sqlite-vec error: could not write vector blob on main.vec_1_1.1"), ErrorKind::Io);
     }
 
     #[test]

@@ -1,22 +1,21 @@
 //! What the store holds and what its file is made of.
 
-use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use rusqlite::Connection;
 
 use super::log;
-use super::readers::Readers;
+use super::opened::Opened;
 use super::sql;
 use super::tables::fts::{self, FtsTable};
 use super::tables::{chunks, collections, documents, meta, spaces, vectors};
-use super::writer::Writer;
 use crate::error::Result;
 use crate::model::StoreStats;
 
 /// Counts rows by walking the smallest index of each table; sizes come from the records of vec0 and FTS5, but for those of
 /// declared fields, whose pages are counted.
-pub fn run(readers: &Readers, writer: Option<&Writer>, file: &Path) -> Result<StoreStats> {
+pub fn run(opened: &Opened) -> Result<StoreStats> {
+    let Opened { readers, writer, file, .. } = opened;
     let mut stats = readers.read(stored)?;
     stats.indexes = readers.read(|conn| readers.derived.stats(conn))?;
     stats.file_bytes = std::fs::metadata(file).map_or(0, |metadata| metadata.len());
@@ -36,7 +35,7 @@ pub fn run(readers: &Readers, writer: Option<&Writer>, file: &Path) -> Result<St
 
 fn stored(conn: &Connection) -> Result<StoreStats> {
     let pragma = |text: &str| -> Result<u64> { Ok(conn.query_row(text, [], |row| row.get(0))?) };
-    let page = pragma("PRAGMA page_size")?;
+    let page = sql::page_size(conn)?;
     let mut stats = StoreStats {
         documents: documents::count_all(conn)?,
         chunks: chunks::count_all(conn)?,

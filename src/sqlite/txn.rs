@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::failpoints::{Site, reach};
 use super::fork::Activity;
 use super::guard::{Guard, WriterLock};
 use super::lock;
@@ -27,7 +28,6 @@ pub struct Progress {
 pub struct Txn<'c> {
     pub conn: &'c Connection,
     pub now: Timestamp,
-    guard: Option<&'c Guard>,
     commit_tag: i64,
     clock: Hlc,
     /// A moment was given since the clock was read.
@@ -38,10 +38,10 @@ pub struct Txn<'c> {
 
 impl<'c> Txn<'c> {
     /// Reads the clock; the write lock is held.
-    pub fn new(conn: &'c Connection, guard: Option<&'c Guard>) -> Result<Self> {
+    pub fn new(conn: &'c Connection) -> Result<Self> {
         let commit_tag = i64::from_le_bytes(meta::random()?);
         let gone = RefCell::default();
-        Ok(Self { conn, now: Timestamp::now(), guard, commit_tag, clock: meta::clock(conn)?, ticked: false, gone })
+        Ok(Self { conn, now: Timestamp::now(), commit_tag, clock: meta::clock(conn)?, ticked: false, gone })
     }
 
     /// The next moment, shared by all that one write changes.
@@ -72,18 +72,13 @@ impl<'c> Txn<'c> {
         self.ticked = true;
     }
 
-    /// To be called between rows: stops a write whose caller does not want it any more, and one whose lock was lost,
-    /// before it writes further into a log that another process may be writing too.
+    /// To be called between rows: stops a write whose caller does not want it any more.
     pub fn check(&self, progress: &Progress) -> Result<()> {
+        reach(Site::Rows);
         if progress.cancelled.load(Ordering::Relaxed) {
             return Err(Error::new(ErrorKind::Cancelled, "cancelled by the caller; nothing was stored"));
         }
-        if self.lock_stands()? { Ok(()) } else { Err(lost_lock()) }
-    }
-
-    /// Whether SQLite's write lock is still ours.
-    pub fn lock_stands(&self) -> Result<bool> {
-        self.guard.map_or(Ok(true), Guard::write_lock_stands)
+        Ok(())
     }
 
     /// Stores the clock, if it was moved. The last thing before the commit.
@@ -91,9 +86,6 @@ impl<'c> Txn<'c> {
         if self.ticked { meta::set_clock(self.conn, self.clock) } else { Ok(()) }
     }
 }
-
-/// How often a transaction that lost its lock runs again before its caller is told.
-pub const ATTEMPTS: usize = 5;
 
 /// SQLite's write lock and the writers' turn.
 pub struct Locked<'g> {
@@ -109,9 +101,6 @@ pub fn begin<'g>(
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Locked<'g>> {
     let turn = guard.map(|guard| guard.lock_writer(deadline, cancelled)).transpose()?;
-    if let Some(guard) = guard {
-        guard.wait_for_other_libraries(deadline, cancelled)?;
-    }
     Ok(Locked { _activity: lock::begin_immediate(conn, deadline, cancelled)?, _turn: turn })
 }
 
@@ -121,39 +110,19 @@ pub fn transact<T>(
     guard: Option<&Guard>,
     timeout: Duration,
     progress: &Progress,
-    mut body: impl FnMut(&mut Txn<'_>) -> Result<T>,
+    body: impl FnOnce(&mut Txn<'_>) -> Result<T>,
 ) -> Result<T> {
     let cancelled = || progress.cancelled.load(Ordering::Relaxed);
-    let mut attempt = || -> Result<Option<T>> {
-        let _locked = begin(conn, guard, Instant::now() + timeout, &cancelled)?;
-        let mut run = || -> Result<Option<T>> {
-            let mut txn = Txn::new(conn, guard)?;
-            txn.check(progress)?;
-            let outcome = body(&mut txn);
-            if !txn.lock_stands()? {
-                return Ok(None);
-            }
-            let outcome = outcome?;
-            txn.finish()?;
-            conn.execute_batch("COMMIT")?;
-            Ok(Some(outcome))
-        };
-        let result = run();
-        lock::rollback(conn);
-        result
+    let _locked = begin(conn, guard, Instant::now() + timeout, &cancelled)?;
+    let run = || -> Result<T> {
+        let mut txn = Txn::new(conn)?;
+        txn.check(progress)?;
+        let outcome = body(&mut txn)?;
+        txn.finish()?;
+        conn.execute_batch("COMMIT")?;
+        Ok(outcome)
     };
-    for _ in 0..ATTEMPTS {
-        if let Some(outcome) = attempt()? {
-            return Ok(outcome);
-        }
-    }
-    Err(lost_lock().context(format!("{ATTEMPTS} times in a row")))
-}
-
-/// Internal to the writer, which runs the transaction again.
-pub fn lost_lock() -> Error {
-    Error::new(
-        ErrorKind::Locked,
-        "the write lock was lost: something in this process opened and closed the store's file",
-    )
+    let result = run();
+    lock::rollback(conn);
+    result
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
 
+use super::failpoints::{Site, reach};
 use super::txn::Progress;
 use crate::error::{Error, Result};
 use crate::store::{Interrupt, Watch};
@@ -28,6 +29,7 @@ pub fn watched<T: Send>(watch: &mut dyn Watch, work: impl FnOnce(&Arc<Progress>)
         let (reply, outcome) = bounded(1);
         let shared = Arc::clone(&progress);
         let worker = thread::Builder::new().name("ragstore check".to_owned()).spawn_scoped(scope, move || {
+            reach(Site::Watched);
             let _ = reply.send(work(&shared));
         })?;
         loop {

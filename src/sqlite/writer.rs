@@ -17,6 +17,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, Tr
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
+use super::cipher::Cipher;
 use super::fork;
 use super::guard::Guard;
 use super::lock;
@@ -24,7 +25,7 @@ use super::open::{Caches, Synchronous};
 use super::ops::{self, Step};
 use super::page_cache::PageCache;
 use super::readers::closed;
-use super::txn::{self, ATTEMPTS, Progress, Txn, lost_lock};
+use super::txn::{self, Progress, Txn};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, Source};
 use crate::limits;
@@ -120,6 +121,7 @@ impl Job {
 #[derive(Clone)]
 pub struct Config {
     pub path: PathBuf,
+    pub cipher: Option<Arc<Cipher>>,
     pub synchronous: Synchronous,
     pub timeout: Duration,
     pub caches: Caches,
@@ -164,8 +166,8 @@ impl Writer {
         let name = self.config.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let worker = Worker {
             conn,
-            guard: self.guard.lock().clone(),
             config: self.config.clone(),
+            guard: self.guard.lock().clone(),
             commands,
             log,
             next: None,
@@ -174,6 +176,7 @@ impl Writer {
             status: Arc::clone(&self.status),
             stuck: Cell::new(false),
             warned: false,
+            committing: Cell::new(false),
         };
         let thread = thread::Builder::new().name(format!("ragstore {name}")).spawn(move || worker.run())?;
         Ok(Running { queue, thread })
@@ -280,8 +283,8 @@ impl Writer {
 
 struct Worker {
     conn: Connection,
-    guard: Option<Arc<Guard>>,
     config: Config,
+    guard: Option<Arc<Guard>>,
     commands: Receiver<Command>,
     /// Pages in the log as of the last commit.
     log: Arc<AtomicUsize>,
@@ -296,6 +299,8 @@ struct Worker {
     stuck: Cell<bool>,
     /// It was told that the log grows.
     warned: bool,
+    /// What the last write was to store may be stored.
+    committing: Cell<bool>,
 }
 
 enum Failure {
@@ -307,6 +312,7 @@ enum Failure {
 
 impl Worker {
     fn run(mut self) {
+        let mut closing = false;
         loop {
             let command = match self.next.take() {
                 Some(command) => command,
@@ -315,10 +321,17 @@ impl Worker {
                     Err(_) => Command::Close,
                 },
             };
-            match command {
+            let handled = catch_unwind(AssertUnwindSafe(|| match command {
                 Command::Write(job) => self.write(job),
                 Command::Operate(task) => self.operate(task),
-                Command::Close => break,
+                Command::Close => closing = true,
+            }));
+            if closing {
+                break;
+            }
+            // Those who wait are told with what was caught nearer to it; here nobody waits.
+            if let Err(panic) = handled {
+                self.poison(panic.as_ref(), "every call has its answer");
             }
             self.status.cache.count(&self.conn);
         }
@@ -389,53 +402,45 @@ impl Worker {
     }
 
     fn guarded(&mut self, group: &[Job]) -> std::result::Result<Vec<Vec<Written>>, Failure> {
-        let attempt = catch_unwind(AssertUnwindSafe(|| self.attempts(group)));
-        attempt.unwrap_or_else(|panic| Err(Failure::Shared(self.poison(panic.as_ref()))))
+        let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(group)));
+        attempt.unwrap_or_else(|panic| {
+            let outcome = if self.committing.get() {
+                "what the call was to store may be stored; open the store again and look"
+            } else {
+                "nothing of the call was stored"
+            };
+            Err(Failure::Shared(self.poison(panic.as_ref(), outcome)))
+        })
     }
 
     /// Rolls back after a panic; nothing is written any more.
-    fn poison(&self, panic: &(dyn std::any::Any + Send)) -> Error {
+    fn poison(&self, panic: &(dyn std::any::Any + Send), outcome: &str) -> Error {
         let message = panic_message(panic);
         lock::rollback(&self.conn);
-        let error = Error::internal(format!("the writer panicked: {message}; nothing of the call was stored"));
+        let error = Error::internal(format!("the writer panicked: {message}; {outcome}"));
         self.tell(Event::WriterPanicked);
         *self.status.poison.lock() = Some(message);
         error
     }
 
-    fn attempts(&self, group: &[Job]) -> std::result::Result<Vec<Vec<Written>>, Failure> {
+    /// One transaction over all writes.
+    fn attempt(&self, group: &[Job]) -> std::result::Result<Vec<Vec<Written>>, Failure> {
+        self.committing.set(false);
         let steps: Vec<Vec<Step<'_>>> = group
             .iter()
             .map(|job| job.writes.iter().map(Step::prepare).collect::<Result<_>>())
             .collect::<Result<_>>()
             .map_err(Failure::Own)?;
-        self.make_room(&|| group.iter().all(Job::cancelled)).map_err(Failure::Shared)?;
-        for attempt in 1..=ATTEMPTS {
-            if let Some(outcomes) = self.attempt(group, &steps)? {
-                return Ok(outcomes);
-            }
-            self.tell(Event::LockLost { attempt });
-        }
-        Err(Failure::Shared(lost_lock().context(format!("{ATTEMPTS} times in a row"))))
-    }
-
-    /// One transaction over all writes; `None` if the write lock was lost and all is rolled back.
-    fn attempt(
-        &self,
-        group: &[Job],
-        steps: &[Vec<Step<'_>>],
-    ) -> std::result::Result<Option<Vec<Vec<Written>>>, Failure> {
-        let deadline = Instant::now() + self.config.timeout;
         let cancelled = || group.iter().all(Job::cancelled);
-        let guard = self.guard.as_deref();
-        let begun = txn::begin(&self.conn, guard, deadline, &cancelled);
+        self.make_room(&cancelled).map_err(Failure::Shared)?;
+        let deadline = Instant::now() + self.config.timeout;
+        let begun = txn::begin(&self.conn, self.guard.as_deref(), deadline, &cancelled);
         let _locked = begun.map_err(|error| Failure::Shared(self.examine(error)))?;
-        let result = match self.transaction(group, steps) {
-            Ok(Some((txn, outcomes))) => self.finish(txn).map(|()| Some(outcomes)),
-            Ok(None) => Ok(None),
+        let result = match self.transaction(group, &steps) {
+            Ok((txn, outcomes)) => self.finish(txn).map(|()| outcomes),
             Err(error) => Err(Failure::Own(self.examine(error))),
         };
-        if !matches!(result, Ok(Some(_))) {
+        if result.is_err() {
             lock::rollback(&self.conn);
             if !self.conn.is_autocommit() {
                 self.distrusted.set(true);
@@ -445,24 +450,17 @@ impl Worker {
     }
 
     /// Everything but the commit.
-    fn transaction(&self, group: &[Job], steps: &[Vec<Step<'_>>]) -> Result<Option<(Txn<'_>, Vec<Vec<Written>>)>> {
+    fn transaction(&self, group: &[Job], steps: &[Vec<Step<'_>>]) -> Result<(Txn<'_>, Vec<Vec<Written>>)> {
         if group.iter().any(|job| job.writes.iter().any(|write| matches!(write, Write::Repair))) {
             ops::repair::ensure_clock(&self.conn)?;
         }
-        let mut txn = Txn::new(&self.conn, self.guard.as_deref())?;
+        let mut txn = Txn::new(&self.conn)?;
         let mut outcomes = Vec::with_capacity(group.len());
         for (job, steps) in group.iter().zip(steps) {
             let run = |step| ops::run(&mut txn, step, &job.progress);
-            match steps.iter().map(run).collect::<Result<Vec<Written>>>() {
-                Ok(written) => outcomes.push(written),
-                Err(_) if !txn.lock_stands()? => return Ok(None),
-                Err(error) => return Err(error),
-            }
+            outcomes.push(steps.iter().map(run).collect::<Result<Vec<Written>>>()?);
         }
-        if !txn.lock_stands()? {
-            return Ok(None);
-        }
-        Ok(Some((txn, outcomes)))
+        Ok((txn, outcomes))
     }
 
     /// A fork waits for it: the queue of events must not be inherited half changed.

@@ -70,7 +70,11 @@ def parse(log: Path, acks: Path) -> list[Event]:
             if "O_CREAT" in arguments:
                 events.append(Event("create", text(arguments).decode()))
             continue
-        path = decoded(DESCRIPTOR.match(arguments)[1])
+        descriptor = DESCRIPTOR.match(arguments)
+        if arguments[descriptor.end() :].startswith("(deleted)"):
+            # Nobody will find it by this name.
+            continue
+        path = decoded(descriptor[1])
         if call == "write":
             # Nothing of the store is written where a file stands.
             assert path == str(acks), path

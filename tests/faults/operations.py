@@ -1,5 +1,6 @@
 """Each operation that writes, on a store that was made for it: where faults are put at every system call."""
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -16,6 +17,7 @@ from tests.helpers.damages import damage
 
 SEED = 7
 BEFORE = 40
+KEY, OTHER = bytes(range(32)), bytes(range(32, 64))
 
 
 @dataclasses.dataclass
@@ -30,6 +32,8 @@ class Operation:
     end: Callable[[Path], None] | None = None
     # Reads what it made, as `contents` does.
     made: Callable[[Path], dict] | None = None
+    # What opens the file before it, and after it.
+    keys: tuple[bytes | None, bytes | None] = (None, None)
 
 
 def nothing(path: Path) -> None:
@@ -53,6 +57,12 @@ def killed(path: Path) -> None:
     for suffix in ("", "-wal"):
         Path(f"{copy}{suffix}").replace(f"{path}{suffix}")
     Path(f"{path}-shm").unlink()
+
+
+def encrypted(path: Path) -> None:
+    killed(path)
+    with ragstore.open(path) as store:
+        store.rekey(KEY)
 
 
 def older(path: Path) -> None:
@@ -189,7 +199,38 @@ OPERATIONS = {
     "repair": Operation(lambda store: store.repair(), damaged, changes=False, end=mend),
     "backup": Operation(backup, filled, changes=False, made=contents),
     "export": Operation(export, filled, changes=False, made=imported),
+    "encrypt": Operation(lambda store: store.rekey(KEY), killed, changes=False, keys=(None, KEY)),
+    "rekey": Operation(lambda store: store.rekey(OTHER), encrypted, changes=False, keys=(KEY, OTHER)),
+    "decrypt": Operation(lambda store: store.rekey(None), encrypted, changes=False, keys=(KEY, None)),
+    "add encrypted": Operation(one, encrypted, keys=(KEY, KEY)),
 }
+
+
+KEYED = {name for name, operation in OPERATIONS.items() if operation.keys[0] != operation.keys[1]}
+
+
+def opened(path: Path | str, name: str) -> ragstore.Store:
+    """The store of an operation, with the key that the file has."""
+    first, second = OPERATIONS[name].keys
+    try:
+        return ragstore.open(path, key=first)
+    except ragstore.WrongKeyError:
+        return ragstore.open(path, key=second)
+
+
+def decrypt(path: Path, name: str) -> list[bytes | None]:
+    """The keys that open the file, which has none afterwards: SQLite is to judge it, too."""
+    keys = dict.fromkeys(OPERATIONS[name].keys)
+    if list(keys) == [None]:
+        return [None]
+    opens = []
+    for key in keys:
+        with contextlib.suppress(ragstore.WrongKeyError), ragstore.open(path, key=key, create=False):
+            opens.append(key)
+    assert not [file.name for file in path.parent.iterdir() if "rekey" in file.name]
+    with opened(path, name) as store:
+        store.rekey(None)
+    return opens
 
 
 class Bench:
@@ -209,10 +250,12 @@ class Bench:
                 with pytest.raises(AssertionError):
                     oracle.check_file(self.path)
                 operation.end(self.path)
+            assert decrypt(self.path, name) == [operation.keys[0]]
             before = contents(self.path)
             self.restore(name)
-            with ragstore.open(self.path) as store:
+            with opened(self.path, name) as store:
                 operation.run(store)
+            assert decrypt(self.path, name) == [operation.keys[1]]
             self.outcomes[name] = before, contents(self.path)
             assert (before != self.outcomes[name][1]) == operation.changes, f"{name} does not do what it says"
             if operation.made:
@@ -233,6 +276,11 @@ class Bench:
             operation.end(self.path)
         if operation.made and (acknowledged or target(self.path).exists()):
             assert operation.made(target(self.path)) == before, f"what {name} made is not whole"
+        opens = decrypt(self.path, name)
+        assert len(opens) == 1, f"{len(opens)} keys open the file"
+        assert opens[0] == operation.keys[1] or not acknowledged, (
+            f"{name} was acknowledged, and the old key opens the file"
+        )
         found = contents(self.path)
         if acknowledged:
             assert found == after, f"{name} was acknowledged and is not there"
@@ -243,7 +291,7 @@ class Bench:
 def act(path: str, name: str, acks: str) -> None:
     """Opens, runs and closes, and says so after each."""
     out = os.open(acks, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    with ragstore.open(path) as store:
+    with opened(path, name) as store:
         os.write(out, b"opened\n")
         OPERATIONS[name].run(store)
         os.write(out, b"acknowledged\n")

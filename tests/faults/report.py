@@ -25,10 +25,11 @@ SUITES = [
     ("contention", "four processes of four threads on the same keys for five minutes",
      "no lost update, no duplicate, no busy error"),
     ("lock_loss", "our own process opens and closes the files, Python's sqlite3 and other writers are beside us",
-     ("nothing acknowledged is lost; left out, for it is [not safe](storage.md#locks): locks of `-shm` dropped "
-      "in the middle of a commit while another SQLite library writes")),
+     "nothing acknowledged is lost"),
     ("forks", "forks under four writing threads", "no child hangs, none uses what it inherited"),
     ("live_backups", "backups under three writers", "each is one commit point"),
+    ("killed_operations", "SIGKILL of `optimize`, `vacuum`, `checkpoint` and `backup` beside three writers",
+     "the store and the backup before are whole"),
     ("migrations", "sixteen processes that open an older file at once, some killed", "brought forward exactly once"),
     ("hostile_calls", "calls of every public method with hostile arguments",
      "no panic, nothing stored that is not finite"),
@@ -37,6 +38,8 @@ SUITES = [
     ("encrypted", "every file that an encrypted store writes, searched for its text, vectors and key",
      "nothing is found"),
     ("rekey", "SIGKILL during rekey", "exactly one key opens"),
+    ("rekey_power_loss", "images of what a disk may hold after power loss during rekey",
+     "exactly one key opens, the new one where it was acknowledged"),
     ("churn", "half replaced, twenty times, then `optimize()`", "at most 1.3 times a fresh file; memory stays flat"),
 ]  # fmt: skip
 

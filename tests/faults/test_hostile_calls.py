@@ -52,6 +52,8 @@ ARRAYS = [
     [[float("nan")] * 3],
 ]
 IDS = ["a", "b", "c", "none"]
+# One that is a key would be stretched, each time.
+NO_KEYS = ["", "\ud800", b"", b"k" * 31, b"k" * 33, bytearray(32), f"x'{'0f' * 32}'"]
 FILTERS = [
     {"n": 1},
     {"n": {"$gt": 1}},
@@ -127,8 +129,13 @@ class Caller:
     def documents(self):
         return [self.document() for _ in range(self.chance.randint(0, 2))]
 
-    def argument(self, name: str):  # noqa: C901
+    def argument(self, name: str):  # noqa: C901, PLR0912
         chance = self.chance
+        if name == "key":
+            # What is a key would have each of them stretched; others are refused.
+            return chance.choice(
+                [*ODD, *NUMBERS, Odd(), "", "\ud800", b"", b"k" * 31, bytearray(32), "x'" + "0f" * 32 + "'"]
+            )
         if chance.random() < 0.12:
             return chance.choice([*ODD, Odd(), *NUMBERS, *TEXTS])
         if name in {"embeddings", "vector", "vectors", "queries", "query"}:

@@ -1,21 +1,21 @@
 """Backups beside three writers are each one commit point; operations that are killed leave the store whole."""
 
 import os
-import random
 import subprocess
 import sys
 
 import pytest
 import ragstore
 
+from tests.faults import record
+
 pytestmark = [
     pytest.mark.faults,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="SIGKILL is POSIX"),
 ]
 
-FULL = os.environ.get("RAGSTORE_FAULTS") == "full"
-BACKUPS = 500 if FULL else 12
-KILLS = 200 if FULL else 8
+BACKUPS = record.size(12, 500)
+KILLS = record.size(8, 200)
 COLLECTIONS = ("a", "b", "c")
 
 # Documents of each writer in each collection.
@@ -106,8 +106,8 @@ def test_each_backup_is_one_commit_point(path, writers, tmp_path):
     names = [writer.name for writer in writers]
     place = tmp_path / "backup.db"
     before = dict.fromkeys(names, 0)
-    with ragstore.open(path) as store:
-        for round_ in range(BACKUPS):
+    with record.Suite("live_backups", tmp_path) as suite, ragstore.open(path) as store:
+        while suite.counts["backups"] < BACKUPS:
             acknowledged = {writer.name: writer.hear() for writer in writers}
             store.backup(place)
             assert {entry.name for entry in tmp_path.iterdir() if "backup" in entry.name} == {"backup.db"}
@@ -119,12 +119,14 @@ def test_each_backup_is_one_commit_point(path, writers, tmp_path):
                 # No older than what was acknowledged when it began, no newer than what is on its way now.
                 assert acknowledged[writer.name] <= found[writer.name] <= writer.hear() + 1
                 assert found[writer.name] >= before[writer.name]
+            suite.counts["backups"] += 1
+            suite.counts["commits beside them"] += sum(found.values()) - sum(before.values())
             before = found
-            if round_ % 10 == 9:
+            if suite.counts["backups"] % 10 == 0:
                 # Else the feed of so many commits would soon be most of what is copied.
                 store.optimize()
-    assert all(writer.process.poll() is None for writer in writers)
-    assert sum(before.values()) > BACKUPS
+        assert all(writer.process.poll() is None for writer in writers)
+        assert suite.counts["commits beside them"] > BACKUPS
 
 
 OPERATION = """
@@ -143,28 +145,27 @@ with ragstore.open(path, durability="relaxed") as store:
 """
 
 
-@pytest.mark.parametrize("operation", ["optimize", "vacuum", "checkpoint", "backup"])
-def test_a_killed_operation_leaves_the_store_whole(path, writers, tmp_path, operation):
-    seed = random.randrange(1 << 32)
-    print("seed", seed)
-    chance = random.Random(seed)
+def test_a_killed_operation_leaves_the_store_whole(path, writers, tmp_path):
     names = [writer.name for writer in writers]
     place = tmp_path / "backup.db"
-    for _ in range(max(KILLS // 4, 1)):
-        command = [sys.executable, "-c", OPERATION, path, operation, place]
-        other = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert other.stdout.readline()
-        with pytest.raises(subprocess.TimeoutExpired):
-            other.wait(chance.uniform(0, 0.3))
-        other.kill()
-        other.stdout.close()
-        other.wait()
-        acknowledged = {writer.name: writer.hear() for writer in writers}
-        assert all(writer.process.poll() is None for writer in writers)
-        with ragstore.open(path) as store:
-            store.backup(tmp_path / "whole.db")
-        for file in ("whole.db", "backup.db") if place.exists() else ("whole.db",):
-            with ragstore.open(tmp_path / file) as copy:
-                found = counters(copy, names)
-            if file == "whole.db":
-                assert all(found[name] >= last for name, last in acknowledged.items())
+    with record.Suite("killed_operations", tmp_path) as suite:
+        for number in range(KILLS):
+            operation = ["optimize", "vacuum", "checkpoint", "backup"][number % 4]
+            command = [sys.executable, "-c", OPERATION, path, operation, place]
+            other = subprocess.Popen(command, stdout=subprocess.PIPE)
+            assert other.stdout.readline()
+            with pytest.raises(subprocess.TimeoutExpired):
+                other.wait(suite.chance.uniform(0, 0.3))
+            other.kill()
+            other.stdout.close()
+            other.wait()
+            acknowledged = {writer.name: writer.hear() for writer in writers}
+            assert all(writer.process.poll() is None for writer in writers)
+            with ragstore.open(path) as store:
+                store.backup(tmp_path / "whole.db")
+            for file in ("whole.db", "backup.db") if place.exists() else ("whole.db",):
+                with ragstore.open(tmp_path / file) as copy:
+                    found = counters(copy, names)
+                if file == "whole.db":
+                    assert all(found[name] >= last for name, last in acknowledged.items()), operation
+            suite.counts["kills"] += 1

@@ -3,12 +3,10 @@
 import contextlib
 import json
 import os
-import random
 import select
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 import ragstore
 
+from tests.faults import record
 from tests.helpers.mutants import DIMENSION, KINDS, Base, mutate
 
 resource = pytest.importorskip("resource", reason="the limits of a process are POSIX")
@@ -26,9 +25,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the limits of a process are Linux"),
 ]
 
-ROOT = Path(__file__).parents[2]
-FULL = os.environ.get("RAGSTORE_FAULTS") == "full"
-MUTANTS = int(os.environ.get("RAGSTORE_MUTANTS", "20000" if FULL else "300"))
+MUTANTS = record.size(300, 20_000)
 SECONDS, MEMORY = 10, 512 << 20
 
 
@@ -187,7 +184,7 @@ class Worker:
     def ask(self, path: Path, new: Path) -> dict:
         if self.process is None:
             # Each arena of the allocator takes 64 MiB of addresses, used or not.
-            environment = {**os.environ, "MALLOC_ARENA_MAX": "2", "PYTHONPATH": str(ROOT)}
+            environment = {**os.environ, "MALLOC_ARENA_MAX": "2", "PYTHONPATH": str(record.ROOT)}
             command = [sys.executable, __file__]
             self.process = subprocess.Popen(
                 command,
@@ -240,31 +237,36 @@ def share(folder: Path, seed: int, numbers: range) -> list[tuple[int, str, dict]
 
 
 def test_damaged_files_are_answered_or_refused(tmp_path):
-    seed = int(os.environ.get("RAGSTORE_SEED", random.randrange(1 << 32)))
-    print("seed", seed, "mutants", MUTANTS)
-    began = time.monotonic()
-    workers = min(4, os.cpu_count() or 1)
-    folders = [tmp_path / str(worker) for worker in range(workers)]
-    for folder in folders:
-        folder.mkdir()
-    with ThreadPoolExecutor(workers) as pool:
-        shares = [pool.submit(share, folder, seed, range(n, MUTANTS, workers)) for n, folder in enumerate(folders)]
-        answers = [answer for part in shares for answer in part.result()]
-    kinds = Counter(kind for _, kind, _ in answers)
-    seen = sum((Counter(answer.get("seen", {})) for _, _, answer in answers), Counter())
-    wrong = [(own, kind, answer["wrong"]) for own, kind, answer in answers if "wrong" in answer]
-    slow = [(own, kind, answer["seconds"]) for own, kind, answer in answers if answer["seconds"] > SECONDS]
-    for own, kind, answer in answers:
-        if "wrong" in answer:
-            print(own, kind, answer["wrong"], answer.get("where", ""))
-    print("kinds", dict(kinds))
-    print("seen", dict(seen.most_common()))
-    slowest = max(answer["seconds"] for _, _, answer in answers)
-    print(f"slowest {slowest:.2f} s of processor, {time.monotonic() - began:.0f} s in all")
-    assert not wrong, wrong[:10]
-    assert not slow, slow[:10]
-    assert seen["answers"] > 10 * MUTANTS
-    assert set(kinds) == set(KINDS) or MUTANTS < 200
+    with record.Suite("mutated_files", tmp_path) as suite:
+        workers = min(4, os.cpu_count() or 1)
+        folders = [tmp_path / str(worker) for worker in range(workers)]
+        for folder in folders:
+            folder.mkdir()
+        with ThreadPoolExecutor(workers) as pool:
+            shares = [
+                pool.submit(share, folder, suite.seed, range(n, MUTANTS, workers)) for n, folder in enumerate(folders)
+            ]
+            answers = [answer for part in shares for answer in part.result()]
+        kinds = Counter(kind for _, kind, _ in answers)
+        seen = sum((Counter(answer.get("seen", {})) for _, _, answer in answers), Counter())
+        wrong = [(own, kind, answer["wrong"]) for own, kind, answer in answers if "wrong" in answer]
+        slow = [(own, kind, answer["seconds"]) for own, kind, answer in answers if answer["seconds"] > SECONDS]
+        for own, kind, answer in answers:
+            if "wrong" in answer:
+                print(own, kind, answer["wrong"], answer.get("where", ""))
+        print("kinds", dict(kinds))
+        print("seen", dict(seen.most_common()))
+        print(f"slowest {max(answer['seconds'] for _, _, answer in answers):.2f} s of processor")
+        suite.counts |= {
+            "files": len(answers),
+            "calls answered": seen["answers"],
+            "refused": sum(seen.values()) - seen["answers"] - seen["salvaged"],
+            "files salvaged": seen["salvaged"],
+        }
+        assert not wrong, wrong[:10]
+        assert not slow, slow[:10]
+        assert seen["answers"] > 10 * MUTANTS
+        assert set(kinds) == set(KINDS)
 
 
 @pytest.mark.parametrize("fault", ["signal", "time", "memory", "error"])

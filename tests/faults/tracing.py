@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SUFFIXES = ["", "-wal", "-shm", "-journal"]
+SUFFIXES = ["", "-wal", "-shm", "-journal", "-rekey", "-rekey-wal", "-rekey-journal"]
 
 
 def require() -> None:

@@ -115,7 +115,7 @@ def info(args: argparse.Namespace, output: Output) -> bool:
 
 def check(args: argparse.Namespace, output: Output) -> bool:
     """Whether it is damaged; also of a file that does not open as a store."""
-    report = ragstore.check(args.path, quick=args.quick, progress=_progress(args))
+    report = ragstore.check(args.path, quick=args.quick, progress=_progress(args), **_key(args))
     output.result(report.to_dict(), _problems(report.problems) or ["no problems found"])
     return not report.ok
 
@@ -174,7 +174,7 @@ def repair(args: argparse.Namespace, output: Output) -> bool:
             report = store.repair(progress=_progress(args))
     else:
         # The damaged file may not open as a store.
-        report = ragstore.repair(args.path, args.to, progress=_progress(args))
+        report = ragstore.repair(args.path, args.to, progress=_progress(args), **_key(args))
     lines = [f"rebuilt: {printable(what)}" for what in report.rebuilt]
     lines += [f"salvaged: {count:,} {printable(what)}" for what, count in report.salvaged.items()]
     lines += [f"lost: {printable(what)}" for what in report.lost]

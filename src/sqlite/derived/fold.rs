@@ -4,6 +4,7 @@
 //! store. A build that fails is tried again when a search asks for it, but not at once.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -36,6 +37,8 @@ pub trait Fold: Send + Sync {
     fn begin(&self);
     /// Ends a build under way.
     fn cancel(&self);
+    /// Notes why a build failed.
+    fn failed(&self, error: &Error);
     /// Whether a build failed so recently that another is not tried.
     fn is_resting(&self) -> bool;
 }
@@ -55,6 +58,10 @@ impl<K: Kind> Fold for Index<K> {
 
     fn cancel(&self) {
         self.progress.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    fn failed(&self, error: &Error) {
+        Index::failed(self, error);
     }
 
     fn is_resting(&self) -> bool {
@@ -209,7 +216,12 @@ fn run(shared: &Arc<Shared>) {
             Next::End => return,
             Next::Survey => survey(shared),
             Next::Task(task) => {
-                let outcome = build(shared, &task);
+                let outcome = catch_unwind(AssertUnwindSafe(|| build(shared, &task)));
+                let outcome = outcome.unwrap_or_else(|_| {
+                    let error = Error::internal("the build of an index panicked; please report it");
+                    task.index.failed(&error);
+                    Err(error)
+                });
                 let mut state = folding.state.lock();
                 state.current = None;
                 match outcome {
@@ -245,7 +257,7 @@ fn build(shared: &Arc<Shared>, task: &Task) -> Result<bool> {
 
 fn connect(shared: &Shared) -> Result<Connection> {
     let _activity = fork::enter();
-    open::reader(&shared.file, shared.timeout, shared.caches)
+    open::reader(&shared.file, shared.cipher.as_deref(), shared.timeout, shared.caches)
 }
 
 /// Waits until writers pause, and has built what their rows make worth it.

@@ -189,6 +189,15 @@ impl Folder {
         }
     }
 
+    /// Removes every snapshot, and the folder where it is empty then.
+    pub fn remove(&self) {
+        self.files().for_each(|path| drop(fs::remove_file(path)));
+        if self.exists() {
+            let _ = fs::remove_file(self.path.join(LOCK));
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+
     /// Files with names of ours.
     fn files(&self) -> impl Iterator<Item = PathBuf> + use<> {
         let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();

@@ -176,8 +176,7 @@ impl<K: Kind> Index<K> {
     /// Drops what is over the memory limit; SQLite answers.
     pub fn over_limit(&self) {
         self.forget();
-        let mut status = self.status.lock();
-        (status.failed, status.failed_at) = (Some("it is over the memory limit".to_owned()), Some(Instant::now()));
+        self.failed(&Error::new(ErrorKind::Limit, "it is over the memory limit"));
     }
 
     /// Drops a snapshot that is damaged; SQLite answers until there is another.
@@ -237,18 +236,24 @@ impl<K: Kind> Index<K> {
     /// Builds a snapshot where that pays, or takes one that another process has built. False where another process is
     /// building.
     pub fn fold(&self, conn: &Connection, job: &Job<'_>) -> Result<bool> {
-        self.building.fetch_add(1, Ordering::AcqRel);
+        let building = Building::new(&self.building);
         let outcome = self.try_fold(conn, job);
-        self.building.fetch_sub(1, Ordering::AcqRel);
-        let mut status = self.status.lock();
+        drop(building);
         match &outcome {
-            Ok(_) => (status.failed, status.failed_at) = (None, None),
-            Err(error) if error.kind() == ErrorKind::Cancelled => {}
-            Err(error) => {
-                (status.failed, status.failed_at) = (Some(error.message().to_owned()), Some(Instant::now()));
+            Ok(_) => {
+                let mut status = self.status.lock();
+                (status.failed, status.failed_at) = (None, None);
             }
+            Err(error) if error.kind() == ErrorKind::Cancelled => {}
+            Err(error) => self.failed(error),
         }
         outcome
+    }
+
+    /// Notes why a build failed.
+    pub fn failed(&self, error: &Error) {
+        let mut status = self.status.lock();
+        (status.failed, status.failed_at) = (Some(error.message().to_owned()), Some(Instant::now()));
     }
 
     fn try_fold(&self, conn: &Connection, job: &Job<'_>) -> Result<bool> {
@@ -403,6 +408,22 @@ impl<K: Kind> Index<K> {
             problem: status.failed.clone().or_else(|| status.damaged.clone()),
             ..IndexStats::default()
         }
+    }
+}
+
+/// Counts a build, also one that panics.
+struct Building<'b>(&'b AtomicUsize);
+
+impl<'b> Building<'b> {
+    fn new(builds: &'b AtomicUsize) -> Self {
+        builds.fetch_add(1, Ordering::AcqRel);
+        Self(builds)
+    }
+}
+
+impl Drop for Building<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -37,6 +37,7 @@ use self::view::{Identity, Kind, View};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::IndexStats;
 use crate::request::{Derived as Where, Open};
+use crate::sqlite::cipher::Cipher;
 use crate::sqlite::open::Caches;
 use crate::sqlite::tables::collections::CollectionRow;
 use crate::sqlite::tables::fts::FtsTable;
@@ -51,6 +52,7 @@ pub struct Derived(Option<Arc<Shared>>);
 /// What searches and the thread that builds share.
 pub struct Shared {
     file: PathBuf,
+    cipher: Option<Arc<Cipher>>,
     timeout: Duration,
     caches: Caches,
     place: Place,
@@ -93,13 +95,19 @@ impl<K: Kind> Family<K> {
 
 /// Where the snapshots of a store live. The one place that decides it.
 fn place(request: &Open, file: &Path) -> Option<Place> {
-    // The sections are arrays of numbers as this processor has them.
-    let beside = cfg!(target_endian = "little") && request.path.is_some();
+    // The sections are arrays of numbers as this processor has them, and what an encrypted store holds is not to be on the
+    // disk in the clear.
+    let beside = cfg!(target_endian = "little") && request.path.is_some() && request.key.is_none();
     match request.derived {
         Where::Off => None,
         Where::Auto if beside => Some(Place::Folder(Folder::of(file, !request.read_only))),
         Where::Auto | Where::Memory => Some(Place::Memory),
     }
+}
+
+/// Removes the snapshots beside a file.
+pub fn remove(file: &Path) {
+    Folder::of(file, true).remove();
 }
 
 /// How an answer of an index came about.
@@ -133,10 +141,11 @@ impl Followed {
 
 impl Derived {
     /// For a store that is opened so.
-    pub fn new(request: &Open, file: &Path, caches: Caches) -> Self {
+    pub fn new(request: &Open, file: &Path, cipher: Option<Arc<Cipher>>, caches: Caches) -> Self {
         let shared = place(request, file).map(|place| {
             Arc::new(Shared {
                 file: file.to_owned(),
+                cipher,
                 timeout: request.timeout,
                 caches,
                 place,

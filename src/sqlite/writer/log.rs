@@ -10,8 +10,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::limits;
 use crate::request::Checkpoint;
+use crate::sqlite::failpoints::{Site, reach};
 use crate::sqlite::fork;
-use crate::sqlite::guard::{CheckpointLock, Guard};
+use crate::sqlite::guard::Guard;
 use crate::sqlite::log;
 
 /// Pages of the log from which on the writer moves them into the file, after the callers have their answers.
@@ -24,6 +25,7 @@ const LONGEST: Duration = Duration::from_millis(20);
 impl Worker {
     /// After a write, when its callers have their answers.
     pub(super) fn tend_log(&mut self) {
+        reach(Site::TendLog);
         // The next write opens another connection first.
         if self.distrusted.get() {
             return;
@@ -105,15 +107,11 @@ impl Worker {
     pub(super) fn move_log(&self, mode: Checkpoint, deadline: Instant) -> Result<bool> {
         let guard = self.guard.as_deref();
         let _turn = match guard {
-            Some(guard) if mode != Checkpoint::Passive => {
-                let turn = guard.lock_writer(deadline, &|| false)?;
-                guard.wait_for_other_libraries(deadline, &|| false)?;
-                Some(turn)
-            }
+            Some(guard) if mode != Checkpoint::Passive => Some(guard.lock_writer(deadline, &|| false)?),
             _ => None,
         };
-        let Some(_moving) = self.lock_checkpoint()? else { return Ok(false) };
         let _activity = fork::enter();
+        reach(Site::MoveLog);
         let began = Instant::now();
         let moved = log::checkpoint(&self.conn, mode).map_err(|error| self.examine(error));
         if let Ok(moved) = &moved {
@@ -147,14 +145,6 @@ impl Worker {
     pub(super) fn truncate_log(&self) {
         // Others write, or read: the last of them moves the log.
         let _ = self.move_log(Checkpoint::Truncate, Instant::now() + PATIENCE);
-    }
-
-    /// `None` while another process moves the log. Without a guard there is no other.
-    fn lock_checkpoint(&self) -> Result<Option<Option<CheckpointLock<'_>>>> {
-        match &self.guard {
-            Some(guard) => Ok(guard.lock_checkpoint()?.map(Some)),
-            None => Ok(Some(None)),
-        }
     }
 
     fn readers(&self) -> Vec<u32> {

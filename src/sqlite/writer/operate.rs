@@ -25,7 +25,7 @@ impl Worker {
         let outcome = match self.poisoned() {
             Some(error) => Err(error),
             None => catch_unwind(AssertUnwindSafe(|| self.trusted(operation, &progress)))
-                .unwrap_or_else(|panic| Err(self.poison(panic.as_ref()))),
+                .unwrap_or_else(|panic| Err(self.poison(panic.as_ref(), "the operation may be done in part"))),
         };
         // The caller may have gone only by a panic of its own.
         let _ = reply.send(outcome);

@@ -10,6 +10,7 @@ use rusqlite::{Connection, ffi};
 
 use super::{Config, Failure, Worker};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sqlite::failpoints::{Site, reach};
 use crate::sqlite::fork;
 use crate::sqlite::lock;
 use crate::sqlite::log;
@@ -58,19 +59,23 @@ impl Worker {
 
     pub(super) fn finish(&self, txn: Txn<'_>) -> std::result::Result<(), Failure> {
         txn.finish().map_err(|error| Failure::Own(self.examine(error)))?;
+        reach(Site::BeforeCommit);
+        self.committing.set(true);
         self.conn.execute_batch("COMMIT").map_err(|error| {
             let unsynced = error.sqlite_error().is_some_and(|error| SYNC_FAILED.contains(&error.extended_code));
             let error = self.examine(error.into());
             // Nobody's fault, and not to be tried again in the hope of a better answer.
             if unsynced { Failure::Shared(error.context(UNSYNCED)) } else { Failure::Own(error) }
-        })
+        })?;
+        reach(Site::AfterCommit);
+        Ok(())
     }
 }
 
 impl Config {
     pub(super) fn open(&self) -> Result<Connection> {
-        let Self { path, synchronous, timeout, caches, source: _ } = self;
-        open::writer(path, *synchronous, *caches, Instant::now() + *timeout)
+        let Self { path, cipher, synchronous, timeout, caches, source: _ } = self;
+        open::writer(path, cipher.as_deref(), *synchronous, *caches, Instant::now() + *timeout)
     }
 }
 

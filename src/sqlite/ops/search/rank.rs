@@ -16,6 +16,7 @@ use crate::limits;
 use crate::model::{KeywordPlan, Leg, Timestamp};
 use crate::request::{Accuracy, Fusion, Mode, Syntax};
 use crate::sqlite::derived::TextView;
+use crate::sqlite::failpoints::{Site, reach};
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::readers::Readers;
 use crate::sqlite::row_set::RowSet;
@@ -134,6 +135,7 @@ impl<'a> Ranker<'a> {
 
     /// The leg of words.
     pub fn found(&self, text: &str, syntax: Syntax, depth: usize) -> Result<keyword::KeywordLeg> {
+        reach(Site::Search);
         let index = self.texts(syntax)?;
         keyword::rank(self.conn, self.pulse, self.collection, text, syntax, depth, self.among(index.as_ref())?)
     }
@@ -161,6 +163,7 @@ impl<'a> Ranker<'a> {
                     // It does not count as inside SQLite for a fork, which waits for the calling thread anyway.
                     let words =
                         thread::Builder::new().name("ragstore keyword".into()).spawn_scoped(scope, move || {
+                            reach(Site::Keywords);
                             keyword::rank(beside.conn()?, pulse, collection, text, Syntax::Natural, depth, among)
                         })?;
                     let near = self.near(vector, space, depth);

@@ -1,0 +1,1 @@
+"""One file per system, under the name of its package."""
