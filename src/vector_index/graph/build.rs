@@ -362,7 +362,7 @@ impl<'a> Building<'a> {
         Ok(())
     }
 
-    fn finish(self) -> Result<Graph> {
+    pub(super) fn finish(self) -> Result<Graph> {
         let mut levels = self.levels.into_iter();
         let plain = |level: Vec<AtomicU32>| level.into_iter().map(AtomicU32::into_inner).collect::<Vec<u32>>();
         let links = levels.next().map(plain).unwrap_or_default();

@@ -70,7 +70,7 @@ fn link(building: &Building<'_>, position: u32, scratch: &Scratch) -> bool {
 }
 
 /// Links to what the entry of level 0 does not lead to.
-fn reach(building: &Building<'_>, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
+pub(super) fn reach(building: &Building<'_>, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
     let Some(&entry) = building.order.first() else { return Ok(()) };
     let mut reached = vec![false; building.codes.rows()];
     spread(building, entry, &mut reached)?;

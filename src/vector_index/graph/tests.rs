@@ -3,6 +3,7 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::build::grown;
+use super::repair::reach;
 use super::walk::Adjacency;
 use super::{Effort, Graph, GraphView, LINKS, Pool, Searcher, Sought, build};
 use crate::error::ErrorKind;
@@ -232,6 +233,19 @@ fn what_no_link_leads_to_is_repaired() {
     }
     let found = lost(&segment, &view);
     assert!(found < 8, "{found}");
+}
+
+#[test]
+fn what_is_cut_off_is_linked_to() {
+    let segment = star(400);
+    let codes = segment.view();
+    let effort = Effort { candidates: 40, threads: NonZero::<usize>::MIN };
+    let before = grown(&codes, effort, &|_| true).unwrap().finish().unwrap();
+    assert!(unreachable(&open(&segment, &before)) > 100);
+    let building = grown(&codes, effort, &|_| true).unwrap();
+    reach(&building, &|| Ok(())).unwrap();
+    let after = building.finish().unwrap();
+    assert_eq!(unreachable(&open(&segment, &after)), 0);
 }
 
 #[test]
