@@ -487,6 +487,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_dropped_without_proof_is_told() {
+        // The nearest are so short that their codes say nothing, and so they seem to be far.
+        let mut vectors: Vec<f32> = (1..150).map(|i| i as f32 * 0.02).flat_map(|a| [a.cos(), a.sin()]).collect();
+        vectors.extend([1e-18, 0.0].repeat(30));
+        let segment = Segment::new(vectors, 2, Metric::Cosine);
+        let asked = Asked { k: 10, rescored: Some(20) };
+        let query: &[f32] = &[1.0, 0.0];
+        let all = Selection::all(segment.rows());
+        let found = scan(&segment.view(), &mut segment.floats(), &[query], asked, &all, &mut || true).unwrap();
+        assert_ne!(found[0].neighbors, segment.nearest(query, 10, |_| true));
+        assert!(!found[0].exact);
+    }
+
+    #[test]
     fn a_scan_that_is_stopped_gives_what_it_has() {
         let segment = Segment::new(Random::new(18).vector(10_000 * 4), 4, Metric::L2);
         let all: Vec<u32> = (0..10_000).collect();

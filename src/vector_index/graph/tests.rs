@@ -241,7 +241,7 @@ fn what_is_cut_off_is_linked_to() {
     let codes = segment.view();
     let effort = Effort { candidates: 40, threads: NonZero::<usize>::MIN };
     let before = grown(&codes, effort, &|_| true).unwrap().finish().unwrap();
-    assert!(unreachable(&open(&segment, &before)) > 100);
+    assert_ne!(unreachable(&open(&segment, &before)), 0);
     let building = grown(&codes, effort, &|_| true).unwrap();
     reach(&building, &|| Ok(())).unwrap();
     let after = building.finish().unwrap();
