@@ -488,8 +488,10 @@ mod tests {
 
     #[test]
     fn what_was_dropped_without_proof_is_told() {
-        // The nearest are so short that their codes say nothing, and so they seem to be far.
-        let mut vectors: Vec<f32> = (1..150).map(|i| i as f32 * 0.02).flat_map(|a| [a.cos(), a.sin()]).collect();
+        // The nearest are so short that their codes say nothing, and so they seem to be far. Of the others ten are near,
+        // by codes of great error, and forty are not, by good ones: those are as many as a limit of 20 keeps.
+        let angles = std::iter::repeat_n(0.0039f32, 10).chain(std::iter::repeat_n(0.0775, 40));
+        let mut vectors: Vec<f32> = angles.flat_map(|angle| [angle.cos(), angle.sin()]).collect();
         vectors.extend([1e-18, 0.0].repeat(30));
         let segment = Segment::new(vectors, 2, Metric::Cosine);
         let asked = Asked { k: 10, rescored: Some(20) };
