@@ -184,8 +184,14 @@ fn a_build_tells_how_far_it_is_and_can_be_stopped() {
     .unwrap();
     assert_eq!(most.into_inner(), 1000);
     for limit in [100, 700, 999] {
-        let stopped = build(&segment.view(), effort, &|done| done < limit);
+        let most = AtomicUsize::new(0);
+        let stopped = build(&segment.view(), effort, &|done| {
+            most.fetch_max(done, Ordering::Relaxed);
+            done < limit
+        });
         assert_eq!(stopped.err().map(|error| error.kind()), Some(ErrorKind::Cancelled));
+        // No thread takes another portion.
+        assert!(most.into_inner() < limit + 3 * 64);
     }
 }
 
