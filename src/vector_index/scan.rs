@@ -488,8 +488,8 @@ mod tests {
 
     #[test]
     fn what_was_dropped_without_proof_is_told() {
-        // The nearest are so short that their codes say nothing, and so they seem to be far. Of the others ten are near,
-        // by codes of great error, and forty are not, by good ones: those are as many as a limit of 20 keeps.
+        // The nearest are so short that their codes say nothing, and so they seem to be far. Of the others ten are
+        // near, by codes of great error, and forty are not, by good ones: those are as many as a limit of 20 keeps.
         let angles = std::iter::repeat_n(0.0039f32, 10).chain(std::iter::repeat_n(0.0775, 40));
         let mut vectors: Vec<f32> = angles.flat_map(|angle| [angle.cos(), angle.sin()]).collect();
         vectors.extend([1e-18, 0.0].repeat(30));

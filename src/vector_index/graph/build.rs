@@ -7,9 +7,9 @@
 //! node holds its lock. What threads that insert at the same time do not see of each other, `repair.rs` mends.
 //!
 //! For ip, too, the links are those of the greatest products, though a product is no distance: the graph leads to long
-//! vectors and from there to others (Morozov and Babenko, "Non-metric similarity graphs for maximum inner product search",
-//! NeurIPS 2018). By measurement it finds as much as for cosine; one that links by angle, or by the distance of vectors
-//! made equally long by one more component, does not.
+//! vectors and from there to others (Morozov and Babenko, "Non-metric similarity graphs for maximum inner product
+//! search", NeurIPS 2018). By measurement it finds as much as for cosine; one that links by angle, or by the distance
+//! of vectors made equally long by one more component, does not.
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};

@@ -20,8 +20,8 @@ impl Prune {
         Self { candidate: None, positions: Vec::with_capacity(LINKS) }
     }
 
-    /// Up to `most` of `candidates`, which are sorted, best first: each is chosen that is nearer to the node than to all
-    /// chosen before it, so that links lead in every direction (algorithm 4 of the paper).
+    /// Up to `most` of `candidates`, which are sorted, best first: each is chosen that is nearer to the node than to
+    /// all chosen before it, so that links lead in every direction (algorithm 4 of the paper).
     pub(super) fn choose(
         &mut self,
         codes: &CodesView<'_>,

@@ -211,8 +211,8 @@ fn a_search_that_is_stopped_says_so() {
     assert_eq!(found.neighbors, segment.nearest(query, 10, |_| true));
 }
 
-/// A centre, and points as far from each other as two can be that are near to it: none links to any but the centre, which
-/// has a place for few of them.
+/// A centre, and points as far from each other as two can be that are near to it: none links to any but the centre,
+/// which has a place for few of them.
 fn star(points: usize) -> Segment {
     let mut random = Random::new(39);
     let mut vectors = vec![0.0; 64];
