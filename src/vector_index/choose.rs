@@ -1,7 +1,7 @@
 //! Which way a search goes, and how hard it tries.
 //!
-//! The figures were measured (docs/adr/0016): widths at 59,000 embeddings of real texts, where the graph finds less than
-//! among as many generated vectors, and what it costs to compare a vector on each way.
+//! The figures were measured (docs/adr/0016): widths at 59,000 embeddings of real texts, where the graph finds less
+//! than among as many generated vectors, and what it costs to compare a vector on each way.
 
 /// What a caller wants of an answer.
 #[derive(Debug, Clone, Copy, PartialEq)]

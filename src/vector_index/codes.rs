@@ -7,10 +7,10 @@
 //! |q.x - q'.x'|  <=  |q| |x - x'| + |q - q'| |x'|
 //! ```
 //!
-//! which [`CodedQuery::bound`] turns into a bound of the error of a *key*: what orders vectors as their distance does,
-//! and is quick to have: -q.x for cosine and ip, |q - x|^2 for l2. The bound covers what float32 rounds off here and in
-//! [`Query`](crate::vector_index::Query), too. A vector of which float32 cannot compute the distance well (its length is
-//! above 1e15 or below 1e-15) has an infinite residual: no key excludes it.
+//! which `CodedQuery::bound` (`query.rs`) turns into a bound of the error of a *key*: what orders vectors as their
+//! distance does, and is quick to have: -q.x for cosine and ip, |q - x|^2 for l2. The bound covers what float32 rounds
+//! off here and in [`Query`](crate::vector_index::Query), too. A vector of which float32 cannot compute the distance
+//! well (its length is above 1e15 or below 1e-15) has an infinite residual: no key excludes it.
 //!
 //! In bytes for each vector: its components rounded up to a multiple of 64, and 8 (cosine) or 12.
 

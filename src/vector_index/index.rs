@@ -22,8 +22,8 @@ impl<'a> VectorIndex<'a> {
         Self { codes, graph, pool }
     }
 
-    /// The k nearest of a selection for each query, and the plan that led to them. There are as many as there are, up to
-    /// `k`, whatever the setting.
+    /// The k nearest of a selection for each query, and the plan that led to them. There are as many as there are, up
+    /// to `k`, whatever the setting.
     pub fn search(
         &self,
         rescore: &mut dyn Rescore,

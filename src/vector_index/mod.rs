@@ -4,7 +4,7 @@
 //! A *position* is the place of a vector in a segment, which holds its vectors in ascending rowid, so that positions
 //! break ties as rowids do.
 //!
-//! - [`CodesBuilder`] quantises vectors and [`CodesView`] reads what it made; [`scan`] goes through all of them, or
+//! - [`CodesBuilder`] quantises vectors and [`CodesView`] reads what it made; [`scan()`] goes through all of them, or
 //!   through a selection, and proves its answer.
 //! - [`graph::build`] makes an HNSW graph over the codes, and [`GraphView`] walks it.
 //! - [`plan`] says which of the two answers a search at a given recall, and how hard it must try.
@@ -36,5 +36,5 @@ pub use index::VectorIndex;
 pub use kernels::Kernel;
 pub use query::CodedQuery;
 pub use scan::{Asked, Found, Neighbor, scan};
-pub use section::{Rescore, Section, Vectors};
+pub use section::{Rescore, Section, Vectors, Verify};
 pub use selection::{Among, Selection};

@@ -76,7 +76,8 @@ pub struct CodedQuery {
     bound: Bound,
 }
 
-/// The error of a key is at most `of_residual * residual + of_length * length + of_square * (reach + length)^2 + fixed`.
+/// The error of a key is at most `of_residual * residual + of_length * length + of_square * (reach + length)^2 +
+/// fixed`.
 #[derive(Debug, Clone, Copy)]
 struct Bound {
     of_residual: f32,

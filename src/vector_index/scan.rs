@@ -487,6 +487,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_dropped_without_proof_is_told() {
+        // The nearest are so short that their codes say nothing, and so they seem to be far. Of the others ten are
+        // near, by codes of great error, and forty are not, by good ones: those are as many as a limit of 20 keeps.
+        let angles = std::iter::repeat_n(0.0039f32, 10).chain(std::iter::repeat_n(0.0775, 40));
+        let mut vectors: Vec<f32> = angles.flat_map(|angle| [angle.cos(), angle.sin()]).collect();
+        vectors.extend([1e-18, 0.0].repeat(30));
+        let segment = Segment::new(vectors, 2, Metric::Cosine);
+        let asked = Asked { k: 10, rescored: Some(20) };
+        let query: &[f32] = &[1.0, 0.0];
+        let all = Selection::all(segment.rows());
+        let found = scan(&segment.view(), &mut segment.floats(), &[query], asked, &all, &mut || true).unwrap();
+        assert_ne!(found[0].neighbors, segment.nearest(query, 10, |_| true));
+        assert!(!found[0].exact);
+    }
+
+    #[test]
     fn a_scan_that_is_stopped_gives_what_it_has() {
         let segment = Segment::new(Random::new(18).vector(10_000 * 4), 4, Metric::L2);
         let all: Vec<u32> = (0..10_000).collect();

@@ -7,9 +7,9 @@
 //! node holds its lock. What threads that insert at the same time do not see of each other, `repair.rs` mends.
 //!
 //! For ip, too, the links are those of the greatest products, though a product is no distance: the graph leads to long
-//! vectors and from there to others (Morozov and Babenko, "Non-metric similarity graphs for maximum inner product search",
-//! NeurIPS 2018). By measurement it finds as much as for cosine; one that links by angle, or by the distance of vectors
-//! made equally long by one more component, does not.
+//! vectors and from there to others (Morozov and Babenko, "Non-metric similarity graphs for maximum inner product
+//! search", NeurIPS 2018). By measurement it finds as much as for cosine; one that links by angle, or by the distance
+//! of vectors made equally long by one more component, does not.
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -36,25 +36,37 @@ const PORTION: usize = 64;
 pub struct Effort {
     /// Candidates among which a node's links are chosen; the paper's efConstruction.
     pub candidates: usize,
-    /// Threads; at least one.
+    /// Threads that build.
     pub threads: NonZero<usize>,
+}
+
+impl Effort {
+    /// What the widths of [`plan`](crate::vector_index::plan) were measured with.
+    pub fn usual(threads: NonZero<usize>) -> Self {
+        Self { candidates: 100, threads }
+    }
 }
 
 /// A graph over all vectors of `codes`.
 ///
 /// `progress` is told, from any of the threads, how many nodes are in; when it says no, the error is `Cancelled`.
 pub fn build(codes: &CodesView<'_>, effort: Effort, progress: &(dyn Fn(usize) -> bool + Sync)) -> Result<Graph> {
-    let rows = codes.rows();
-    if rows > ROWS {
-        return Err(Error::new(ErrorKind::Limit, format!("{rows} vectors are too many for one graph of {ROWS}")));
-    }
-    let building = Building::new(codes, effort.candidates.max(UPPER_LINKS))?;
-    grow(&building, effort.threads, progress)?;
+    let building = grown(codes, effort, progress)?;
     repair::repair(&building, effort.threads, progress)?;
     building.finish()
 }
 
-fn grow<'a>(building: &Building<'a>, threads: NonZero<usize>, progress: &(dyn Fn(usize) -> bool + Sync)) -> Result<()> {
+/// A graph that has every node, and was not repaired.
+pub(super) fn grown<'a>(
+    codes: &'a CodesView<'a>,
+    effort: Effort,
+    progress: &(dyn Fn(usize) -> bool + Sync),
+) -> Result<Building<'a>> {
+    if codes.rows() > ROWS {
+        let message = format!("{} vectors are too many for one graph, which has up to {ROWS}", codes.rows());
+        return Err(Error::new(ErrorKind::Limit, message));
+    }
+    let building = Building::new(codes, effort.candidates.max(UPPER_LINKS))?;
     let done = AtomicUsize::new(0);
     let insert = |from: usize, to: usize, worker: &mut Worker| -> Result<()> {
         for place in from..to {
@@ -65,7 +77,8 @@ fn grow<'a>(building: &Building<'a>, threads: NonZero<usize>, progress: &(dyn Fn
     };
     let rows = building.order.len();
     portions(0..rows.min(ALONE), NonZero::<usize>::MIN, Worker::new, &insert)?;
-    portions(rows.min(ALONE)..rows, threads, Worker::new, &insert)
+    portions(rows.min(ALONE)..rows, effort.threads, Worker::new, &insert)?;
+    Ok(building)
 }
 
 pub(super) fn cancelled() -> Error {
@@ -349,7 +362,7 @@ impl<'a> Building<'a> {
         Ok(())
     }
 
-    fn finish(self) -> Result<Graph> {
+    pub(super) fn finish(self) -> Result<Graph> {
         let mut levels = self.levels.into_iter();
         let plain = |level: Vec<AtomicU32>| level.into_iter().map(AtomicU32::into_inner).collect::<Vec<u32>>();
         let links = levels.next().map(plain).unwrap_or_default();

@@ -3,9 +3,9 @@
 //!
 //! Every vector is a node of level 0 and has up to [`LINKS`] links there, but for those whose codes another has: links
 //! among copies would lead nowhere, so the first is the node and the others are listed as its copies. One node in 16 is
-//! on level 1 as well, one in 256 on level 2, and so on; there it has up to [`UPPER_LINKS`]. The nodes of the upper levels are numbered by *slots*, the
-//! highest first, so that a node has one slot on all its levels, level l has the first `counts[l]` slots, and slot 0 is
-//! where every search enters.
+//! on level 1 as well, one in 256 on level 2, and so on; there it has up to [`UPPER_LINKS`]. The nodes of the upper
+//! levels are numbered by *slots*, the highest first, so that a node has one slot on all its levels, level l has the
+//! first `counts[l]` slots, and slot 0 is where every search enters.
 //!
 //! As numbers of 32 bits, little-endian, each part from a multiple of 64 bytes:
 //!

@@ -20,9 +20,8 @@ impl Prune {
         Self { candidate: None, positions: Vec::with_capacity(LINKS) }
     }
 
-    /// Up to `most` of `candidates`, which are sorted, best first: each is chosen that is nearer to the node than to all
-    /// chosen before it, so that links lead in every direction (algorithm 4 of the paper). One that is as near to a
-    /// chosen one is not chosen, or copies of one vector would link to nothing but each other.
+    /// Up to `most` of `candidates`, which are sorted, best first: each is chosen that is nearer to the node than to
+    /// all chosen before it, so that links lead in every direction (algorithm 4 of the paper).
     pub(super) fn choose(
         &mut self,
         codes: &CodesView<'_>,
@@ -59,5 +58,29 @@ impl Prune {
             self.positions.push(position);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Metric;
+    use crate::vector_index::testing::Segment;
+
+    #[test]
+    fn links_lead_in_every_direction() {
+        // The node at 0, and others around it by their distance: 3 and 4 lie behind 1, and 5 behind 2.
+        let vectors = [[0.0, 0.0], [1.0, 0.0], [0.0, 1.2], [1.5, 0.2], [2.0, -0.1], [-0.1, 2.5], [-3.0, 0.0]];
+        let segment = Segment::new(vectors.concat(), 2, Metric::L2);
+        let codes = segment.view();
+        let probe = Probe::of_row(&codes, 0).unwrap();
+        let candidates: Vec<Scored> =
+            (1..7).map(|node| Scored::new(probe.key_at(&codes, node).unwrap(), node)).collect();
+        assert!(candidates.is_sorted());
+        let (mut prune, mut chosen) = (Prune::new(), Vec::new());
+        for (most, expected) in [(6, vec![1, 2, 6]), (2, vec![1, 2]), (0, vec![])] {
+            prune.choose(&codes, &Ok, &candidates, most, &mut chosen).unwrap();
+            assert_eq!(chosen.iter().map(|scored| scored.node()).collect::<Vec<_>>(), expected);
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! Every vector is found: a new graph does not lead to all of them.
 //!
 //! First each vector is searched for. Where a search does not end at it, it is linked to from where it ends. Then all
-//! that can be reached is walked over, and what is left is linked to from what can be. One place of each node is free for
-//! that.
+//! that can be reached is walked over, and what is left is linked to from what can be. One place of each node is free
+//! for that.
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -70,7 +70,7 @@ fn link(building: &Building<'_>, position: u32, scratch: &Scratch) -> bool {
 }
 
 /// Links to what the entry of level 0 does not lead to.
-fn reach(building: &Building<'_>, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
+pub(super) fn reach(building: &Building<'_>, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
     let Some(&entry) = building.order.first() else { return Ok(()) };
     let mut reached = vec![false; building.codes.rows()];
     spread(building, entry, &mut reached)?;

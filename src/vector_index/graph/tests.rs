@@ -2,10 +2,13 @@ use std::collections::HashSet;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::build::grown;
+use super::repair::reach;
 use super::walk::Adjacency;
 use super::{Effort, Graph, GraphView, LINKS, Pool, Searcher, Sought, build};
 use crate::error::ErrorKind;
 use crate::model::Metric;
+use crate::vector_index::aligned::Aligned;
 use crate::vector_index::distance::Query;
 use crate::vector_index::scan::Found;
 use crate::vector_index::section::Section;
@@ -181,8 +184,14 @@ fn a_build_tells_how_far_it_is_and_can_be_stopped() {
     .unwrap();
     assert_eq!(most.into_inner(), 1000);
     for limit in [100, 700, 999] {
-        let stopped = build(&segment.view(), effort, &|done| done < limit);
+        let most = AtomicUsize::new(0);
+        let stopped = build(&segment.view(), effort, &|done| {
+            most.fetch_max(done, Ordering::Relaxed);
+            done < limit
+        });
         assert_eq!(stopped.err().map(|error| error.kind()), Some(ErrorKind::Cancelled));
+        // No thread takes another portion.
+        assert!(most.into_inner() < limit + 3 * 64);
     }
 }
 
@@ -202,19 +211,57 @@ fn a_search_that_is_stopped_says_so() {
     assert_eq!(found.neighbors, segment.nearest(query, 10, |_| true));
 }
 
+/// A centre, and points as far from each other as two can be that are near to it: none links to any but the centre,
+/// which has a place for few of them.
+fn star(points: usize) -> Segment {
+    let mut random = Random::new(39);
+    let mut vectors = vec![0.0; 64];
+    for _ in 0..points {
+        let mut point = random.vector(64);
+        let length = point.iter().map(|x| x * x).sum::<f32>().sqrt();
+        point.iter_mut().for_each(|x| *x /= length);
+        vectors.extend(point);
+    }
+    Segment::new(vectors, 64, Metric::L2)
+}
+
 #[test]
-fn places_for_repairs_stay_free_of_other_links() {
-    let segment = Segment::new(Random::new(39).clustered(1500, 16, 50), 16, Metric::L2);
-    let graph = graph(&segment, 2);
+fn what_no_link_leads_to_is_repaired() {
+    let segment = star(400);
+    let graph = graph(&segment, 3);
     let view = open(&segment, &graph);
+    assert_eq!(unreachable(&view), 0);
     let mut links = Vec::new();
-    let full = (0..1500).filter(|&node| {
+    for node in 0..401 {
         links.clear();
         view.level(0).neighbors(node, &mut links).unwrap();
         assert!(links.iter().collect::<HashSet<_>>().len() == links.len() && !links.contains(&node), "{links:?}");
-        links.len() == LINKS
-    });
-    assert!(full.count() < 150);
+    }
+    let found = lost(&segment, &view);
+    assert!(found < 8, "{found}");
+}
+
+#[test]
+fn what_is_cut_off_is_linked_to() {
+    let segment = star(400);
+    let codes = segment.view();
+    let effort = Effort { candidates: 40, threads: NonZero::<usize>::MIN };
+    let before = grown(&codes, effort, &|_| true).unwrap().finish().unwrap();
+    assert_ne!(unreachable(&open(&segment, &before)), 0);
+    let building = grown(&codes, effort, &|_| true).unwrap();
+    reach(&building, &|| Ok(())).unwrap();
+    let after = building.finish().unwrap();
+    assert_eq!(unreachable(&open(&segment, &after)), 0);
+}
+
+#[test]
+fn a_place_is_kept_for_repairs() {
+    let segment = star(400);
+    let codes = segment.view();
+    let building = grown(&codes, Effort { candidates: 40, threads: NonZero::<usize>::MIN }, &|_| true).unwrap();
+    let mut links = Vec::new();
+    building.growing(0).neighbors(0, &mut links).unwrap();
+    assert_eq!(links.len(), LINKS - 1);
 }
 
 #[test]
@@ -263,4 +310,10 @@ fn a_graph_of_other_vectors_is_refused() {
     assert!(GraphView::open(Section::trusted(&graph.bytes()[..64]), 300).is_err());
     assert!(GraphView::open(Section::trusted(&graph.bytes()[1..]), 300).is_err());
     assert!(GraphView::open(Section::trusted(&[]), 300).is_err());
+    for number in 0..5 {
+        let mut other = Aligned::new(0, graph.bytes().len());
+        other.as_mut_slice().copy_from_slice(graph.bytes());
+        other.as_mut_slice()[4 * number] ^= 1;
+        assert!(GraphView::open(Section::trusted(other.as_slice()), 300).is_err(), "{number}");
+    }
 }

@@ -63,7 +63,8 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// From its layout and its parts: the links of level 0, the positions of the slots, the links of each level, copies.
+    /// From its layout and its parts: the links of level 0, the positions of the slots, the links of each level,
+    /// copies.
     pub(super) fn new(
         layout: &Layout,
         links: &[u32],

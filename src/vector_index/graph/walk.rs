@@ -97,7 +97,8 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// The `width` nodes nearest to the probe that a walk from `entry` finds, into `nearest`. False when it was stopped.
+    /// The `width` nodes nearest to the probe that a walk from `entry` finds, into `nearest`. False when it was
+    /// stopped.
     pub(super) fn walk<A: Adjacency>(
         &mut self,
         level: &A,
