@@ -196,13 +196,25 @@ impl Both {
     /// Asks both.
     fn compare(&self, random: &mut Random, syntax: Syntax, text: &str) -> usize {
         let (expression, query) = self.query(syntax, text);
-        let expected = self.fts5(&expression);
+        self.compare_query(random, &expression, &query)
+    }
+
+    /// Asks both for a phrase whose last token may go on.
+    fn compare_prefix_of_phrase(&self, random: &mut Random, text: &str) -> usize {
+        let (expression, mut query) = self.query(Syntax::Phrase, text);
+        let Some(phrase) = query.phrases.first_mut() else { return 0 };
+        phrase.prefix = true;
+        self.compare_query(random, &format!("{expression} *"), &query)
+    }
+
+    fn compare_query(&self, random: &mut Random, expression: &str, query: &Query) -> usize {
+        let expected = self.fts5(expression);
         self.with_parts(|parts| {
             let some = 1 + random.below(1000);
             for k in [1, 1 + random.below(60), if random.below(4) == 0 { expected.len() + 1 } else { 10 }] {
-                let found = search(parts, &query, k, None, &mut || true).unwrap();
+                let found = search(parts, query, k, None, &mut || true).unwrap();
                 assert!(found.complete);
-                same(&found.hits, &expected[..k.min(expected.len())], &expression);
+                same(&found.hits, &expected[..k.min(expected.len())], expression);
                 let every = [2, 20, 200][random.below(3)];
                 let allowed: BTreeSet<i64> = self
                     .rows
@@ -210,10 +222,10 @@ impl Both {
                     .copied()
                     .filter(|row| (row.unsigned_abs() as usize * some).is_multiple_of(every))
                     .collect();
-                let found = search(parts, &query, k, Some(&Set(&allowed)), &mut || true).unwrap();
+                let found = search(parts, query, k, Some(&Set(&allowed)), &mut || true).unwrap();
                 let expected: Vec<Hit> =
                     expected.iter().copied().filter(|hit| allowed.contains(&hit.row)).take(k).collect();
-                same(&found.hits, &expected, &expression);
+                same(&found.hits, &expected, expression);
             }
             for phrase in query.phrases.iter().take(3) {
                 let alone = Query { operator: Operator::Or, phrases: vec![phrase.clone()] };
@@ -268,10 +280,12 @@ fn ask(both: &Both, random: &mut Random, times: usize) -> [usize; 4] {
         if random.below(8) == 0 {
             query.push_str(" nowhere zzzz");
         }
+        let piece: String = query.chars().take(2 + random.below(9)).collect();
         for (syntax, seen) in [Syntax::Natural, Syntax::All, Syntax::Phrase, Syntax::Prefix].into_iter().zip(&mut seen)
         {
-            *seen += both.compare(random, syntax, &query);
+            *seen += both.compare(random, syntax, if syntax == Syntax::Phrase { &piece } else { &query });
         }
+        both.compare_prefix_of_phrase(random, &piece);
     }
     seen
 }
@@ -289,6 +303,13 @@ fn check(tokenizer: &str, seed: u64, sizes: &[usize]) {
     both.fold();
     ask(&both, &mut random, 8).into_iter().zip(&mut seen).for_each(|(more, seen)| *seen += more);
     assert!(seen.iter().all(|&seen| seen > 20), "{seen:?}");
+    // Several terms of a row begin so.
+    for word in ["w3", "w17", "w20", "w21"] {
+        assert!(both.compare(&mut random, Syntax::Prefix, word) > 0 || tokenizer == "trigram");
+        for first in ["the", "of", "w3"] {
+            both.compare_prefix_of_phrase(&mut random, &format!("{first} {}", &word[..2]));
+        }
+    }
 }
 
 #[test]

@@ -95,12 +95,8 @@ impl<'a> Places<'a> {
 impl Run<'_> {
     /// Appends the places in one row: `count` of them, behind `before` of the rows before it.
     pub fn read(&self, before: u64, count: u32, out: &mut Vec<u32>) -> Result<()> {
-        let numbers = self.numbers.len() as u64 * 8 / u64::from(self.bits);
-        if before.checked_add(u64::from(count)).is_none_or(|end| end > numbers) {
-            return Err(damaged("places that are not there"));
-        }
         let mut next = 0u32;
-        for index in before..before + u64::from(count) {
+        for index in before..before.saturating_add(u64::from(count)) {
             let place = in_run(self.numbers, self.bits, index).and_then(|number| number.checked_add(next));
             let behind = place.and_then(|place| place.checked_add(1));
             next = behind.ok_or_else(|| damaged("a place"))?;
