@@ -374,3 +374,26 @@ def test_stats_are_json(path, index_at):
         answers(store["c"])
         assert json.loads(json.dumps(store.stats().to_dict()))["indexes"][1]["space"] == "default"
         assert Path(path).exists()
+
+
+def test_an_encrypted_store_keeps_its_indexes_in_memory(path, index_at):
+    index_at(ALWAYS)
+    with ragstore.open(path) as store:
+        fill(store.create_collection("c", dimension=8), 0, 300)
+        expected = answers(store["c"])
+        assert len(snapshots(path)) == 2
+        # What is in the clear on the disk goes before the file is encrypted.
+        store.rekey("secret")
+        assert not folder(path).exists()
+        assert scans(store["c"]) == INDEXED
+        assert answers(store["c"]) == expected
+        assert all(index.file_bytes == 0 for index in store.stats().indexes)
+    folder(path).mkdir()
+    (folder(path) / "vectors-1-1-9.index").write_text("left by a process that was killed")
+    with ragstore.open(path, key="secret") as store:
+        assert not folder(path).exists()
+        assert answers(store["c"]) == expected
+        assert scans(store["c"]) == INDEXED
+        store.rekey(None)
+        assert answers(store["c"]) == expected
+        assert len(snapshots(path)) == 2

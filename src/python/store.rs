@@ -511,16 +511,3 @@ fn query(
         _ => return Err(Error::internal(format!("a search by {mode:?} without what it needs")).into()),
     })
 }
-
-fn hits(py: Python<'_>, found: model::Hits) -> PyResult<Bound<'_, PyTuple>> {
-    let model::Hits { hits, exact, complete, took, keyword: _, plan, markers } = found;
-    let hits = hits
-        .into_iter()
-        .map(|hit| {
-            let marker = markers.get(&hit.collection).cloned();
-            Bound::new(py, Hit::new(hit, marker))
-        })
-        .collect::<PyResult<Vec<_>>>()?;
-    let plan = plan.map(|plan| rows::object(py, &plan)).transpose()?;
-    (PyList::new(py, hits)?, exact, complete, took.as_secs_f64() * 1e3, plan).into_pyobject(py)
-}
