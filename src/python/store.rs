@@ -14,7 +14,7 @@ use super::documents;
 use super::errors::guarded;
 use super::events::{self, settle};
 use super::export::Callbacks;
-use super::hit::Hit;
+use super::hit::hits;
 use super::options::Options;
 use super::rows;
 use super::watch::{Signals, Watcher};
