@@ -8,7 +8,7 @@ SOURCES = {path.relative_to(ROOT / "src"): path.read_text() for path in sorted((
 
 LAYERS = [
     {"error", "limits", "hlc", "model", "events"},
-    {"filter", "request", "fusion", "graph", "mmr", "split", "highlight", "sync", "vector_index"},
+    {"filter", "request", "fusion", "graph", "mmr", "split", "highlight", "sync", "text_index", "vector_index"},
     {"store", "contract"},
     {"sqlite", "postgres"},
     {"connect"},
