@@ -337,6 +337,23 @@ def test_a_search_that_is_not_exact_says_so_and_keeps_its_recall(path, index_at)
         assert len(half) == 50
 
 
+def test_what_a_timeout_cut_is_told(path, index_at):
+    index_at(ALWAYS)
+    with ragstore.open(path) as store:
+        collection = store.create_collection("c", dimension=8)
+        fill(collection, 0, 300)
+        answers(collection)
+        assert scans(collection) == INDEXED
+        for place in (store, collection):
+            with pytest.raises(ragstore.QueryTimeoutError):
+                place.search("chunk 3", timeout=0)
+            try:
+                hits = place.search("chunk 3", vector=np.ones(8), timeout=0)
+            except ragstore.QueryTimeoutError:
+                continue
+            assert not hits.complete
+
+
 def test_names_of_others_stay_in_the_folder(path, index_at):
     index_at(ALWAYS)
     with ragstore.open(path) as store:

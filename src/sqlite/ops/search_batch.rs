@@ -1,8 +1,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::search::{Reading, check_k, check_query, nearest, ranked};
-use crate::error::{Error, ErrorKind, Result};
+use super::search::{Reading, check_k, check_query, interrupted, nearest, ranked};
+use crate::error::Result;
 use crate::model::{Hits, Timestamp};
 use crate::request::{Include, SearchBatch};
 use crate::sqlite::pulse::Pulse;
@@ -45,7 +45,7 @@ pub fn run(readers: &Readers, request: &SearchBatch, pulse: &Arc<Pulse>) -> Resu
                     let found =
                         nearest(reader, pulse, (collection.id, table), group, request.k, rows, request.accuracy)?;
                     if !found.complete {
-                        return Err(Error::new(ErrorKind::Cancelled, "interrupted"));
+                        return Err(interrupted());
                     }
                     (found.neighbors, found.exact)
                 }

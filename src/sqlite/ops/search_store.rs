@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use super::search::{Ranked, Ranker, Reading, check_fusion, check_k, fuse, marker};
+use super::search::{Ranked, Ranker, Reading, check_fusion, check_k, fuse, interrupted, marker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::model::{Hit, Hits, Leg, Marker};
@@ -27,6 +27,9 @@ pub fn run(readers: &Readers, request: &SearchStore, pulse: &Arc<Pulse>) -> Resu
             })
             .collect::<Result<_>>()?;
         let (ranked, outcome) = rank(&all, request)?;
+        if ranked.is_empty() && !outcome.complete {
+            return Err(interrupted());
+        }
         let (hits, markers) = pulse.spare(|| read(conn, request, &collections, ranked))?;
         Ok((hits, outcome, markers))
     })?;
@@ -83,12 +86,13 @@ fn rank(all: &[Ranker<'_>], request: &SearchStore) -> Result<(Vec<Placed>, Outco
     let k = request.k;
     match &request.mode {
         Mode::Vector { vector, space, .. } => near(all, vector, space, k),
-        Mode::Keyword { text, .. } => Ok((found(all, request, text, k)?, Outcome { complete: true, exact: true })),
+        Mode::Keyword { text, .. } => found(all, request, text, k),
         Mode::Hybrid { text, vector, space, fusion, candidates } => {
             check_fusion(fusion)?;
             let depth = candidates.unwrap_or(limits::CANDIDATES).max(k);
-            let (near, outcome) = near(all, vector, space, depth)?;
-            let found = found(all, request, text, depth)?;
+            let (near, mut outcome) = near(all, vector, space, depth)?;
+            let (found, Outcome { complete, .. }) = found(all, request, text, depth)?;
+            outcome.complete &= complete;
             // Rowids are unique in the store.
             let place: HashMap<i64, usize> =
                 near.iter().chain(&found).map(|placed| (placed.ranked.chunk_id, placed.collection)).collect();
@@ -145,11 +149,13 @@ fn space_of(conn: &Connection, collection: &CollectionRow, name: &str) -> Result
 }
 
 /// Merged by rank. The score is 1 / rank, that of the leg BM25.
-fn found(all: &[Ranker<'_>], request: &SearchStore, text: &str, k: usize) -> Result<Vec<Placed>> {
+fn found(all: &[Ranker<'_>], request: &SearchStore, text: &str, k: usize) -> Result<(Vec<Placed>, Outcome)> {
     let syntax = request.mode.text().map_or(crate::request::Syntax::Natural, |(_, syntax)| syntax);
     let mut merged = Vec::new();
+    let mut complete = true;
     for (place, ranker) in all.iter().enumerate() {
-        let leg = ranker.found(text, syntax, k)?;
+        let leg = ranker.in_time(ranker.found(text, syntax, k))?.unwrap_or_default();
+        complete &= leg.complete;
         merged.extend(leg.ranked.into_iter().map(|ranked| Placed { ranked, collection: place }));
     }
     merged.sort_by_key(|placed| (placed.ranked.rank, placed.ranked.chunk_id));
@@ -158,5 +164,5 @@ fn found(all: &[Ranker<'_>], request: &SearchStore, text: &str, k: usize) -> Res
         placed.ranked.score = 1.0 / f64::from(placed.ranked.rank);
         placed.ranked.rank = place as u32 + 1;
     }
-    Ok(merged)
+    Ok((merged, Outcome { complete, exact: true }))
 }

@@ -15,7 +15,7 @@ pub use self::hits::Reading;
 use self::plan::Plan;
 pub use self::plan::scan_of;
 use self::rank::Ranking;
-pub use self::rank::{Ranked, Ranker, fuse};
+pub use self::rank::{Ranked, Ranker, fuse, interrupted};
 use self::select::Candidate;
 pub use self::vector::{check_query, nearest, ranked};
 use crate::error::{Error, ErrorKind, Result};
