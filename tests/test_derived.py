@@ -354,6 +354,106 @@ def test_what_a_timeout_cut_is_told(path, index_at):
             assert not hits.complete
 
 
+def test_what_is_far_behind_is_caught_up_with_in_the_background(path, index_at, plain):
+    with ragstore.open(path) as store:
+        fill(store.create_collection("c", dimension=8), 0, 6000)
+        store.optimize()
+        made = snapshots(path)
+        assert scans(store["c"]) == INDEXED
+        with ragstore.open(path, derived="off") as other:
+            fill(other["c"], 6000, 7400)
+            # More than a search reads, and fewer than are worth a new snapshot.
+            assert store["c"].count() == 7400
+            # Never slower than the tables, and no search fails for it.
+            assert len(store["c"].search("chunk", timeout=10)) == 10
+        while scans(store["c"]) != INDEXED:
+            assert answers(store["c"])[0] == plain()[0]
+        assert answers(store["c"]) == plain()
+        assert snapshots(path) == made
+        assert [index.tail for index in store.stats().indexes] == [1400, 1400]
+
+
+def test_a_snapshot_that_another_process_built_is_taken(path, index_at):
+    script = """
+import sys, ragstore, ragstore.store
+ragstore.store._INDEX_AT = (1, 100, True)
+with ragstore.open(sys.argv[1]) as store:
+    store["c"].vector_search([1.0] * 8)
+    for line in sys.stdin:
+        hits = store["c"].vector_search([1.0] * 8)
+        print([(index.space, index.change, index.tail) for index in store.stats().indexes], flush=True)
+"""
+    index_at(NEVER)
+    with ragstore.open(path, derived="off") as store:
+        fill(store.create_collection("c", dimension=8), 0, 300)
+        children = [
+            subprocess.Popen(
+                [sys.executable, "-c", script, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            for _ in range(2)
+        ]
+
+        def ask(child):
+            child.stdin.write("\n")
+            child.stdin.flush()
+            return child.stdout.readline()
+
+        try:
+            before = [ask(child) for child in children]
+            assert before[0] == before[1]
+            fill(store["c"], 300, 600)
+            first = ask(children[0])
+            (built,) = [file.stat().st_ino for file in snapshots(path)]
+            assert ask(children[1]) == first != before[0]
+            assert [file.stat().st_ino for file in snapshots(path)] == [built]
+        finally:
+            for child in children:
+                child.stdin.close()
+                child.stdout.close()
+                assert child.wait() == 0
+
+
+def test_optimize_leaves_nothing_of_what_was_deleted(path):
+    with ragstore.open(path) as store:
+        collection = store.create_collection("c", dimension=8)
+        fill(collection, 0, 3000)
+        store.optimize()
+        assert len(snapshots(path)) == 2
+        collection.delete([str(n) for n in range(2990)])
+        store.optimize()
+        # Ten rows are not worth an index.
+        assert snapshots(path) == []
+        assert len(collection.search("chunk", vector=np.ones(8))) == 10
+        store.create_collection("gone", dimension=8)
+        fill(store["gone"], 0, 3000)
+        store.optimize()
+        assert len(snapshots(path)) == 2
+    with ragstore.open(path, derived="off") as store:
+        store.delete_collection("gone")
+    with ragstore.open(path) as store:
+        store.optimize()
+        assert snapshots(path) == []
+
+
+def test_an_index_in_memory_is_built_anew_in_the_room_that_it_has(path):
+    with ragstore.open(path, derived="memory", memory_limit=24 << 20) as store:
+        large, small = (
+            store.create_collection(name, dimension=dimension) for name, dimension in (("a", 256), ("b", 8))
+        )
+        fill(large, 0, 5000, dimension=256)
+        store.optimize()
+        fill(large, 5000, 6000, dimension=256)
+        store.optimize()
+        assert [(index.rows, index.tail, index.problem) for index in store.stats().indexes] == 2 * [(6000, 0, None)]
+        # One for which there is no room is no reason to leave the others.
+        fill(large, 6000, 20_000, dimension=256)
+        fill(small, 0, 3000)
+        store.optimize()
+        found = {(index.collection, index.space): index for index in store.stats().indexes}
+        assert "memory limit" in found["a", "default"].problem
+        assert found["b", "default"].rows == 3000
+
+
 def test_names_of_others_stay_in_the_folder(path, index_at):
     index_at(ALWAYS)
     with ragstore.open(path) as store:

@@ -248,11 +248,16 @@ fn build(shared: &Arc<Shared>, task: &Task) -> Result<bool> {
     let outcome = task.index.fold(&conn, &job);
     if let Ok(true) = outcome {
         // What is left lying costs room, and the next build removes it.
-        let _: Result<()> = shared.sweep(&conn);
+        let _: Result<()> = shared.sweep(&conn, few(shared));
     }
     let _activity = fork::enter();
     drop(conn);
     outcome
+}
+
+/// Below so many rows an index goes: where rows come and go about the number that is worth one, it stays.
+fn few(shared: &Shared) -> u64 {
+    shared.thresholds.rows / 2
 }
 
 fn connect(shared: &Shared) -> Result<Connection> {
@@ -283,7 +288,7 @@ fn survey(shared: &Arc<Shared>) {
     // What cannot be read now is told to whoever searches.
     let Ok(conn) = connect(shared) else { return };
     let indexes = snapshot(&conn, |conn| shared.worthwhile(conn));
-    let _: Result<()> = shared.sweep(&conn);
+    let _: Result<()> = shared.sweep(&conn, few(shared));
     {
         let _activity = fork::enter();
         drop(conn);
@@ -294,20 +299,23 @@ fn survey(shared: &Arc<Shared>) {
 }
 
 impl Shared {
-    /// Builds everything in full, on the thread, and waits for it.
+    /// Builds everything in full, on the thread, and waits for it. Removes what is not wanted, so that no word of what was
+    /// deleted is left.
     pub fn fold_all(self: &Arc<Self>, keep_going: &mut dyn FnMut() -> bool) -> Result<()> {
         let conn = connect(self)?;
-        let indexes = snapshot(&conn, |conn| self.worthwhile(conn));
+        let indexes =
+            self.sweep(&conn, self.thresholds.rows).and_then(|()| snapshot(&conn, |conn| self.worthwhile(conn)));
         {
             let _activity = fork::enter();
             drop(conn);
         }
         let indexes = indexes?;
+        let mut outcomes = Vec::with_capacity(indexes.len());
         for index in indexes {
             let done = self.folding.request_full(self, Arc::clone(&index));
             loop {
                 match done.recv_timeout(TURN / 2) {
-                    Ok(outcome) => break outcome?,
+                    Ok(outcome) => break outcomes.push(outcome),
                     Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
                         if !keep_going() {
                             index.cancel();
@@ -323,6 +331,7 @@ impl Shared {
                 }
             }
         }
-        Ok(())
+        // One that cannot be built is no reason to leave the others.
+        outcomes.into_iter().collect()
     }
 }

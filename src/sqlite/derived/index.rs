@@ -35,8 +35,10 @@ pub struct Thresholds {
     pub tail: usize,
     /// ... but no fewer than one in so many of its own.
     pub share: usize,
-    /// Rows that a search reads to catch up; beyond, SQLite answers until there is a new snapshot.
+    /// Rows that a search reads to catch up; beyond, SQLite answers until that was done in the background.
     pub step: usize,
+    /// Rows that are caught up with, where they are no more than a quarter of the snapshot's; beyond, it is built anew.
+    pub reach: usize,
     /// Searches wait for a build.
     pub wait: bool,
 }
@@ -49,7 +51,7 @@ impl From<IndexAt> for Thresholds {
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { rows: 2_000, tail: 2_000, share: 10, step: 20_000, wait: false }
+        Self { rows: 2_000, tail: 2_000, share: 10, step: 1_000, reach: 20_000, wait: false }
     }
 }
 
@@ -126,19 +128,41 @@ impl<K: Kind> Index<K> {
             let wants_build = self.views.lock().is_empty() && K::stored(conn, &self.of)? >= thresholds.rows;
             return Ok(Looked { view: None, wants_build });
         };
-        let most = thresholds.step.max(before.snapshot_rows() / 4);
-        match before.follow(conn, &self.of, head, most)? {
-            Some(view) => {
+        if before.is_far(conn, &self.of, head, thresholds.step)? {
+            return Ok(Looked { view: None, wants_build: true });
+        }
+        match before.follow(conn, &self.of, head, usize::MAX)? {
+            Some((view, _)) => {
                 let view = Arc::new(view);
                 let wants_build = wants_build(&view, thresholds);
                 self.keep(Arc::clone(&view));
                 Ok(Looked { view: Some(view), wants_build })
             }
             None => {
-                if !before.is_past_of(conn)? {
-                    self.forget();
-                }
+                self.forget();
                 Ok(Looked { view: None, wants_build: true })
+            }
+        }
+    }
+
+    /// The view as of the last change, a slice of rows at a time, so that neither the log nor a fork waits for long, and
+    /// searches go on meanwhile; `None` where that is too far, or where the history is another one.
+    fn catch_up(&self, conn: &Connection, from: &View<K>, thresholds: Thresholds) -> Result<Option<View<K>>> {
+        const SLICE: usize = 2_048;
+        let reach = thresholds.reach.max(from.snapshot_rows() / 4).saturating_add(from.tail_rows());
+        let mut view = from.clone();
+        loop {
+            self.progress.check()?;
+            let next = snapshot(conn, |conn| match changes::head(conn)? {
+                Some(head) if head.0 >= view.head.0 && K::lives(conn, &self.of)? => {
+                    view.follow(conn, &self.of, head, SLICE)
+                }
+                _ => Ok(None),
+            })?;
+            match next {
+                Some((view, true)) => return Ok(Some(view)),
+                Some((next, false)) if next.tail_rows() <= reach => view = next,
+                _ => return Ok(None),
             }
         }
     }
@@ -198,11 +222,11 @@ impl<K: Kind> Index<K> {
         self.adopt(conn, folder, None).map(drop)
     }
 
-    /// Takes the latest snapshot of the folder that is later than `than`.
-    fn adopt(&self, conn: &Connection, folder: &Folder, than: Option<Moment>) -> Result<bool> {
+    /// Takes the latest snapshot of the folder that is as of a later change than `than`.
+    fn adopt(&self, conn: &Connection, folder: &Folder, than: Option<i64>) -> Result<bool> {
         let store_id = crate::sqlite::tables::meta::store_id(conn)?;
         let Some(found) = folder.latest::<K>(conn, &self.of, store_id)? else { return Ok(false) };
-        if than.is_some_and(|than| found.header.ended.0 <= than.0) {
+        if than.is_some_and(|than| found.header.ended.0 <= than) {
             return Ok(false);
         }
         let opened = Folder::open(&found.path).and_then(|(header, sections)| {
@@ -267,6 +291,17 @@ impl<K: Kind> Index<K> {
                 Ok(wants_build || (full && view.is_some_and(|view| view.tail_rows() + view.dead_rows() > 0)))
             })
         };
+        if let Some(latest) = self.latest() {
+            match self.catch_up(conn, &latest, job.thresholds) {
+                Ok(Some(view)) if view.head != latest.head => {
+                    check_room(view.held() as u64, job.memory.saturating_add(latest.held()))?;
+                    self.keep(Arc::new(view));
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+                Err(error) => self.damaged(&error),
+            }
+        }
         if !due(job.thresholds, job.full)? {
             return if job.full { self.restamp(conn, job) } else { Ok(true) };
         }
@@ -276,7 +311,7 @@ impl<K: Kind> Index<K> {
             match if folder.writable { folder.turn() } else { Err(read_only()) } {
                 Ok(None) => return Ok(false),
                 Ok(Some(own)) => {
-                    let than = self.latest().map(|view| view.since);
+                    let than = self.latest().map(|view| view.snapshot_change);
                     // A damaged one would be taken again.
                     let whole = self.status.lock().damaged.is_none();
                     let adopted = whole && snapshot(conn, |conn| self.adopt(conn, folder, than))?;
@@ -294,6 +329,14 @@ impl<K: Kind> Index<K> {
         let store_id = snapshot(conn, crate::sqlite::tables::meta::store_id)?;
         let mut header = None;
         let rows = reading.stored;
+        let on_disk = turn.is_some();
+        let needed = K::heap_bytes(&self.of, rows, on_disk);
+        let own = self.latest().map_or(0, |view| view.held());
+        check_room(needed, job.memory.saturating_add(own))?;
+        if needed > job.memory as u64 {
+            // There is no room for both.
+            self.forget();
+        }
         let mut build = |sink: &mut dyn super::file::Sink| {
             let built = K::build(&self.of, &mut reading, sink)?;
             let Identity { kind, collection_id, space_id, generation } = K::identity(&self.of);
@@ -330,13 +373,8 @@ impl<K: Kind> Index<K> {
         };
         let Some(header) = header else { return Err(Error::internal("a snapshot was built without a header")) };
         let view = View::of_snapshot(&header, K::open(&self.of, &header, sections)?);
-        if path.is_none() && view.held() > job.memory {
-            return Err(Error::new(
-                ErrorKind::Limit,
-                format!("its {} MiB are over the memory limit", view.held().div_ceil(1 << 20)),
-            ));
-        }
-        self.publish(conn, view)?;
+        check_room(view.held() as u64, job.memory.saturating_add(own))?;
+        self.publish(conn, view, job.thresholds)?;
         {
             let mut status = self.status.lock();
             (status.path, status.file_bytes, status.damaged) = (path.clone(), bytes, None);
@@ -368,17 +406,14 @@ impl<K: Kind> Index<K> {
         let mut status = self.status.lock();
         (status.path, status.file_bytes) = (Some(path), bytes);
         drop(status);
-        self.replace(View { snapshot_change: view.head.0, parts: view.parts.clone(), ..*view });
+        self.replace(View { snapshot_change: view.head.0, ..View::clone(&view) });
         Ok(true)
     }
 
     /// The view with a new snapshot takes the place of those with the old one, as far on as they were.
-    fn publish(&self, conn: &Connection, view: View<K>) -> Result<()> {
+    fn publish(&self, conn: &Connection, view: View<K>, thresholds: Thresholds) -> Result<()> {
+        let caught_up = self.catch_up(conn, &view, thresholds)?.filter(|later| later.head != view.head);
         let _following = self.following.lock();
-        let caught_up = snapshot(conn, |conn| match changes::head(conn)? {
-            Some(head) if head.0 > view.head.0 => view.follow(conn, &self.of, head, usize::MAX),
-            _ => Ok(None),
-        })?;
         let mut views = self.views.lock();
         views.clear();
         views.push_back(Arc::new(view));
@@ -435,6 +470,15 @@ pub struct Job<'j> {
     pub full: bool,
     /// Bytes that it may take of the heap.
     pub memory: usize,
+}
+
+/// Fails where an index takes more of the heap than there is for it.
+fn check_room(bytes: u64, room: usize) -> Result<()> {
+    if bytes <= room as u64 {
+        return Ok(());
+    }
+    let message = format!("it takes {} MiB, and the memory limit leaves it {}", bytes.div_ceil(1 << 20), room >> 20);
+    Err(Error::new(ErrorKind::Limit, message))
 }
 
 fn read_only() -> Error {

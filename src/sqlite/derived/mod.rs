@@ -1,6 +1,8 @@
 //! Indexes that answer sooner, derived from the tables that always can answer (`docs/architecture.md`).
 //!
-//!     answer = best of (snapshot as of a change, exact scan of what came since) minus what is gone since
+//! ```text
+//! answer = best of (snapshot as of a change, exact scan of what came since) minus what is gone since
+//! ```
 //!
 //! A *snapshot* is a file or an array on the heap; a *view* is a snapshot with what came since, as of exactly the state
 //! that a reader reads. Where there is none that fits, SQLite alone answers, so nothing here is ever needed for an answer,
@@ -41,7 +43,7 @@ use crate::sqlite::cipher::Cipher;
 use crate::sqlite::open::Caches;
 use crate::sqlite::tables::collections::CollectionRow;
 use crate::sqlite::tables::fts::FtsTable;
-use crate::sqlite::tables::vectors::VectorTable;
+use crate::sqlite::tables::vectors::{self as vector_table, VectorTable};
 use crate::sqlite::tables::{collections, meta, spaces};
 use crate::text_index;
 
@@ -285,7 +287,11 @@ impl Shared {
                 if looked.view.is_some() { Ok(None) } else { self.built(conn, index, looked) }
             }
             Ok(looked) => self.built(conn, index, looked),
-            Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
+            Err(error) if error.kind() == ErrorKind::Cancelled => {
+                // It may take longer than any search has time for.
+                self.folding.request(self, Arc::<Index<K>>::clone(index));
+                Err(error)
+            }
             Err(error) => {
                 // What is wrong with the tables themselves, SQLite will say.
                 self.damaged(index, &error);
@@ -324,16 +330,17 @@ impl Shared {
         self.memory.map_or(usize::MAX, |memory| memory.saturating_sub(self.vectors.held() + self.texts.held()))
     }
 
-    /// Removes the snapshots of tables that are there no more, of other histories, and those that have a later one.
-    fn sweep(&self, conn: &Connection) -> Result<()> {
-        let living = snapshot(conn, living)?;
+    /// Removes the snapshots of tables that are there no more or have fewer rows than so many, of other histories, and those
+    /// that have a later one.
+    fn sweep(&self, conn: &Connection, rows: u64) -> Result<()> {
+        let living = snapshot(conn, |conn| living(conn, rows))?;
         self.vectors.retain(&living);
         self.texts.retain(&living);
         let Place::Folder(folder) = &self.place else { return Ok(()) };
         // Its lock comes before the snapshot: what another process wrote before is of a state that is seen here.
         let Some(turn) = folder.existing_turn()? else { return Ok(()) };
         snapshot(conn, |conn| {
-            let living = self::living(conn)?;
+            let living = self::living(conn, rows)?;
             let store_id = meta::store_id(conn)?;
             let mut latest: HashMap<Identity, i64> = HashMap::new();
             let mut wanted = HashSet::new();
@@ -377,13 +384,18 @@ fn texts_of(collection: &CollectionRow) -> Result<TextsOf> {
     Ok(TextsOf { table, tokenizer: collection.spec()? })
 }
 
-/// What an index may be of.
-fn living(conn: &Connection) -> Result<HashSet<Identity>> {
+/// What has at least so many rows.
+fn living(conn: &Connection, rows: u64) -> Result<HashSet<Identity>> {
     let mut living = HashSet::new();
     for collection in collections::list(conn)? {
-        living.insert(Texts::identity(&texts_of(&collection)?));
+        let of = texts_of(&collection)?;
+        if Texts::stored(conn, &of)? >= rows {
+            living.insert(Texts::identity(&of));
+        }
         for table in spaces::list(conn, collection.id)?.iter().filter_map(spaces::SpaceRow::table) {
-            living.insert(Vectors::identity(&VectorsOf { collection_id: collection.id, table }));
+            if vector_table::count(conn, table)? >= rows {
+                living.insert(Vectors::identity(&VectorsOf { collection_id: collection.id, table }));
+            }
         }
     }
     Ok(living)

@@ -169,6 +169,10 @@ impl Kind for Texts {
         rows.saturating_mul(512)
     }
 
+    fn heap_bytes(of: &TextsOf, rows: u64, _on_disk: bool) -> u64 {
+        Self::file_bytes(of, rows)
+    }
+
     fn len(segment: &Segment) -> usize {
         segment.len
     }
@@ -186,10 +190,10 @@ impl Kind for Texts {
         segment.sections.iter().map(Section::held).sum()
     }
 
-    fn tail(conn: &Connection, of: &TextsOf, after: i64, _before: &[i64], most: usize) -> Result<Option<Segment>> {
+    fn tail(conn: &Connection, of: &TextsOf, after: i64, _before: &[i64], limit: usize) -> Result<(Segment, usize)> {
         let mut builder = Builder::new();
-        let rows = read(conn, of, (after, i64::MAX), most.saturating_add(1), &mut builder, &mut 0)?;
-        if rows > most { Ok(None) } else { on_heap(&builder.finish()?).map(Some) }
+        let rows = read(conn, of, (after, i64::MAX), limit, &mut builder, &mut 0)?;
+        Ok((on_heap(&builder.finish()?)?, rows))
     }
 
     fn merge(_of: &TextsOf, parts: &[Part<Self>]) -> Result<Segment> {

@@ -169,15 +169,13 @@ fn notes(of: VectorTable) -> [u64; 8] {
     [of.dimension as u64, of.metric as u64, 0, 0, 0, 0, 0, 0]
 }
 
-/// A segment of what came after a snapshot, unless that is too much. It has no graph: rows come faster than links.
-fn on_heap(of: VectorTable, fill: impl FnOnce(&mut Writing<'_>) -> Result<bool>) -> Result<Option<Segment>> {
+/// A segment of what came after a snapshot. It has no graph: rows come faster than links.
+fn on_heap(of: VectorTable, fill: impl FnOnce(&mut Writing<'_>) -> Result<()>) -> Result<Segment> {
     let mut heap = Heap::default();
     let mut writing = Writing::begin(&mut heap)?;
-    if !fill(&mut writing)? {
-        return Ok(None);
-    }
+    fill(&mut writing)?;
     let built = writing.finish(of, usize::MAX, &|_| true)?;
-    Segment::open(of, built.rows, heap.finish()).map(Some)
+    Segment::open(of, built.rows, heap.finish())
 }
 
 impl Kind for Vectors {
@@ -210,6 +208,12 @@ impl Kind for Vectors {
         rows.saturating_mul(5 * of.table.dimension as u64 + 256)
     }
 
+    fn heap_bytes(of: &VectorsOf, rows: u64, on_disk: bool) -> u64 {
+        // Codes, links and numbers are made on the heap, and stay there where there is no disk.
+        let made = rows.saturating_mul(of.table.dimension as u64 + 256);
+        if on_disk { made } else { made.saturating_add(Self::file_bytes(of, rows)) }
+    }
+
     fn len(segment: &Segment) -> usize {
         segment.len
     }
@@ -228,17 +232,17 @@ impl Kind for Vectors {
         sections.map(Section::held).sum::<usize>() + pool.bytes()
     }
 
-    fn tail(conn: &Connection, of: &VectorsOf, after: i64, before: &[i64], most: usize) -> Result<Option<Segment>> {
+    fn tail(conn: &Connection, of: &VectorsOf, after: i64, before: &[i64], limit: usize) -> Result<(Segment, usize)> {
         let mut walk = Walk::new(conn, of.table);
-        let mut read = before.len();
-        on_heap(of.table, |writing| {
+        let mut read = 0;
+        let segment = on_heap(of.table, |writing| {
             for &row in before {
                 walk.range((row - 1, row), 1, &mut |row, vector| writing.push(row, vector))?;
             }
-            let limit = most.saturating_add(1);
-            read += walk.range((after, i64::MAX), limit, &mut |row, vector| writing.push(row, vector))?;
-            Ok(read <= most)
-        })
+            read = walk.range((after, i64::MAX), limit, &mut |row, vector| writing.push(row, vector))?;
+            Ok(())
+        })?;
+        Ok((segment, read))
     }
 
     fn merge(of: &VectorsOf, parts: &[Part<Self>]) -> Result<Segment> {
@@ -250,10 +254,8 @@ impl Kind for Vectors {
         }
         living.sort_unstable();
         on_heap(of.table, |writing| {
-            living.iter().try_for_each(|&(row, place, at)| writing.push(row, parts[place].segment.vector(at)?))?;
-            Ok(true)
-        })?
-        .ok_or_else(cancelled)
+            living.iter().try_for_each(|&(row, place, at)| writing.push(row, parts[place].segment.vector(at)?))
+        })
     }
 
     fn build(of: &VectorsOf, reading: &mut Reading<'_>, sink: &mut dyn Sink) -> Result<Built> {

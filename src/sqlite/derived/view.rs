@@ -12,6 +12,7 @@ use super::build::{Built, Reading};
 use super::file::{Header, Moment, Sections, Sink};
 use crate::error::Result;
 use crate::sqlite::tables::changes::{self, RowChange};
+use crate::sqlite::tables::chunks;
 
 /// What a snapshot is of: a living table. Of another generation it is another table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,6 +53,8 @@ pub trait Kind: Send + Sync + Sized + 'static {
     fn stored(conn: &Connection, of: &Self::Of) -> Result<u64>;
     /// Bytes that a file of so many rows may have, about.
     fn file_bytes(of: &Self::Of, rows: u64) -> u64;
+    /// Bytes of the heap that a build of so many rows takes, about, with the snapshot itself where that is not on the disk.
+    fn heap_bytes(of: &Self::Of, rows: u64, on_disk: bool) -> u64;
     /// How many rows a segment has.
     fn len(segment: &Self::Segment) -> usize;
     /// The place of a row in a segment, where rows ascend.
@@ -60,9 +63,15 @@ pub trait Kind: Send + Sync + Sized + 'static {
     fn last_row(segment: &Self::Segment) -> Option<i64>;
     /// Bytes of the heap.
     fn held(segment: &Self::Segment) -> usize;
-    /// A segment of the rows after a row and of some before it, as they are now; `None` where there are more than `most`.
-    fn tail(conn: &Connection, of: &Self::Of, after: i64, before: &[i64], most: usize)
-    -> Result<Option<Self::Segment>>;
+    /// A segment of the first `limit` rows after a row and of some before it, as they are now, and how many of those after
+    /// it there were.
+    fn tail(
+        conn: &Connection,
+        of: &Self::Of,
+        after: i64,
+        before: &[i64],
+        limit: usize,
+    ) -> Result<(Self::Segment, usize)>;
     /// One segment of what lives in several.
     fn merge(of: &Self::Of, parts: &[Part<Self>]) -> Result<Self::Segment>;
     /// Writes a snapshot of all rows up to one.
@@ -159,6 +168,12 @@ pub struct View<K: Kind> {
     pub parts: Vec<Part<K>>,
 }
 
+impl<K: Kind> Clone for View<K> {
+    fn clone(&self) -> Self {
+        Self { parts: self.parts.clone(), ..*self }
+    }
+}
+
 impl<K: Kind> View<K> {
     /// A snapshot alone.
     pub fn of_snapshot(header: &Header, segment: K::Segment) -> Self {
@@ -196,9 +211,21 @@ impl<K: Kind> View<K> {
         Ok(changes::has(conn, self.head)? && (self.since == self.head || changes::has(conn, self.since)?))
     }
 
-    /// The view as of `head`, which `conn` reads and which comes after this one; `None` where there is more to read than
-    /// `most` rows, or where the file's history is another one.
-    pub fn follow(&self, conn: &Connection, of: &K::Of, head: Moment, most: usize) -> Result<Option<Self>> {
+    /// Whether there is more to read up to `head` than so many rows.
+    pub fn is_far(&self, conn: &Connection, of: &K::Of, head: Moment, rows: usize) -> Result<bool> {
+        /// Rows of the feed that are read in the time that one of the table takes, at least.
+        const CHANGES: usize = 8;
+        let changes = usize::try_from(head.0.saturating_sub(self.head.0)).unwrap_or(0);
+        if changes > rows.saturating_mul(CHANGES) {
+            return Ok(true);
+        }
+        let collection_id = K::identity(of).collection_id;
+        Ok(chunks::count_after(conn, collection_id, self.last_row, rows.saturating_add(1))? > rows)
+    }
+
+    /// The view as of `head`, which `conn` reads and which comes after this one, with the first `limit` rows of those that
+    /// came since, and whether these are all; `None` where the file's history is another one.
+    pub fn follow(&self, conn: &Connection, of: &K::Of, head: Moment, limit: usize) -> Result<Option<(Self, bool)>> {
         if !self.is_past_of(conn)? {
             return Ok(None);
         }
@@ -218,14 +245,14 @@ impl<K: Kind> View<K> {
         bury::<K>(&mut parts, &gone);
         before.sort_unstable();
         before.dedup();
-        let Some(new) = K::tail(conn, of, self.last_row, &before, most)? else { return Ok(None) };
+        let (new, read) = K::tail(conn, of, self.last_row, &before, limit)?;
         let last_row = K::last_row(&new).unwrap_or(0).max(self.last_row);
         if K::len(&new) > 0 {
             parts.push(Part::new(new));
             merge_small::<K>(of, &mut parts)?;
         }
         let snapshot_change = self.snapshot_change;
-        Ok(Some(Self { head, since: head, snapshot_change, last_row, parts }))
+        Ok(Some((Self { head, since: head, snapshot_change, last_row, parts }, read < limit)))
     }
 }
 

@@ -85,6 +85,13 @@ pub fn texts(
     Ok(())
 }
 
+/// How many chunks of a collection have rowids after one, counted up to so many.
+pub fn count_after(conn: &Connection, collection_id: i64, after: i64, most: usize) -> Result<usize> {
+    let text = "SELECT count(*) FROM (SELECT 1 FROM chunks WHERE id > ?1 AND +collection_id = ?2 LIMIT ?3)";
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    sql::query_one(conn, text, params![after, collection_id, most], |row| row.get(0))
+}
+
 /// Whether a document has a chunk left.
 pub fn any(conn: &Connection, document_id: i64) -> Result<bool> {
     sql::query_one(conn, "SELECT EXISTS (SELECT 1 FROM chunks WHERE document_id = ?1)", params![document_id], |row| {
