@@ -92,7 +92,7 @@ impl Opened {
         if !request.read_only {
             rekey::sweep(file);
             if key.is_some() {
-                derived::remove(file);
+                derived::remove(file)?;
             }
         }
         let cipher = cipher.cloned();

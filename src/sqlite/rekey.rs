@@ -111,7 +111,7 @@ fn replace(file: &Path, alone: &Exclusive, from: Option<&Cipher>, to: Option<&Ci
     sweep(file);
     if to.is_some() {
         // They hold what is to be encrypted, and are built anew in memory.
-        derived::remove(file);
+        derived::remove(file)?;
     }
     let copy = beside(file, COPY);
     let renamed = copy_to(&copy, file, from, to).and_then(|source| {

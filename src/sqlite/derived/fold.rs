@@ -18,7 +18,7 @@ use super::Shared;
 use super::build::{cancelled, snapshot};
 use super::index::{Index, Job};
 use super::view::{Identity, Kind};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sqlite::fork;
 use crate::sqlite::open;
 
@@ -248,16 +248,11 @@ fn build(shared: &Arc<Shared>, task: &Task) -> Result<bool> {
     let outcome = task.index.fold(&conn, &job);
     if let Ok(true) = outcome {
         // What is left lying costs room, and the next build removes it.
-        let _: Result<()> = shared.sweep(&conn, few(shared));
+        let _: Result<()> = shared.sweep(&conn, shared.thresholds.few);
     }
     let _activity = fork::enter();
     drop(conn);
     outcome
-}
-
-/// Below so many rows an index goes: where rows come and go about the number that is worth one, it stays.
-fn few(shared: &Shared) -> u64 {
-    shared.thresholds.rows / 2
 }
 
 fn connect(shared: &Shared) -> Result<Connection> {
@@ -288,7 +283,7 @@ fn survey(shared: &Arc<Shared>) {
     // What cannot be read now is told to whoever searches.
     let Ok(conn) = connect(shared) else { return };
     let indexes = snapshot(&conn, |conn| shared.worthwhile(conn));
-    let _: Result<()> = shared.sweep(&conn, few(shared));
+    let _: Result<()> = shared.sweep(&conn, shared.thresholds.few);
     {
         let _activity = fork::enter();
         drop(conn);
@@ -315,6 +310,8 @@ impl Shared {
             let done = self.folding.request_full(self, Arc::clone(&index));
             loop {
                 match done.recv_timeout(TURN / 2) {
+                    // A table that was replaced meanwhile has another index.
+                    Ok(Err(error)) if error.kind() == ErrorKind::Cancelled && !self.folding.closed() => break,
                     Ok(outcome) => break outcomes.push(outcome),
                     Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
                         if !keep_going() {

@@ -5,6 +5,7 @@
 //! has no name of ours stays as it is.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -190,12 +191,20 @@ impl Folder {
     }
 
     /// Removes every snapshot, and the folder where it is empty then.
-    pub fn remove(&self) {
-        self.files().for_each(|path| drop(fs::remove_file(path)));
-        if self.exists() {
-            let _ = fs::remove_file(self.path.join(LOCK));
-            let _ = fs::remove_dir(&self.path);
+    pub fn remove(&self) -> Result<()> {
+        let entries = match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            if is_ours(&entry.file_name().to_string_lossy()) {
+                fs::remove_file(entry.path())?;
+            }
         }
+        let _ = fs::remove_file(self.path.join(LOCK));
+        let _ = fs::remove_dir(&self.path);
+        Ok(())
     }
 
     /// Files with names of ours.

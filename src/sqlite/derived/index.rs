@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use super::build::{Progress, Reading, snapshot};
 use super::file::{Header, Heap, Moment};
 use super::folder::{self, Folder};
-use super::view::{Identity, Kind, View};
+use super::view::{Identity, Kind, Limit, Next, View};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::model::IndexStats;
@@ -31,6 +31,8 @@ const REST: Duration = Duration::from_secs(30);
 pub struct Thresholds {
     /// Rows from which on there is an index.
     pub rows: u64,
+    /// Rows below which it goes: they may come and go about the number that is worth one.
+    pub few: u64,
     /// Rows after the snapshot, or gone from it, from which on it is built anew, ...
     pub tail: usize,
     /// ... but no fewer than one in so many of its own.
@@ -45,13 +47,13 @@ pub struct Thresholds {
 
 impl From<IndexAt> for Thresholds {
     fn from(at: IndexAt) -> Self {
-        Self { rows: at.rows, tail: at.tail, share: usize::MAX, wait: at.wait, ..Self::default() }
+        Self { rows: at.rows, few: 0, tail: at.tail, share: usize::MAX, wait: at.wait, ..Self::default() }
     }
 }
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { rows: 2_000, tail: 2_000, share: 10, step: 1_000, reach: 20_000, wait: false }
+        Self { rows: 2_000, few: 1_000, tail: 2_000, share: 10, step: 1_000, reach: 20_000, wait: false }
     }
 }
 
@@ -131,40 +133,73 @@ impl<K: Kind> Index<K> {
         if before.is_far(conn, &self.of, head, thresholds.step)? {
             return Ok(Looked { view: None, wants_build: true });
         }
-        match before.follow(conn, &self.of, head, usize::MAX)? {
-            Some((view, _)) => {
+        let limit = Limit { after: usize::MAX, before: thresholds.step };
+        match before.follow(conn, &self.of, head, limit)? {
+            Next::There(view) => {
                 let view = Arc::new(view);
                 let wants_build = wants_build(&view, thresholds);
                 self.keep(Arc::clone(&view));
-                Ok(Looked { view: Some(view), wants_build })
+                return Ok(Looked { view: Some(view), wants_build });
             }
-            None => {
-                self.forget();
-                Ok(Looked { view: None, wants_build: true })
-            }
+            Next::Foreign => self.forget(),
+            Next::Underway(_) | Next::Far => {}
         }
+        Ok(Looked { view: None, wants_build: true })
     }
 
     /// The view as of the last change, a slice of rows at a time, so that neither the log nor a fork waits for long, and
     /// searches go on meanwhile; `None` where that is too far, or where the history is another one.
-    fn catch_up(&self, conn: &Connection, from: &View<K>, thresholds: Thresholds) -> Result<Option<View<K>>> {
+    fn catch_up(&self, conn: &Connection, from: &View<K>, job: &Job<'_>) -> Result<Option<View<K>>> {
         const SLICE: usize = 2_048;
-        let reach = thresholds.reach.max(from.snapshot_rows() / 4).saturating_add(from.tail_rows());
+        let reach = job.thresholds.reach.max(from.snapshot_rows() / 4);
+        let room = job.memory.saturating_add(from.held());
+        let limit = Limit { after: SLICE, before: reach };
         let mut view = from.clone();
         loop {
             self.progress.check()?;
             let next = snapshot(conn, |conn| match changes::head(conn)? {
                 Some(head) if head.0 >= view.head.0 && K::lives(conn, &self.of)? => {
-                    view.follow(conn, &self.of, head, SLICE)
+                    view.follow(conn, &self.of, head, limit)
                 }
-                _ => Ok(None),
+                _ => Ok(Next::Foreign),
             })?;
             match next {
-                Some((view, true)) => return Ok(Some(view)),
-                Some((next, false)) if next.tail_rows() <= reach => view = next,
+                Next::There(next) => {
+                    check_room(next.held() as u64, room)?;
+                    return Ok(Some(next));
+                }
+                Next::Underway(next) if next.tail_rows() <= reach.saturating_add(from.tail_rows()) => {
+                    check_room(next.held() as u64, room)?;
+                    view = next;
+                }
                 _ => return Ok(None),
             }
         }
+    }
+
+    /// Catches up, and says whether a new snapshot would pay.
+    fn is_due(&self, conn: &Connection, job: &Job<'_>) -> Result<bool> {
+        if !snapshot(conn, |conn| K::lives(conn, &self.of))? {
+            return Ok(false);
+        }
+        let due =
+            |view: &View<K>| wants_build(view, job.thresholds) || (job.full && view.tail_rows() + view.dead_rows() > 0);
+        if let Some(latest) = self.latest() {
+            match self.catch_up(conn, &latest, job) {
+                Ok(Some(view)) => {
+                    let due = due(&view);
+                    if view.head != latest.head {
+                        self.keep(Arc::new(view));
+                    }
+                    return Ok(due);
+                }
+                Ok(None) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Limit) => return Err(error),
+                Err(error) => self.damaged(&error),
+            }
+        }
+        let Looked { view, wants_build } = snapshot(conn, |conn| self.look(conn, job.place, job.thresholds))?;
+        Ok(wants_build || view.is_some_and(|view| due(&view)))
     }
 
     /// The view of exactly that state.
@@ -281,28 +316,7 @@ impl<K: Kind> Index<K> {
     }
 
     fn try_fold(&self, conn: &Connection, job: &Job<'_>) -> Result<bool> {
-        let lives = |conn: &Connection| K::lives(conn, &self.of);
-        let due = |thresholds, full| {
-            snapshot(conn, |conn| {
-                if !lives(conn)? {
-                    return Ok(false);
-                }
-                let Looked { view, wants_build } = self.look(conn, job.place, thresholds)?;
-                Ok(wants_build || (full && view.is_some_and(|view| view.tail_rows() + view.dead_rows() > 0)))
-            })
-        };
-        if let Some(latest) = self.latest() {
-            match self.catch_up(conn, &latest, job.thresholds) {
-                Ok(Some(view)) if view.head != latest.head => {
-                    check_room(view.held() as u64, job.memory.saturating_add(latest.held()))?;
-                    self.keep(Arc::new(view));
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
-                Err(error) => self.damaged(&error),
-            }
-        }
-        if !due(job.thresholds, job.full)? {
+        if !self.is_due(conn, job)? {
             return if job.full { self.restamp(conn, job) } else { Ok(true) };
         }
         let mut turn = None;
@@ -315,7 +329,7 @@ impl<K: Kind> Index<K> {
                     // A damaged one would be taken again.
                     let whole = self.status.lock().damaged.is_none();
                     let adopted = whole && snapshot(conn, |conn| self.adopt(conn, folder, than))?;
-                    if adopted && !due(job.thresholds, job.full)? {
+                    if adopted && !self.is_due(conn, job)? {
                         return Ok(true);
                     }
                     turn = Some(own);
@@ -324,6 +338,7 @@ impl<K: Kind> Index<K> {
                 Err(error) => return Err(error),
             }
         }
+        let lives = |conn: &Connection| K::lives(conn, &self.of);
         let stored = |conn: &Connection| K::stored(conn, &self.of);
         let Some(mut reading) = Reading::begin(conn, &lives, &stored, &self.progress)? else { return Ok(true) };
         let store_id = snapshot(conn, crate::sqlite::tables::meta::store_id)?;
@@ -374,7 +389,7 @@ impl<K: Kind> Index<K> {
         let Some(header) = header else { return Err(Error::internal("a snapshot was built without a header")) };
         let view = View::of_snapshot(&header, K::open(&self.of, &header, sections)?);
         check_room(view.held() as u64, job.memory.saturating_add(own))?;
-        self.publish(conn, view, job.thresholds)?;
+        self.publish(conn, view, job)?;
         {
             let mut status = self.status.lock();
             (status.path, status.file_bytes, status.damaged) = (path.clone(), bytes, None);
@@ -411,8 +426,8 @@ impl<K: Kind> Index<K> {
     }
 
     /// The view with a new snapshot takes the place of those with the old one, as far on as they were.
-    fn publish(&self, conn: &Connection, view: View<K>, thresholds: Thresholds) -> Result<()> {
-        let caught_up = self.catch_up(conn, &view, thresholds)?.filter(|later| later.head != view.head);
+    fn publish(&self, conn: &Connection, view: View<K>, job: &Job<'_>) -> Result<()> {
+        let caught_up = self.catch_up(conn, &view, job)?.filter(|later| later.head != view.head);
         let _following = self.following.lock();
         let mut views = self.views.lock();
         views.clear();

@@ -108,8 +108,10 @@ fn place(request: &Open, file: &Path) -> Option<Place> {
 }
 
 /// Removes the snapshots beside a file.
-pub fn remove(file: &Path) {
-    Folder::of(file, true).remove();
+pub fn remove(file: &Path) -> Result<()> {
+    Folder::of(file, true)
+        .remove()
+        .map_err(|error| error.context("indexes that are not encrypted lie beside the store and cannot be removed"))
 }
 
 /// How an answer of an index came about.

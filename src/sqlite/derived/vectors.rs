@@ -164,6 +164,11 @@ impl<'s> Writing<'s> {
     }
 }
 
+/// Bytes beside its components that a row takes, about: its number, and from so many rows on its links.
+fn links(rows: u64) -> u64 {
+    if rows >= GRAPH_ROWS as u64 { 256 } else { 24 }
+}
+
 /// What the header says of the sections beside their number of rows.
 fn notes(of: VectorTable) -> [u64; 8] {
     [of.dimension as u64, of.metric as u64, 0, 0, 0, 0, 0, 0]
@@ -205,12 +210,12 @@ impl Kind for Vectors {
 
     fn file_bytes(of: &VectorsOf, rows: u64) -> u64 {
         // Four bytes and one for each component, and for each row its number and its links.
-        rows.saturating_mul(5 * of.table.dimension as u64 + 256)
+        rows.saturating_mul(5 * of.table.dimension as u64 + links(rows))
     }
 
     fn heap_bytes(of: &VectorsOf, rows: u64, on_disk: bool) -> u64 {
         // Codes, links and numbers are made on the heap, and stay there where there is no disk.
-        let made = rows.saturating_mul(of.table.dimension as u64 + 256);
+        let made = rows.saturating_mul(of.table.dimension as u64 + links(rows));
         if on_disk { made } else { made.saturating_add(Self::file_bytes(of, rows)) }
     }
 

@@ -154,6 +154,26 @@ impl<K: Kind> Part<K> {
     }
 }
 
+/// How much is read at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// Rows that are new.
+    pub after: usize,
+    /// Rows that were there and have something new.
+    pub before: usize,
+}
+
+/// What comes after a view.
+pub enum Next<K: Kind> {
+    There(View<K>),
+    /// It lacks rows that are newer than its last, and may not be searched.
+    Underway(View<K>),
+    /// There is more to read than the limit.
+    Far,
+    /// The file's history is another one.
+    Foreign,
+}
+
 /// What is known as of one change.
 pub struct View<K: Kind> {
     /// The last change that it followed.
@@ -213,8 +233,8 @@ impl<K: Kind> View<K> {
 
     /// Whether there is more to read up to `head` than so many rows.
     pub fn is_far(&self, conn: &Connection, of: &K::Of, head: Moment, rows: usize) -> Result<bool> {
-        /// Rows of the feed that are read in the time that one of the table takes, at least.
-        const CHANGES: usize = 8;
+        /// Rows of the feed that are passed over in the time that one of the table takes, about.
+        const CHANGES: usize = 32;
         let changes = usize::try_from(head.0.saturating_sub(self.head.0)).unwrap_or(0);
         if changes > rows.saturating_mul(CHANGES) {
             return Ok(true);
@@ -224,10 +244,10 @@ impl<K: Kind> View<K> {
     }
 
     /// The view as of `head`, which `conn` reads and which comes after this one, with the first `limit` rows of those that
-    /// came since, and whether these are all; `None` where the file's history is another one.
-    pub fn follow(&self, conn: &Connection, of: &K::Of, head: Moment, limit: usize) -> Result<Option<(Self, bool)>> {
+    /// are new.
+    pub fn follow(&self, conn: &Connection, of: &K::Of, head: Moment, limit: Limit) -> Result<Next<K>> {
         if !self.is_past_of(conn)? {
-            return Ok(None);
+            return Ok(Next::Foreign);
         }
         let identity = K::identity(of);
         let mut parts = self.parts.clone();
@@ -245,14 +265,20 @@ impl<K: Kind> View<K> {
         bury::<K>(&mut parts, &gone);
         before.sort_unstable();
         before.dedup();
-        let (new, read) = K::tail(conn, of, self.last_row, &before, limit)?;
-        let last_row = K::last_row(&new).unwrap_or(0).max(self.last_row);
+        if before.len() > limit.before {
+            return Ok(Next::Far);
+        }
+        let (new, read) = K::tail(conn, of, self.last_row, &before, limit.after)?;
+        let whole = read < limit.after;
+        // Of the whole, what other collections have is not looked at again.
+        let last_row = if whole { chunks::last_row(conn)? } else { K::last_row(&new).unwrap_or(0) }.max(self.last_row);
         if K::len(&new) > 0 {
             parts.push(Part::new(new));
             merge_small::<K>(of, &mut parts)?;
         }
         let snapshot_change = self.snapshot_change;
-        Ok(Some((Self { head, since: head, snapshot_change, last_row, parts }, read < limit)))
+        let view = Self { head, since: head, snapshot_change, last_row, parts };
+        Ok(if whole { Next::There(view) } else { Next::Underway(view) })
     }
 }
 

@@ -121,7 +121,7 @@ pub enum RowChange {
 pub fn rows_since(conn: &Connection, seq: i64, collection_id: i64) -> Result<Vec<RowChange>> {
     let text = "SELECT entity, space_id, row_id FROM changes
                 WHERE seq > ?1 AND +collection_id = ?2 AND row_id IS NOT NULL
-                AND ((entity = 'chunk' AND op = 'delete') OR (entity = 'embedding' AND op = 'put'))";
+                AND ((entity = 'chunk' AND op = 'delete') OR (entity = 'embedding' AND op = 'put')) ORDER BY seq";
     sql::query_all(conn, text, params![seq, collection_id], |row| {
         let row_id = row.get(2)?;
         Ok(match row.get_ref(0)?.as_str()? {
