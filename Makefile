@@ -39,7 +39,7 @@ rust-test: ## The tests of the core, without Python: on SQLite, and on SQLCipher
 	$(RUST) test $(ENCRYPTED) --no-default-features --features encryption --lib
 
 python-test: build ## The tests of the package
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses auto --dist worksteal
 
 FAULTS := $(patsubst tests/faults/test_%.py,%,$(wildcard tests/faults/test_*.py))
 

@@ -20,8 +20,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
 use crate::model::{AddResult, Embeddings, Hits, Matrix, Metadata, Metric, NewChunk, NewDocument, OnConflict};
 use crate::request::{
-    Add, AddChunks, Clear, CreateCollection, DEFAULT_SPACE, Delete, DeleteCollection, DocumentKey, GetDocument,
-    ListDocuments, MetadataMode, Mode, Neighbors, Search, UpdateMetadata, Write,
+    Accuracy, Add, AddChunks, Clear, CreateCollection, DEFAULT_SPACE, Delete, DeleteCollection, DocumentKey,
+    GetDocument, ListDocuments, MetadataMode, Mode, Neighbors, Search, UpdateMetadata, Write,
 };
 use crate::store::{Store, Uninterrupted, Unwatched, Watch};
 
@@ -467,7 +467,7 @@ fn answer(store: &dyn Store, request: &Search) -> Result<Hits> {
 }
 
 fn search(store: &dyn Store, mode: Mode, k: usize, filter: Option<Filter>) -> Vec<String> {
-    let request = Search { filter, exact: true, ..Search::new("c", mode, k) };
+    let request = Search { filter, accuracy: Accuracy::EXACT, ..Search::new("c", mode, k) };
     let hits = answer(store, &request).unwrap();
     assert!(hits.exact && hits.complete);
     assert!(hits.hits.windows(2).all(|pair| pair[0].score >= pair[1].score));

@@ -26,3 +26,5 @@ pub mod split;
 mod sqlite;
 pub mod store;
 pub mod sync;
+pub mod text_index;
+pub mod vector_index;

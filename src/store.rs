@@ -7,12 +7,12 @@ use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::model::{
     AddResult, Applied, Change, CheckReport, Chunk, CollectionInfo, Conflict, Document, Exported, Health, Hits,
-    Namespace, NewDocument, OnConflict, Peer, Related, Relation, RepairReport, SpaceInfo, StateEntry, StoreStats,
-    SyncLog,
+    Namespace, NewDocument, OnConflict, Peer, RecallReport, Related, Relation, RepairReport, SpaceInfo, StateEntry,
+    StoreStats, SyncLog,
 };
 use crate::request::{
-    Add, AddChunks, AddPeer, ApplyChanges, Backup, CacheEmbeddings, CachedEmbeddings, Changes, Check, Clear,
-    ClearEmbeddingCache, CreateCollection, CreateIndex, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings,
+    Add, AddChunks, AddPeer, ApplyChanges, Backup, CacheEmbeddings, CachedEmbeddings, Changes, Check, CheckRecall,
+    Clear, ClearEmbeddingCache, CreateCollection, CreateIndex, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings,
     DeleteSpace, DeleteState, DropIndex, Expire, Export, ExportChanges, GetDocument, ListDocuments, LogSync, Neighbors,
     Operation, Rekey, Relate, RelatedTo, Relations, RemovePeer, Repair, ScanState, Search, SearchBatch, SearchStore,
     SetEmbeddings, SetModel, SetState, SetTokenizer, Unrelate, UpdateMetadata, Write, Written,
@@ -204,6 +204,9 @@ pub trait Store: Send + Sync {
     fn search_batch(&self, request: &SearchBatch, interrupt: Arc<dyn Interrupt>) -> Result<Vec<Hits>>;
     /// Over several collections.
     fn search_store(&self, request: &SearchStore, interrupt: Arc<dyn Interrupt>) -> Result<Hits>;
+
+    /// `NotFound` where there are fewer than two embeddings.
+    fn check_recall(&self, request: &CheckRecall, interrupt: Arc<dyn Interrupt>) -> Result<RecallReport>;
 
     fn get_state(&self, namespace: &Namespace, key: &str) -> Result<Option<StateEntry>>;
     /// By key.

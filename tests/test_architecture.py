@@ -8,7 +8,7 @@ SOURCES = {path.relative_to(ROOT / "src"): path.read_text() for path in sorted((
 
 LAYERS = [
     {"error", "limits", "hlc", "model", "events"},
-    {"filter", "request", "fusion", "graph", "mmr", "split", "highlight", "sync"},
+    {"filter", "request", "fusion", "graph", "mmr", "split", "highlight", "sync", "text_index", "vector_index"},
     {"store", "contract", "exchange"},
     {"sqlite", "postgres"},
     {"connect"},
@@ -16,9 +16,9 @@ LAYERS = [
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 INSIDE_SQLITE = [
-    {"sql", "filter_sql", "row_set", "top_k", "distance", "tokenizer", "ffi", "lock", "pulse", "schema", "failpoints"},
+    {"sql", "filter_sql", "row_set", "top_k", "tokenizer", "ffi", "lock", "pulse", "schema", "failpoints"},
     {"tables"},
-    {"matching", "row_sets"},
+    {"matching", "row_sets", "derived"},
     {"ops"},
 ]
 UNSAFE = {
@@ -26,9 +26,11 @@ UNSAFE = {
     "sqlite/guard.rs",
     "sqlite/fork.rs",
     "sqlite/shm_locks.rs",
-    "sqlite/distance.rs",
+    "sqlite/derived/bytes.rs",
     "python/array.rs",
     "python/rows.rs",
+    "vector_index/distance.rs",
+    "vector_index/kernels.rs",
 }
 
 

@@ -61,7 +61,7 @@ def test_the_surface_is_the_agreed_one():
         if not name.startswith("_")
     }
     assert {"create_collection", "transaction", "search_batch", "neighbors", "to_arrow"} <= public
-    assert public & {"sync", "forget", "check_recall"} == set()
+    assert public & {"sync", "forget"} == set()
     assert "expand" not in inspect.signature(ragstore.Collection.search).parameters
 
 

@@ -153,6 +153,25 @@ def test_a_header_that_is_not_there_is_made_up(filled, at, length):
     assert filled.read_bytes() == before
 
 
+def test_a_header_that_forbids_to_write(filled):
+    with ragstore.open(filled, read_only=True) as store:
+        count = store["notes"].count()
+    with filled.open("r+b") as file:
+        file.seek(18)
+        file.write(b"\x09")
+    with ragstore.open(filled) as store:
+        assert store["notes"].count() == count
+        with pytest.raises(ragstore.CorruptError, match="write version 9"):
+            store["notes"].add_texts(["more"])
+    report = ragstore.check(filled)
+    assert [(problem.area, problem.repairable) for problem in report.problems] == [("file", True)]
+    new = filled.with_name("new.db")
+    assert not ragstore.repair(filled, new).lost
+    assert ragstore.check(new).ok
+    with ragstore.open(new) as store:
+        assert len(store["notes"].add_texts(["more"])) == 1
+
+
 def test_a_file_of_which_nothing_can_be_read(path):
     path.write_bytes(b"\xff" * 50_000)
     new = path.with_name("new.db")

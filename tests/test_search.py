@@ -246,7 +246,7 @@ def test_arguments_are_checked_by_name(collection, call, error, message):
 def large():
     """Large enough that one question takes a while: every text has every word of it."""
     rng = np.random.default_rng(1)
-    with ragstore.open() as store:
+    with ragstore.open(derived="off") as store:
         collection = store.create_collection("c")
         words = [" ".join(rng.choice([f"w{i}" for i in range(60)], 60)) for _ in range(500)]
         collection.add_texts([words[i % 500] for i in range(20_000)], rng.standard_normal((20_000, 64)))

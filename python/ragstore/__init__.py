@@ -41,8 +41,8 @@ from .exceptions import (
     WrongKeyError,
 )
 from .graph import Related, Relation
-from .operations import Health, Reason, StoreStats
-from .results import AddResult, CollectionInfo, Hits, SpaceInfo
+from .operations import Health, IndexStats, Reason, StoreStats
+from .results import AddResult, CollectionInfo, Hits, RecallReport, SpaceInfo
 from .split import split
 from .state import State, TransactionState
 from .store import Store, open  # noqa: A004
@@ -79,6 +79,7 @@ __all__ = [
     "Hit",
     "Hits",
     "ImportResult",
+    "IndexStats",
     "InternalError",
     "InvalidVectorError",
     "LimitError",
@@ -97,6 +98,7 @@ __all__ = [
     "RagstoreError",
     "ReadOnlyError",
     "Reason",
+    "RecallReport",
     "Related",
     "Relation",
     "RepairReport",

@@ -6,7 +6,40 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-__all__ = ["Health", "Reason", "StoreStats"]
+__all__ = ["Health", "IndexStats", "Reason", "StoreStats"]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStats:
+    """How an index that answers searches sooner fares, in this process.
+
+    Attributes
+    ----------
+    collection : str
+    space : str or None
+        Of an index of vectors; None for one of texts.
+    change : int or None
+        The change as of which its snapshot is; None where this process has no snapshot.
+    rows, tail, dead : int
+        Rows of the snapshot, rows that came after it, and rows of both that are gone, as of the last search.
+    file_bytes, memory_bytes : int
+        Of the snapshot on the disk, and of memory, without what is mapped from the disk.
+    building : tuple of int or None
+        Rows that a build under way has dealt with, and those it is about.
+    problem : str or None
+        Why there is none, or none that is new.
+    """
+
+    collection: str
+    space: str | None
+    change: int | None
+    rows: int
+    tail: int
+    dead: int
+    file_bytes: int
+    memory_bytes: int
+    building: tuple[int, int] | None
+    problem: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +69,8 @@ class StoreStats:
         Read connections that are open and that may be, and how often a read waited for one.
     checkpoints : int
         How often this store moved its log into the file.
+    indexes : tuple of IndexStats
+        What answers searches sooner.
     """
 
     collections: int
@@ -56,8 +91,9 @@ class StoreStats:
     readers_limit: int
     reader_waits: int
     checkpoints: int
+    indexes: tuple[IndexStats, ...]
 
-    def to_dict(self) -> dict[str, int]:
+    def to_dict(self) -> dict[str, Any]:
         """The numbers by name, as JSON takes them."""
         return asdict(self)
 

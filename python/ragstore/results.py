@@ -19,7 +19,7 @@ from .types import Metric
 if TYPE_CHECKING:
     from .rows import AddRow, CollectionRow
 
-__all__ = ["AddResult", "CollectionInfo", "Hits", "SpaceInfo"]
+__all__ = ["AddResult", "CollectionInfo", "Hits", "RecallReport", "SpaceInfo"]
 
 _COLUMNS = (
     "id",
@@ -39,6 +39,34 @@ _COLUMNS = (
     "rank",
     "collection",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class RecallReport:
+    """How much of the true answer vector search gives on what is stored, and how long it takes.
+
+    Attributes
+    ----------
+    recall : float
+        The share of the true k nearest among those that a search gives, on average. What is as near as the k-th is as
+        good.
+    interval : tuple of float
+        Between these two it lies, with a confidence of 95 %.
+    sample, k : int
+        Vectors that were asked, and neighbors of each.
+    p50_ms, exact_p50_ms : float
+        Milliseconds of ranking that half of the searches take at most, and half of the exact ones; texts are not read.
+    scan : str
+        How the searches went through the vectors: "graph" or "codes" of an index, or "blocks" or "rows" of the tables.
+    """
+
+    recall: float
+    interval: tuple[float, float]
+    sample: int
+    k: int
+    p50_ms: float
+    exact_p50_ms: float
+    scan: str
 
 
 @dataclass(frozen=True, slots=True)

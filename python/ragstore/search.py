@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._ragstore import Options
 from .arguments import count, mapping_or_none, number, optional, string, strings
-from .results import Hits
+from .results import Hits, RecallReport
 from .types import Filter, Mode, Rerank, Syntax
 from .vectors import as_matrix, as_query
 
@@ -76,7 +76,7 @@ class Searching:
         space : str
             Whose embeddings are compared, by the ranking or by `mmr`.
         exact : bool
-            Ask for the true top k; `Hits.exact` says what it was.
+            Ask for the true top k, where an index would find nearly that; `Hits.exact` says what it was.
         include : sequence of {"text", "metadata"}, optional
             What hits carry beyond names and scores; both when not given. What is not included is not read.
         min_score : float, optional
@@ -142,6 +142,7 @@ class Searching:
             raise TypeError(f"rerank is of type {type(rerank).__name__}; it must be callable with a text and texts")
         options = Options(
             timeout=None if timeout is None else number("timeout", timeout),
+            recall=float(recall),
             include=_included(include),
             min_score=None if min_score is None else number("min_score", min_score),
             fetch_k=None if fetch_k is None else count("fetch_k", fetch_k),
@@ -272,6 +273,50 @@ class Searching:
         matrix = as_matrix(vectors, "vectors")
         found = self._raw.search_batch(self.name, matrix, string("space", space), count("k", k), filter, bool(exact))
         return [Hits(*hits) for hits in found]
+
+    def check_recall(
+        self, sample: int = 200, *, k: int = 10, recall: float = 0.99, space: str = "default"
+    ) -> RecallReport:
+        """Measure how much of the true answer vector search gives on what is stored, and how long it takes.
+
+        Stored vectors, drawn at random, are asked for their neighbors, themselves left out: once as `vector_search`
+        does and once exactly, in one snapshot.
+
+        Parameters
+        ----------
+        sample : int
+            Vectors to ask.
+        k : int
+            Neighbors of each.
+        recall : float
+            What is asked of the searches that are measured, as in `search`.
+        space : str
+
+        Returns
+        -------
+        RecallReport
+
+        Raises
+        ------
+        NotFoundError
+            There are fewer than two embeddings.
+        ValueError
+            A number is out of its range.
+
+        Examples
+        --------
+        >>> import ragstore
+        >>> with ragstore.open() as store:
+        ...     pets = store.create_collection("pets")
+        ...     _ = pets.add_texts(["a", "b", "c"], [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+        ...     pets.check_recall(k=2).recall
+        1.0
+        """
+        if not 0 < number("recall", recall) <= 1:
+            raise ValueError(f"recall is {recall}; it is more than 0, and at most 1")
+        space, sample, k = string("space", space), count("sample", sample, 1), count("k", k, 1)
+        found = self._raw.check_recall(self.name, space, sample, k, float(recall))
+        return RecallReport(*found)
 
     def _query(self, text: str, space: str) -> NDArray[np.float32]:
         if self._embedding is None:

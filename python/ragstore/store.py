@@ -21,7 +21,7 @@ from .collection import Collection
 from .display import reporting
 from .embedding import BATCH
 from .exceptions import CollectionNotFoundError, RagstoreError
-from .operations import Health, StoreStats
+from .operations import Health, IndexStats, StoreStats
 from .results import CollectionInfo, Hits, SpaceInfo
 from .search import choose_mode
 from .state import State
@@ -33,6 +33,9 @@ from .vectors import as_query
 __all__ = ["Store", "open"]
 
 _OPEN: weakref.WeakSet[Store] = weakref.WeakSet()
+# When derived indexes are built: rows from which on there is one, rows that come or go before it is built anew, and
+# whether searches wait for it. None lets the store choose; tests set it.
+_INDEX_AT: tuple[int, int, bool] | None = None
 
 
 def open(
@@ -69,10 +72,12 @@ def open(
     readers : int, optional
         Connections that read at the same time; twice the cores when not given.
     derived : {"auto", "memory", "off"}
-        Where derived indexes live.
+        Where the indexes live that answer searches sooner: in the folder ``<path>-index`` beside the file, in memory,
+        or nowhere. Ephemeral stores keep theirs in memory. No answer depends on them but for `exact`, see `Hits`.
     memory_limit : int, optional
-        Bytes for derived indexes and caches. Without it, each connection that reads an encrypted file keeps up to 256
-        MiB of pages that it decrypted, and each other one 8 MiB.
+        Bytes of memory for indexes and page caches, half for either. What is mapped from the disk does not count.
+        Without it, each connection that reads an encrypted file keeps up to 256 MiB of pages that it decrypted, and
+        each other one 8 MiB.
     embedding_cache : int
         Bytes of vectors that embedders made and the file keeps, so that a model embeds each text once; the oldest go
         first. 0 keeps nothing and looks for nothing. See `Store.clear_embedding_cache`.
@@ -130,7 +135,8 @@ def open(
     }
     cache = count("embedding_cache", embedding_cache)
     # The key is not among the options: those are pickled.
-    return Store(_ragstore.open(name, key, *options.values()), {**options, "embedding_cache": cache})
+    values: list[Any] = [key, *options.values(), _INDEX_AT]
+    return Store(_ragstore.open(name, *values), {**options, "embedding_cache": cache})
 
 
 class Store(Syncing, AbstractContextManager["Store"]):
@@ -688,7 +694,9 @@ class Store(Syncing, AbstractContextManager["Store"]):
         ...     store.stats().documents
         2
         """
-        return StoreStats(**self._raw.stats())
+        numbers = self._raw.stats()
+        indexes = tuple(IndexStats(**index) for index in numbers.pop("indexes"))
+        return StoreStats(**numbers, indexes=indexes)
 
     def health(self) -> Health:
         """Say how the store fares, without reading what it holds. What it finds is returned, not raised.

@@ -7,8 +7,8 @@ use super::{Test, add, add_as, answer, chunk, document, filter, ids, kind, nothi
 use crate::error::ErrorKind;
 use crate::model::{Metadata, NewChunk, NewDocument, OnConflict, Timestamp};
 use crate::request::{
-    AddChunks, DEFAULT_SPACE, Delete, DocumentKey, Expire, GetDocument, ListDocuments, MetadataMode, Mode, Neighbors,
-    Search, SearchBatch, SearchStore, Syntax, UpdateMetadata,
+    Accuracy, AddChunks, DEFAULT_SPACE, Delete, DocumentKey, Expire, GetDocument, ListDocuments, MetadataMode, Mode,
+    Neighbors, Search, SearchBatch, SearchStore, Syntax, UpdateMetadata,
 };
 use crate::store::{Store, Uninterrupted};
 
@@ -77,7 +77,7 @@ fn expired_reads(store: &dyn Store) {
             space: DEFAULT_SPACE.into(),
             k: 9,
             filter: among.clone(),
-            exact: false,
+            accuracy: Accuracy::default(),
         };
         let answers = store.search_batch(&batch, std::sync::Arc::new(Uninterrupted)).unwrap();
         assert_eq!(answers[0].hits.iter().map(|hit| hit.id.as_str()).collect::<Vec<_>>(), there);

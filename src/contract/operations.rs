@@ -5,7 +5,9 @@ use serde_json::json;
 use super::{add, answer, collection, document, filter, kind, vectors};
 use crate::error::ErrorKind;
 use crate::model::{Hits, NewDocument, OnConflict, Status};
-use crate::request::{Add, Backup, Checkpoint, CreateIndex, DEFAULT_SPACE, Delete, Mode, Operation, Search, Syntax};
+use crate::request::{
+    Accuracy, Add, Backup, Checkpoint, CreateIndex, DEFAULT_SPACE, Delete, Mode, Operation, Search, Syntax,
+};
 use crate::store::{Store, Unwatched, Watch};
 
 const EVERY: [Operation; 6] = [
@@ -49,7 +51,7 @@ fn answers(store: &dyn Store) -> Vec<String> {
     let mut all = Vec::new();
     for mode in [near(), word()] {
         for filter in [None, filter(json!({ "doc": { "$gt": "d300" } }))] {
-            let request = Search { filter, exact: true, ..Search::new("c", mode.clone(), 1000) };
+            let request = Search { filter, accuracy: Accuracy::EXACT, ..Search::new("c", mode.clone(), 1000) };
             all.push(told(answer(store, &request).unwrap()));
         }
     }

@@ -8,7 +8,9 @@ use serde_json::json;
 use super::{add, answer, collection, document, filter, kind, object, search, vectors};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Hits, NewChunk, NewDocument};
-use crate::request::{DEFAULT_SPACE, Fusion, Include, Mode, Rerank, Search, SearchBatch, SearchStore, Syntax};
+use crate::request::{
+    Accuracy, DEFAULT_SPACE, Fusion, Include, Mode, Rerank, Search, SearchBatch, SearchStore, Syntax,
+};
 use crate::store::{Interrupt, Store, Uninterrupted};
 
 pub(super) fn near(x: f32, y: f32) -> Mode {
@@ -250,7 +252,7 @@ pub(super) fn batches(store: &dyn Store) {
         space: DEFAULT_SPACE.into(),
         k,
         filter: filter(json!({ "doc": { "$lt": "C" } })),
-        exact: false,
+        accuracy: Accuracy::default(),
     };
     let answers = store.search_batch(&batch(vec![1.0, 0.0, 0.0, 1.0, 1.0, 0.1], 2), Arc::new(Uninterrupted)).unwrap();
     let found: Vec<_> = answers.iter().map(ids).collect();

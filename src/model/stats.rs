@@ -31,4 +31,28 @@ pub struct StoreStats {
     pub reader_waits: u64,
     /// By this store since it was opened.
     pub checkpoints: u64,
+    /// What answers searches sooner, in this process.
+    pub indexes: Vec<IndexStats>,
+}
+
+/// How a derived index fares.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IndexStats {
+    pub collection: String,
+    /// `None` for an index of texts.
+    pub space: Option<String>,
+    /// The change as of which its snapshot is; `None` where this process has none.
+    pub change: Option<i64>,
+    /// Rows of the snapshot, rows that came since, and rows of both that are gone, as of the last search.
+    pub rows: u64,
+    pub tail: u64,
+    pub dead: u64,
+    /// Of the snapshot on the disk.
+    pub file_bytes: u64,
+    /// Of memory, without what is mapped from the disk.
+    pub memory_bytes: u64,
+    /// Rows that a build under way has dealt with, and those it is about.
+    pub building: Option<(u64, u64)>,
+    /// Why there is none, or none that is new.
+    pub problem: Option<String>,
 }

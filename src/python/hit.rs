@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::errors::guarded;
 use super::rows;
@@ -201,4 +201,18 @@ impl Hit {
         );
         format!("Hit(id={:?}, score={:.4}, text={text})", self.hit.id, self.hit.score)
     }
+}
+
+/// What a search found: the hits, whether they are exact, whether they are complete, milliseconds, and the plan.
+pub(super) fn hits(py: Python<'_>, found: model::Hits) -> PyResult<Bound<'_, PyTuple>> {
+    let model::Hits { hits, exact, complete, took, keyword: _, plan, markers } = found;
+    let hits = hits
+        .into_iter()
+        .map(|hit| {
+            let marker = markers.get(&hit.collection).cloned();
+            Bound::new(py, Hit::new(hit, marker))
+        })
+        .collect::<PyResult<Vec<_>>>()?;
+    let plan = plan.map(|plan| rows::object(py, &plan)).transpose()?;
+    (PyList::new(py, hits)?, exact, complete, took.as_secs_f64() * 1e3, plan).into_pyobject(py)
 }

@@ -14,7 +14,7 @@ use super::rows;
 use super::store::Store;
 use super::watch::Watcher;
 use crate::connect;
-use crate::request::{Check, Derived, Durability, Open};
+use crate::request::{Check, Derived, Durability, IndexAt, Open};
 
 pub(super) fn seconds(name: &str, value: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(value)
@@ -35,6 +35,7 @@ pub(super) fn open(
     derived: &str,
     memory_limit: Option<usize>,
     network_filesystem: bool,
+    index_at: Option<(u64, usize, bool)>,
 ) -> PyResult<Store> {
     guarded(|| {
         let mut request = path.map_or_else(Open::ephemeral, Open::file);
@@ -65,6 +66,7 @@ pub(super) fn open(
         };
         request.memory_limit = memory_limit;
         request.network_filesystem = network_filesystem;
+        request.index_at = index_at.map(|(rows, tail, wait)| IndexAt { rows, tail, wait });
         request.key = key.map(convert::key).transpose()?;
         settle(py, Ok(Store(py.detach(|| connect::open(&request))?)))
     })

@@ -19,6 +19,7 @@ pub(super) struct Options {
     pub(super) fusion: Fusion,
     pub(super) candidates: Option<usize>,
     pub(super) timeout: Option<Duration>,
+    pub(super) recall: f32,
     include: Include,
     min_score: Option<f64>,
     fetch_k: Option<usize>,
@@ -35,7 +36,7 @@ impl Options {
     #[allow(clippy::too_many_arguments)]
     #[pyo3(signature = (
         *, syntax = "natural", fusion = "rrf", weights = None, rrf_k = 60, candidates = None, timeout = None,
-        include = None, min_score = None, fetch_k = None, rerank = None, mmr = None, group_size = None, window = None,
+        recall = 0.99, include = None, min_score = None, fetch_k = None, rerank = None, mmr = None, group_size = None, window = None,
         explain = false
     ))]
     fn new(
@@ -45,6 +46,7 @@ impl Options {
         rrf_k: u32,
         candidates: Option<usize>,
         timeout: Option<f64>,
+        recall: f32,
         include: Option<(bool, bool)>,
         min_score: Option<f64>,
         fetch_k: Option<usize>,
@@ -70,6 +72,7 @@ impl Options {
                 fusion,
                 candidates,
                 timeout: timeout.map(|value| seconds("timeout", value)).transpose()?,
+                recall,
                 include: include.map_or_else(Include::default, |(text, metadata)| Include { text, metadata }),
                 min_score,
                 fetch_k,

@@ -161,6 +161,7 @@ pub(super) fn stats<'py>(py: Python<'py>, stats: &StoreStats) -> PyResult<Bound<
         readers_limit,
         reader_waits,
         checkpoints,
+        ref indexes,
     } = *stats;
     let numbers = PyDict::new(py);
     for (name, number) in [
@@ -185,5 +186,25 @@ pub(super) fn stats<'py>(py: Python<'py>, stats: &StoreStats) -> PyResult<Bound<
     ] {
         numbers.set_item(name, number)?;
     }
+    let all = PyList::empty(py);
+    for index in indexes {
+        let row = PyDict::new(py);
+        row.set_item("collection", &index.collection)?;
+        row.set_item("space", &index.space)?;
+        row.set_item("change", index.change)?;
+        for (name, number) in [
+            ("rows", index.rows),
+            ("tail", index.tail),
+            ("dead", index.dead),
+            ("file_bytes", index.file_bytes),
+            ("memory_bytes", index.memory_bytes),
+        ] {
+            row.set_item(name, number)?;
+        }
+        row.set_item("building", index.building)?;
+        row.set_item("problem", &index.problem)?;
+        all.append(row)?;
+    }
+    numbers.set_item("indexes", all)?;
     Ok(numbers)
 }

@@ -14,7 +14,7 @@ use super::documents;
 use super::errors::guarded;
 use super::events::{self, settle};
 use super::export::Callbacks;
-use super::hit::Hit;
+use super::hit::hits;
 use super::options::Options;
 use super::rows;
 use super::watch::{Signals, Watcher};
@@ -22,8 +22,8 @@ use super::write::{self, Write};
 use crate::error::{Error, Result};
 use crate::model::{self, ContentHash};
 use crate::request::{
-    Backup, CachedEmbeddings, Check, DEFAULT_SPACE, DocumentKey, Export, GetDocument, ListDocuments, Mode, Neighbors,
-    Operation, Rekey, RelatedTo, Relations, Repair, Search, SearchBatch, SearchStore,
+    Accuracy, Backup, CachedEmbeddings, Check, CheckRecall, DEFAULT_SPACE, DocumentKey, Export, GetDocument,
+    ListDocuments, Mode, Neighbors, Operation, Rekey, RelatedTo, Relations, Repair, Search, SearchBatch, SearchStore,
 };
 use crate::store;
 
@@ -401,13 +401,36 @@ impl Store {
             let interrupt = Signals::new();
             let request = Search {
                 filter: convert::filter(r#where)?,
-                exact,
+                accuracy: Accuracy { exact, recall: options.recall },
                 ..options.request(collection, query(mode, text, vector, space, options)?, k, &interrupt)
             };
             let asked: Arc<dyn store::Interrupt> = interrupt.clone();
             let store = &*self.0;
             let outcome = py.detach(|| events::timed("search", || store.search(&request, asked)));
             hits(py, settle(py, interrupt.finish(outcome))?)
+        })
+    }
+
+    /// Recall, its interval, how many vectors, k, the milliseconds of either, and how it was searched.
+    #[allow(clippy::type_complexity)]
+    fn check_recall(
+        &self,
+        py: Python<'_>,
+        collection: String,
+        space: String,
+        sample: usize,
+        k: usize,
+        recall: f32,
+    ) -> PyResult<(f64, (f64, f64), usize, usize, f64, f64, &'static str)> {
+        guarded(|| {
+            let request = CheckRecall { collection, space, sample, k, recall };
+            let interrupt = Signals::new();
+            let asked: Arc<dyn store::Interrupt> = interrupt.clone();
+            let store = &*self.0;
+            let outcome = py.detach(|| events::timed("check_recall", || store.check_recall(&request, asked)));
+            let report = settle(py, interrupt.finish(outcome))?;
+            let model::RecallReport { recall, interval, sample, k, millis, exact_millis, scan } = report;
+            Ok((recall, interval, sample, k, millis, exact_millis, scan))
         })
     }
 
@@ -426,7 +449,15 @@ impl Store {
         guarded(|| {
             let (vectors, dimension) = array::matrix(vectors)?;
             let filter = convert::filter(r#where)?;
-            let request = SearchBatch { collection, vectors, dimension, space, k, filter, exact };
+            let request = SearchBatch {
+                collection,
+                vectors,
+                dimension,
+                space,
+                k,
+                filter,
+                accuracy: Accuracy { exact, ..Accuracy::default() },
+            };
             let interrupt = Signals::new();
             let asked: Arc<dyn store::Interrupt> = interrupt.clone();
             let store = &*self.0;
@@ -479,17 +510,4 @@ fn query(
         }
         _ => return Err(Error::internal(format!("a search by {mode:?} without what it needs")).into()),
     })
-}
-
-fn hits(py: Python<'_>, found: model::Hits) -> PyResult<Bound<'_, PyTuple>> {
-    let model::Hits { hits, exact, complete, took, keyword: _, plan, markers } = found;
-    let hits = hits
-        .into_iter()
-        .map(|hit| {
-            let marker = markers.get(&hit.collection).cloned();
-            Bound::new(py, Hit::new(hit, marker))
-        })
-        .collect::<PyResult<Vec<_>>>()?;
-    let plan = plan.map(|plan| rows::object(py, &plan)).transpose()?;
-    (PyList::new(py, hits)?, exact, complete, took.as_secs_f64() * 1e3, plan).into_pyobject(py)
 }

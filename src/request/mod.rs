@@ -9,6 +9,7 @@ mod cache_embeddings;
 mod cached_embeddings;
 mod changes;
 mod check;
+mod check_recall;
 mod clear;
 mod clear_embedding_cache;
 mod create_collection;
@@ -58,6 +59,7 @@ pub use cache_embeddings::CacheEmbeddings;
 pub use cached_embeddings::CachedEmbeddings;
 pub use changes::Changes;
 pub use check::Check;
+pub use check_recall::CheckRecall;
 pub use clear::Clear;
 pub use clear_embedding_cache::ClearEmbeddingCache;
 pub use create_collection::CreateCollection;
@@ -78,7 +80,7 @@ pub use list_documents::ListDocuments;
 pub use log_sync::LogSync;
 pub use neighbors::Neighbors;
 pub use note_export::NoteExport;
-pub use open::{Derived, Durability, Open};
+pub use open::{Derived, Durability, IndexAt, Open};
 pub use operation::{Checkpoint, Operation};
 pub use prepare::{PreparedChunk, PreparedDocument, prepare_chunks, prepare_document};
 pub use rekey::Rekey;
@@ -88,7 +90,7 @@ pub use relations::Relations;
 pub use remove_peer::RemovePeer;
 pub use repair::Repair;
 pub use scan_state::ScanState;
-pub use search::{Fusion, Include, Mode, Rerank, Search, Syntax};
+pub use search::{Accuracy, Fusion, Include, Mode, Rerank, Search, Syntax};
 pub use search_batch::SearchBatch;
 pub use search_store::SearchStore;
 pub use set_embeddings::SetEmbeddings;
@@ -142,6 +144,14 @@ pub enum Write {
 }
 
 impl Write {
+    /// Whether another table takes the place of one, or none does.
+    pub fn drops_tables(&self) -> bool {
+        matches!(
+            self,
+            Self::Clear(_) | Self::DeleteCollection(_) | Self::DeleteSpace(_) | Self::Repair | Self::SetTokenizer(_)
+        )
+    }
+
     /// The name of the operation.
     pub fn name(&self) -> &'static str {
         match self {

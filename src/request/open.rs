@@ -25,6 +25,8 @@ pub struct Open {
     pub derived: Derived,
     /// Bytes for derived indexes and caches; `None` lets the store choose.
     pub memory_limit: Option<usize>,
+    /// When derived indexes are built; `None` lets the store choose.
+    pub index_at: Option<IndexAt>,
     /// Write also where the file lies on a network file system.
     pub network_filesystem: bool,
 }
@@ -47,9 +49,21 @@ impl Open {
             readers: 2 * *CORES,
             derived: Derived::Auto,
             memory_limit: None,
+            index_at: None,
             network_filesystem: false,
         }
     }
+}
+
+/// When derived indexes are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexAt {
+    /// Rows from which on there is one.
+    pub rows: u64,
+    /// Rows that came after the snapshot, or went, from which on it is built anew.
+    pub tail: usize,
+    /// Searches wait for it, as only tests want them to.
+    pub wait: bool,
 }
 
 /// What an acknowledged write survives.

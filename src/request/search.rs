@@ -15,7 +15,7 @@ pub struct Search {
     pub k: usize,
     /// Applied before ranking.
     pub filter: Option<Filter>,
-    pub exact: bool,
+    pub accuracy: Accuracy,
     pub include: Include,
     /// Hits below it are left out.
     pub min_score: Option<f64>,
@@ -44,7 +44,7 @@ impl Search {
             mode,
             k,
             filter: None,
-            exact: false,
+            accuracy: Accuracy::default(),
             include: Include::default(),
             min_score: None,
             timeout: None,
@@ -55,6 +55,26 @@ impl Search {
             window: None,
             explain: false,
         }
+    }
+}
+
+/// How near to the true k nearest the vectors must be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Accuracy {
+    /// They themselves.
+    pub exact: bool,
+    /// Otherwise the share of them that may be relied on.
+    pub recall: f32,
+}
+
+impl Accuracy {
+    /// The true k nearest.
+    pub const EXACT: Self = Self { exact: true, recall: 1.0 };
+}
+
+impl Default for Accuracy {
+    fn default() -> Self {
+        Self { exact: false, recall: 0.99 }
     }
 }
 

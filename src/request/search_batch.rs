@@ -1,3 +1,4 @@
+use super::Accuracy;
 use crate::filter::Filter;
 
 /// Ranks the chunks of a collection by distance to each of several vectors, all in one snapshot.
@@ -12,5 +13,5 @@ pub struct SearchBatch {
     pub k: usize,
     /// Applied before ranking.
     pub filter: Option<Filter>,
-    pub exact: bool,
+    pub accuracy: Accuracy,
 }

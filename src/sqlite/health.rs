@@ -11,7 +11,7 @@ use super::opened::Opened;
 use super::writer::Writer;
 use crate::error::{ErrorKind, Result};
 use crate::limits;
-use crate::model::{Health, Status};
+use crate::model::{Health, IndexStats, Status};
 
 /// There is no guard for an ephemeral store, whose file nobody else knows.
 pub fn run(opened: &Opened, persistent: bool) -> Result<Health> {
@@ -24,6 +24,9 @@ pub fn run(opened: &Opened, persistent: bool) -> Result<Health> {
     disk(&mut health, file);
     if persistent {
         locks(&mut health, guard, file)?;
+    }
+    if let Ok(indexes) = readers.read(|conn| readers.derived.stats(conn)) {
+        indexes.iter().for_each(|index| index_of(&mut health, index));
     }
     match readers.read(migrate::state) {
         Ok(Header::Current) => {}
@@ -86,6 +89,20 @@ fn log_length(health: &mut Health, guard: Option<&Arc<Guard>>, file: &Path) {
             limits::LOG_BYTES >> 20
         ),
         "end the read that keeps it from being moved into the file; checkpoint(\"truncate\") or the next write moves it",
+    );
+}
+
+fn index_of(health: &mut Health, index: &IndexStats) {
+    let Some(problem) = &index.problem else { return };
+    let of = match &index.space {
+        Some(space) => format!("the vectors of collection {:?}, space {space:?}", index.collection),
+        None => format!("the texts of collection {:?}", index.collection),
+    };
+    health.add(
+        Status::Degraded,
+        format!("there is no new index of {of}: {problem}"),
+        "nothing is lost, and every answer is right, only later: free room on the disk or raise memory_limit=, and \
+         optimize() builds it",
     );
 }
 

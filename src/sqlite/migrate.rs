@@ -6,6 +6,7 @@ use std::time::Instant;
 use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
 
+use super::ffi::{self, Part};
 use super::lock;
 use super::sql;
 use super::tables::meta;
@@ -66,6 +67,20 @@ pub fn look(conn: &Connection) -> Result<(Header, String)> {
     }
     snapshot.finish()?;
     Ok((header, mode))
+}
+
+/// What the header says may write the file, where that is more than this SQLite is: it then opens the file for reading
+/// only. An encrypted file has no such byte in the clear.
+pub fn unwritable(conn: &Connection) -> Result<Option<Error>> {
+    const AT: usize = 18;
+    const LATEST: u8 = 2;
+    let mut start = [0; AT + 1];
+    if !ffi::read_at(conn, Part::Database, 0, &mut start)? || !start.starts_with(b"SQLite format 3\0") {
+        return Ok(None);
+    }
+    let found = start[AT];
+    let message = format!("the file's header has write version {found}, and that of every store is {LATEST}");
+    Ok((found > LATEST).then(|| Error::new(ErrorKind::Corrupt, message)))
 }
 
 fn read_header(conn: &Connection) -> Result<Header> {

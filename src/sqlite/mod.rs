@@ -3,7 +3,9 @@
 mod authentic;
 mod backup;
 mod cipher;
-mod distance;
+mod derived;
+#[cfg(test)]
+mod differential;
 mod ephemeral;
 mod failpoints;
 mod ffi;
@@ -57,16 +59,17 @@ use self::pulse::Pulse;
 use self::readers::closed;
 use self::txn::Progress;
 use self::watched::watched;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, Source};
 use crate::filter::Filter;
 use crate::model::{
     Change, CheckReport, Chunk, CollectionInfo, Conflict, Document, Exported, Health, Hits, Namespace, NewDocument,
-    OnConflict, Peer, Related, Relation, RepairReport, StateEntry, StoreStats, SyncLog, Timestamp,
+    OnConflict, Peer, RecallReport, Related, Relation, RepairReport, StateEntry, StoreStats, SyncLog, Timestamp,
 };
 use crate::request::{
-    Backup, CachedEmbeddings, Changes, Check, Export, ExportChanges, GetDocument, ListDocuments, Neighbors, NoteExport,
-    Open, Operation, Rekey, RelatedTo, Relations, Repair, ScanState, Search, SearchBatch, SearchStore, Write, Written,
+    Backup, CachedEmbeddings, Changes, Check, CheckRecall, Export, ExportChanges, GetDocument, ListDocuments,
+    Neighbors, NoteExport, Open, Operation, Rekey, RelatedTo, Relations, Repair, ScanState, Search, SearchBatch,
+    SearchStore, Write, Written,
 };
 use crate::store::{Batches, Cached, Capabilities, Exporter, Interrupt, Store, Unwatched, Vectors, Watch};
 use crate::sync::{ReplicaId, Watermark};
@@ -213,11 +216,32 @@ impl Store for SqliteStore {
         if writes.is_empty() {
             return Ok(Vec::new());
         }
-        writer.write(writes, watch)
+        let drops = writes.iter().any(Write::drops_tables);
+        let set: usize = writes
+            .iter()
+            .map(|write| if let Write::SetEmbeddings(set) = write { set.chunk_ids.len() } else { 0 })
+            .sum();
+        let written = writer.write(writes, watch)?;
+        let derived = &opened.readers.derived;
+        if drops {
+            derived.dropped();
+        }
+        derived.wrote(set as u64 + written.iter().map(rows_of).sum::<u64>());
+        Ok(written)
     }
 
     fn operate(&self, operation: Operation, watch: &mut dyn Watch) -> Result<()> {
-        self.opened()?.writer()?.operate(operation, watch)
+        let opened = self.opened()?;
+        let writer = opened.writer()?;
+        if operation == Operation::Optimize {
+            // Before the feed is cut: what is built now begins at its end.
+            match opened.readers.derived.fold_all(&mut || watch.keep_going(0, 0)) {
+                // What cannot be built is told by `health`, and is no reason to leave the rest.
+                Err(error) if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Closed) => return Err(error),
+                _ => {}
+            }
+        }
+        writer.operate(operation, watch)
     }
 
     fn backup(&self, request: &Backup, watch: &mut dyn Watch) -> Result<()> {
@@ -315,6 +339,10 @@ impl Store for SqliteStore {
         ops::search_store::run(&opened.readers, request, &Pulse::new(request.timeout, interrupt))
     }
 
+    fn check_recall(&self, request: &CheckRecall, interrupt: Arc<dyn Interrupt>) -> Result<RecallReport> {
+        ops::check_recall::run(&self.opened()?.readers, request, &Pulse::new(None, interrupt))
+    }
+
     fn relations(&self, request: &Relations) -> Result<Vec<Relation>> {
         self.read(|conn| ops::relations::run(conn, request))
     }
@@ -403,6 +431,15 @@ impl Store for SqliteStore {
     }
 }
 
+/// Chunks that a write added.
+fn rows_of(written: &Written) -> u64 {
+    match written {
+        Written::Added(result) => result.chunk_ids.len() as u64,
+        Written::Ids(ids) => ids.len() as u64,
+        _ => 0,
+    }
+}
+
 impl Drop for SqliteStore {
     fn drop(&mut self) {
         // Nobody is left to tell of a failure; an unfinished checkpoint loses nothing.
@@ -415,7 +452,7 @@ mod tests {
     use super::open::Caches;
     use super::*;
     use crate::contract;
-    use crate::error::ErrorKind;
+    use crate::request::{Derived as Place, IndexAt};
     use crate::store::Unwatched;
 
     /// Nothing may be left in an index that is not in the rows, or the other way about.
@@ -466,6 +503,24 @@ mod tests {
             assert!(!store.capabilities().persistent);
             check(store);
         });
+    }
+
+    /// Of which every search is answered by a snapshot alone, by one with a tail, or by a tail that becomes a snapshot
+    /// now and then.
+    #[test]
+    fn indexes_keep_the_contract_fresh_and_stale() {
+        let folder = tempfile::tempdir().unwrap();
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        for (rows, tail, derived) in [(0, 0, "memory"), (0, usize::MAX, "auto"), (3, 2, "auto")] {
+            let open = || -> Arc<dyn Store> {
+                let name = format!("{}.db", next.fetch_add(1, Ordering::Relaxed));
+                let derived = if derived == "auto" { Place::Auto } else { Place::Memory };
+                let index_at = Some(IndexAt { rows, tail, wait: true });
+                let request = Open { derived, index_at, ..Open::file(folder.path().join(name)) };
+                Arc::new(SqliteStore::open(&request).unwrap())
+            };
+            contract::run(&open, &|store| check(store));
+        }
     }
 
     #[test]

@@ -34,7 +34,8 @@ const STATEMENTS: usize = 128;
 /// SQLite's file system that takes no locks, where the guard's stand for them.
 const UNLOCKED: Option<&str> = if cfg!(target_os = "linux") { Some("unix-none") } else { None };
 
-/// Bytes of pages that each connection keeps, so that all together stay within the store's memory limit.
+/// Bytes of pages that each connection keeps, so that all together stay within half of the store's memory limit. The other
+/// half is for derived indexes.
 #[derive(Debug, Clone, Copy)]
 pub struct Caches {
     writer: usize,
@@ -44,7 +45,7 @@ pub struct Caches {
 impl Caches {
     /// As the request limits them.
     pub fn of(request: &Open) -> Self {
-        let share = request.memory_limit.map_or(usize::MAX, |limit| limit / (request.readers.max(1) + 1));
+        let share = request.memory_limit.map_or(usize::MAX, |limit| limit / 2 / (request.readers.max(1) + 1));
         let reader = if request.key.is_some() { DECRYPTED_CACHE } else { READER_CACHE };
         Self { writer: WRITER_CACHE.min(share).max(LEAST_CACHE), reader: reader.min(share).max(LEAST_CACHE) }
     }

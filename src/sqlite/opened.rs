@@ -7,6 +7,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::cipher::Cipher;
+use super::derived::{self, Derived};
 use super::ephemeral::Folder;
 use super::ffi;
 use super::file_system;
@@ -90,9 +91,13 @@ impl Opened {
         }
         if !request.read_only {
             rekey::sweep(file);
+            if key.is_some() {
+                derived::remove(file)?;
+            }
         }
         let cipher = cipher.cloned();
-        let readers = Readers::new(file.into(), cipher.clone(), timeout, request.readers, caches, reader)?;
+        let derived = Derived::new(request, file, cipher.clone(), caches);
+        let readers = Readers::new(file.into(), cipher.clone(), timeout, request.readers, caches, reader, derived)?;
         let config = Config { path: file.into(), cipher: cipher.clone(), synchronous, timeout, caches, source };
         let writer =
             if request.read_only { None } else { Some(Writer::new(config, Some(Arc::clone(&guard)), writer)?) };
@@ -110,7 +115,8 @@ impl Opened {
         let (caches, timeout) = (Caches::of(request), request.timeout);
         let (folder, conn) = Folder::create(cipher.as_deref(), caches)?;
         let file = folder.database();
-        let readers = Readers::new(file.clone(), cipher.clone(), timeout, request.readers, caches, None)?;
+        let derived = Derived::new(request, &file, cipher.clone(), caches);
+        let readers = Readers::new(file.clone(), cipher.clone(), timeout, request.readers, caches, None, derived)?;
         let (path, synchronous) = (file.clone(), Synchronous::Off);
         let config = Config { path, cipher: cipher.clone(), synchronous, timeout, caches, source };
         let writer = Some(Writer::new(config, None, Some(conn))?);
@@ -126,6 +132,7 @@ impl Opened {
 
     /// Waits for reads and writes under way. Closes all but the guard, which it returns.
     pub fn close(&self) -> Option<Arc<Guard>> {
+        self.readers.derived.close();
         self.readers.close();
         if let Some(writer) = &self.writer {
             writer.close();
@@ -135,6 +142,7 @@ impl Opened {
 
     /// Lets go of everything without closing it: after a fork it is the parent's.
     pub fn forget(&self) {
+        self.readers.derived.forget();
         self.readers.forget();
         if let Some(writer) = &self.writer {
             writer.forget();

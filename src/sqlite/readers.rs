@@ -12,6 +12,7 @@ use rusqlite::Connection;
 
 use super::authentic;
 use super::cipher::Cipher;
+use super::derived::Derived;
 use super::fork;
 use super::open::{self, Caches};
 use super::page_cache::PageCache;
@@ -34,6 +35,8 @@ pub struct Readers {
     changed: Condvar,
     /// What the filters of searches let through.
     pub row_sets: RowSets,
+    /// What answers searches sooner.
+    pub derived: Derived,
     /// Of all connections, as of the last time each was given back.
     pub cache: PageCache,
     /// How often a read had to wait for a connection.
@@ -93,12 +96,13 @@ impl Readers {
         most: usize,
         caches: Caches,
         idle: Option<Connection>,
+        derived: Derived,
     ) -> Result<Self> {
         let idle: Vec<Reader> = idle.map(Reader::new).transpose()?.into_iter().collect();
         let state = Mutex::new(State { open: idle.len(), idle, apart: 0, closed: false });
         let (changed, row_sets, cache, waits) =
             (Condvar::new(), RowSets::default(), PageCache::default(), AtomicU64::new(0));
-        Ok(Self { path, cipher, timeout, most: most.max(1), caches, state, changed, row_sets, cache, waits })
+        Ok(Self { path, cipher, timeout, most: most.max(1), caches, state, changed, row_sets, derived, cache, waits })
     }
 
     /// Runs `read` on one snapshot of the database.

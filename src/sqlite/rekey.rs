@@ -16,6 +16,7 @@ use rusqlite::Connection;
 
 use super::SqliteStore;
 use super::cipher::Cipher;
+use super::derived;
 use super::ffi;
 use super::fork;
 use super::guard::{Exclusive, Guard};
@@ -108,6 +109,10 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// Puts the copy in the file's place. An error inside came after that.
 fn replace(file: &Path, alone: &Exclusive, from: Option<&Cipher>, to: Option<&Cipher>) -> Result<Result<()>> {
     sweep(file);
+    if to.is_some() {
+        // They hold what is to be encrypted, and are built anew in memory.
+        derived::remove(file)?;
+    }
     let copy = beside(file, COPY);
     let renamed = copy_to(&copy, file, from, to).and_then(|source| {
         // Where no guard keeps others out, SQLite's lock does, for as long as this connection is open. Windows replaces

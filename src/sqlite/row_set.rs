@@ -51,6 +51,39 @@ impl RowSet {
         Self::from_rows(&rows)
     }
 
+    /// One bit for each of `rows`, which ascend: whether it is among them.
+    pub fn bits_of(&self, rows: &[i64]) -> Vec<u64> {
+        let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else { return Vec::new() };
+        if self.rows.is_empty() && last.abs_diff(first) == rows.len() as u64 - 1 {
+            return self.window(first, rows.len());
+        }
+        let word = |rows: &[i64]| {
+            let bit = |(bit, &row): (usize, &i64)| u64::from(self.contains(row)) << bit;
+            rows.iter().enumerate().map(bit).fold(0, |word, bit| word | bit)
+        };
+        rows.chunks(64).map(word).collect()
+    }
+
+    /// The bits of `len` rows from `first` on.
+    fn window(&self, first: i64, len: usize) -> Vec<u64> {
+        let behind = i128::from(first) - i128::from(self.first);
+        let at = |word: i128| usize::try_from(word).ok().and_then(|word| self.words.get(word)).copied().unwrap_or(0);
+        let mut words: Vec<u64> = (0..len.div_ceil(64))
+            .map(|place| {
+                let bit = behind + 64 * place as i128;
+                let (word, shift) = (bit.div_euclid(64), bit.rem_euclid(64) as u32);
+                let high = if shift == 0 { 0 } else { at(word + 1) << (64 - shift) };
+                at(word) >> shift | high
+            })
+            .collect();
+        if let Some(last) = words.last_mut()
+            && !len.is_multiple_of(64)
+        {
+            *last &= (1 << (len % 64)) - 1;
+        }
+        words
+    }
+
     /// How many.
     pub fn len(&self) -> u64 {
         self.len
@@ -106,6 +139,19 @@ mod tests {
         assert_eq!(far.iter().collect::<Vec<_>>(), [i64::MIN, 5, i64::MAX]);
         assert!(far.bytes() < 100 && far.len() == 3 && far.contains(i64::MIN) && !far.contains(6));
         assert_eq!(far.intersection(&RowSet::from_rows(&[1, 5])).iter().collect::<Vec<_>>(), [5]);
+        let every: Vec<i64> = (0..300).collect();
+        let sparse: Vec<i64> = (0..300).map(|row| row * 5).collect();
+        for (set, rows) in
+            [(&set, &every), (&other, &every), (&set, &sparse), (&far, &every), (&RowSet::default(), &every)]
+        {
+            for from in [0, 1, 5, 64, 65, 130] {
+                let bits = set.bits_of(&rows[from..]);
+                assert_eq!(bits.len(), (rows.len() - from).div_ceil(64));
+                let expected: Vec<bool> = rows[from..].iter().map(|&row| set.contains(row)).collect();
+                let got: Vec<bool> = (0..rows.len() - from).map(|at| bits[at / 64] >> (at % 64) & 1 == 1).collect();
+                assert_eq!(got, expected);
+            }
+        }
         assert!(!RowSet::default().contains(0) && RowSet::from_rows(&[]).iter().next().is_none());
     }
 }

@@ -4,7 +4,7 @@
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{CachedStatement, Connection, Params, Row};
 
-use super::ffi;
+use super::{ffi, migrate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hlc::Hlc;
 use crate::model::Timestamp;
@@ -87,6 +87,9 @@ fn passed_on(error: &rusqlite::Error) -> ErrorKind {
 /// a disk may refuse, and opens for reading what it may not open for writing.
 pub fn with_system_error(conn: &Connection, error: Error) -> Error {
     if error.kind() == ErrorKind::ReadOnly {
+        if let Ok(Some(why)) = migrate::unwritable(conn) {
+            return Error::new(ErrorKind::Corrupt, format!("{why}{HELP}"));
+        }
         return Error::new(
             ErrorKind::Io,
             format!(

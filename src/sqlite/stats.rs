@@ -17,6 +17,7 @@ use crate::model::StoreStats;
 pub fn run(opened: &Opened) -> Result<StoreStats> {
     let Opened { readers, writer, file, .. } = opened;
     let mut stats = readers.read(stored)?;
+    stats.indexes = readers.read(|conn| readers.derived.stats(conn))?;
     stats.file_bytes = std::fs::metadata(file).map_or(0, |metadata| metadata.len());
     stats.log_bytes = log::length(file);
     let pool = readers.pool();

@@ -75,7 +75,8 @@ impl TokenizerSpec {
             }
         }
         let spec = Self { args };
-        Fts5Tokenizer::create(&spec.args)?;
+        // It is kept for whoever asks next, which is mostly this thread.
+        spec.instance()?;
         Ok(spec)
     }
 

@@ -261,7 +261,8 @@ class Bench:
         for old in self.path.parent.iterdir():
             shutil.rmtree(old) if old.is_dir() else old.unlink()
         for file in self.prepared[name].iterdir():
-            shutil.copy(file, self.path.parent)
+            # Indexes have a folder.
+            (shutil.copytree if file.is_dir() else shutil.copy)(file, self.path.parent / file.name)
 
     def judge(self, name: str, acknowledged: bool) -> None:
         """All of the operation is there or nothing of it, and all if it was acknowledged."""

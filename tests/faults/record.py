@@ -14,10 +14,15 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import ragstore.store
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = os.environ.get("RAGSTORE_FAULTS") == "full"
 RESULTS = ROOT / ".faults"
+# "rows,changes": from so many rows on there are derived indexes, built anew after so many changes. The stores of most
+# suites are too small for them otherwise.
+if _at := os.environ.get("RAGSTORE_FAULTS_INDEX_AT"):
+    ragstore.store._INDEX_AT = (*map(int, _at.split(",")), False)
 
 
 def size(sample: int, full: int) -> int:

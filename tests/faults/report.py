@@ -19,6 +19,8 @@ SUITES = [
     ("full_disk", "full file systems and limits of the file size, each of another size",
      "a typed error, what was acknowledged is there, space given back is used"),
     ("mutated_files", "damaged and crafted files", "a typed error, in bounded time and memory"),
+    ("mutated_snapshots", "damaged snapshots of derived indexes",
+     "every answer is that of the tables, no process ends"),
     ("model_operations", "operations on a store and on a plain model of it, opened anew at random", "no difference"),
     ("contention", "four processes of four threads on the same keys for five minutes",
      "no lost update, no duplicate, no busy error"),

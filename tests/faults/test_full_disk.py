@@ -1,6 +1,7 @@
 """A full disk: the call that met it stores nothing, what was acknowledged is there, and space given back is used."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -182,7 +183,7 @@ def test_disks_of_many_sizes(small_disk, suite):
             size = suite.chance.randrange(1 << 20, 9 << 19)
             assert server.run(full_and_free_again, str(small_disk / "kb.db"), size) == 0, f"{size} bytes are taken"
             for left in small_disk.iterdir():
-                left.unlink()
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
             suite.counts["sizes of a full disk"] += 1
 
 

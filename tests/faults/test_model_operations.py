@@ -15,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import ragstore
+import ragstore.store
 from ragstore import Chunk, Document
 
 from tests.faults import oracle, record
@@ -35,6 +36,8 @@ class Driver:
         self.chance = random.Random(seed)
         self.path = path
         self.model = Model()
+        # Every other one has indexes, which follow for a while and are built anew.
+        ragstore.store._INDEX_AT = (1, 20, True) if seed % 2 else None
         self.store = ragstore.open(path, readers=2)
         self.collection = self.store.create_collection("c", dimension=2, metric="l2")
         self.reopened = 0

@@ -100,7 +100,15 @@ def info(args: argparse.Namespace, output: Output) -> bool:
             + (f", model {printable(space['model'])}" if space["model"] else "")
             for space in entry["spaces"]
         ]
-    lines += [f"{name}: {size(figure) if 'bytes' in name else figure}" for name, figure in stats.to_dict().items()]
+    figures = stats.to_dict()
+    indexes = figures.pop("indexes")
+    lines += [f"{name}: {size(figure) if 'bytes' in name else figure}" for name, figure in figures.items()]
+    for index in indexes:
+        of = "texts" if index["space"] is None else f"space {printable(index['space'])}"
+        lines.append(
+            f"index of {printable(index['collection'])}, {of}: {index['rows']:,} rows, {index['tail']:,} after it, "
+            f"{index['dead']:,} gone, {size(index['file_bytes'])}"
+        )
     output.result(value, lines)
     return bool(health.status == "unhealthy")
 

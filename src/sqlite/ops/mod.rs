@@ -33,6 +33,7 @@ mod update_metadata;
 pub mod cached_embeddings;
 pub mod changes;
 pub mod check;
+pub mod check_recall;
 pub mod count;
 pub mod count_state;
 pub mod expire;

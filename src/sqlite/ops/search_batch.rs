@@ -1,14 +1,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::search::{check_k, check_query, ranked, read_hit};
-use crate::error::{Error, ErrorKind, Result};
+use super::search::{Reading, check_k, check_query, interrupted, nearest, ranked};
+use crate::error::Result;
 use crate::model::{Hits, Timestamp};
 use crate::request::{Include, SearchBatch};
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::readers::Readers;
 use crate::sqlite::tables::vectors::Rows;
-use crate::sqlite::tables::{collections, expiry, spaces, vectors};
+use crate::sqlite::tables::{collections, expiry, spaces};
 
 /// Queries that are compared with a block while it is at hand.
 const TOGETHER: usize = 64;
@@ -36,26 +36,29 @@ pub fn run(readers: &Readers, request: &SearchBatch, pulse: &Arc<Pulse>) -> Resu
             (None, Some(expired)) => Rows::Without(expired),
             (None, None) => Rows::All,
         };
+        let reader = (conn, &readers.derived);
+        let mut reading = Reading::new(conn, Include::default())?;
         let mut answers = Vec::with_capacity(queries.len());
         for group in queries.chunks(TOGETHER) {
-            let neighbors = match space.table() {
+            let (neighbors, exact) = match space.table() {
                 Some(table) => {
-                    let found = vectors::search(conn, table, group, request.k, rows, &|| pulse.beats())?;
+                    let found =
+                        nearest(reader, pulse, (collection.id, table), group, request.k, rows, request.accuracy)?;
                     if !found.complete {
-                        return Err(Error::new(ErrorKind::Cancelled, "interrupted"));
+                        return Err(interrupted());
                     }
-                    found.neighbors
+                    (found.neighbors, found.exact)
                 }
-                None => vec![Vec::new(); group.len()],
+                None => (vec![Vec::new(); group.len()], true),
             };
             for neighbors in neighbors {
                 let hits = ranked(&neighbors, space.metric)
                     .into_iter()
-                    .map(|ranked| read_hit(conn, ranked, &name, Include::default()))
+                    .map(|ranked| reading.read(ranked, &name))
                     .collect::<Result<Vec<_>>>()?;
                 answers.push(Hits {
                     hits,
-                    exact: true,
+                    exact,
                     complete: true,
                     took: pulse.elapsed(),
                     keyword: None,

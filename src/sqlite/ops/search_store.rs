@@ -3,11 +3,11 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use super::search::{Ranked, Ranker, check_fusion, check_k, fuse, marker, read_hit};
+use super::search::{Ranked, Ranker, Reading, check_fusion, check_k, fuse, interrupted, marker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::model::{Hit, Hits, Leg, Marker};
-use crate::request::{Include, Mode, SearchStore};
+use crate::request::{Accuracy, Include, Mode, SearchStore};
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::readers::Readers;
 use crate::sqlite::tables::collections::{self, CollectionRow};
@@ -15,21 +15,27 @@ use crate::sqlite::tables::spaces::{self, SpaceRow};
 
 pub fn run(readers: &Readers, request: &SearchStore, pulse: &Arc<Pulse>) -> Result<Hits> {
     check_k(request.k)?;
-    let (hits, complete, markers) = readers.read_while(pulse, |conn| {
+    let (hits, outcome, markers) = readers.read_while(pulse, |conn| {
         let collections = match &request.collections {
             Some(names) => distinct(names).map(|name| collections::require(conn, name)).collect::<Result<_>>()?,
             None => collections::list(conn)?,
         };
         let all: Vec<Ranker<'_>> = collections
             .iter()
-            .map(|collection| Ranker::new(conn, readers, pulse, collection, request.filter.as_ref()))
+            .map(|collection| {
+                Ranker::new(conn, readers, pulse, collection, request.filter.as_ref(), Accuracy::default())
+            })
             .collect::<Result<_>>()?;
-        let (ranked, complete) = rank(&all, request)?;
+        let (ranked, outcome) = rank(&all, request)?;
+        if ranked.is_empty() && !outcome.complete {
+            return Err(interrupted());
+        }
         let (hits, markers) = pulse.spare(|| read(conn, request, &collections, ranked))?;
-        Ok((hits, complete, markers))
+        Ok((hits, outcome, markers))
     })?;
     pulse.check()?;
-    Ok(Hits { hits, exact: true, complete, took: pulse.elapsed(), keyword: None, plan: None, markers })
+    let Outcome { complete, exact } = outcome;
+    Ok(Hits { hits, exact, complete, took: pulse.elapsed(), keyword: None, plan: None, markers })
 }
 
 /// Each name once.
@@ -48,10 +54,11 @@ fn read(
 ) -> Result<(Vec<Hit>, Markers)> {
     let mut markers = Markers::new();
     let mut hits = Vec::with_capacity(ranked.len());
+    let mut reading = Reading::new(conn, Include::default())?;
     for Placed { ranked, collection } in ranked {
         let collection = &collections[collection];
         let name: Arc<str> = Arc::from(collection.name.as_str());
-        hits.push(read_hit(conn, ranked, &name, Include::default())?);
+        hits.push(reading.read(ranked, &name)?);
         if let Some((text, syntax)) = request.mode.text()
             && !markers.contains_key(&name)
         {
@@ -61,6 +68,13 @@ fn read(
     Ok((hits, markers))
 }
 
+/// How much of the answer may be relied on.
+#[derive(Clone, Copy)]
+struct Outcome {
+    complete: bool,
+    exact: bool,
+}
+
 /// A candidate and the place of its collection.
 #[derive(Clone, Copy)]
 struct Placed {
@@ -68,31 +82,32 @@ struct Placed {
     collection: usize,
 }
 
-fn rank(all: &[Ranker<'_>], request: &SearchStore) -> Result<(Vec<Placed>, bool)> {
+fn rank(all: &[Ranker<'_>], request: &SearchStore) -> Result<(Vec<Placed>, Outcome)> {
     let k = request.k;
     match &request.mode {
         Mode::Vector { vector, space, .. } => near(all, vector, space, k),
-        Mode::Keyword { text, .. } => Ok((found(all, request, text, k)?, true)),
+        Mode::Keyword { text, .. } => found(all, request, text, k),
         Mode::Hybrid { text, vector, space, fusion, candidates } => {
             check_fusion(fusion)?;
             let depth = candidates.unwrap_or(limits::CANDIDATES).max(k);
-            let (near, complete) = near(all, vector, space, depth)?;
-            let found = found(all, request, text, depth)?;
+            let (near, mut outcome) = near(all, vector, space, depth)?;
+            let (found, Outcome { complete, .. }) = found(all, request, text, depth)?;
+            outcome.complete &= complete;
             // Rowids are unique in the store.
             let place: HashMap<i64, usize> =
                 near.iter().chain(&found).map(|placed| (placed.ranked.chunk_id, placed.collection)).collect();
             let [near, found] = [near, found].map(|leg| leg.iter().map(|placed| placed.ranked).collect::<Vec<_>>());
             let placed = |ranked: Ranked| Placed { ranked, collection: place[&ranked.chunk_id] };
-            Ok((fuse([&near, &found], *fusion, k).into_iter().map(placed).collect(), complete))
+            Ok((fuse([&near, &found], *fusion, k).into_iter().map(placed).collect(), outcome))
         }
     }
 }
 
 /// Merged by distance. A collection without embeddings has nothing to give.
-fn near(all: &[Ranker<'_>], vector: &[f32], space: &str, k: usize) -> Result<(Vec<Placed>, bool)> {
+fn near(all: &[Ranker<'_>], vector: &[f32], space: &str, k: usize) -> Result<(Vec<Placed>, Outcome)> {
     let mut first: Option<(&CollectionRow, SpaceRow)> = None;
     let mut merged = Vec::new();
-    let mut complete = true;
+    let mut outcome = Outcome { complete: true, exact: true };
     for (place, ranker) in all.iter().enumerate() {
         let Some(own) = space_of(ranker.conn, ranker.collection, space)? else { continue };
         if own.dimension.is_none() {
@@ -114,7 +129,8 @@ fn near(all: &[Ranker<'_>], vector: &[f32], space: &str, k: usize) -> Result<(Ve
             ));
         }
         let leg = ranker.near(vector, space, k)?;
-        complete &= leg.complete;
+        outcome.complete &= leg.complete;
+        outcome.exact &= leg.exact;
         merged.extend(leg.ranked.into_iter().map(|ranked| Placed { ranked, collection: place }));
         first.get_or_insert((ranker.collection, own));
     }
@@ -125,7 +141,7 @@ fn near(all: &[Ranker<'_>], vector: &[f32], space: &str, k: usize) -> Result<(Ve
         placed.ranked.rank = place as u32 + 1;
         placed.ranked.vector = Some(Leg { rank: placed.ranked.rank, score: placed.ranked.score });
     }
-    Ok((merged, complete))
+    Ok((merged, outcome))
 }
 
 fn space_of(conn: &Connection, collection: &CollectionRow, name: &str) -> Result<Option<SpaceRow>> {
@@ -133,11 +149,13 @@ fn space_of(conn: &Connection, collection: &CollectionRow, name: &str) -> Result
 }
 
 /// Merged by rank. The score is 1 / rank, that of the leg BM25.
-fn found(all: &[Ranker<'_>], request: &SearchStore, text: &str, k: usize) -> Result<Vec<Placed>> {
+fn found(all: &[Ranker<'_>], request: &SearchStore, text: &str, k: usize) -> Result<(Vec<Placed>, Outcome)> {
     let syntax = request.mode.text().map_or(crate::request::Syntax::Natural, |(_, syntax)| syntax);
     let mut merged = Vec::new();
+    let mut complete = true;
     for (place, ranker) in all.iter().enumerate() {
-        let leg = ranker.found(text, syntax, k)?;
+        let leg = ranker.in_time(ranker.found(text, syntax, k))?.unwrap_or_default();
+        complete &= leg.complete;
         merged.extend(leg.ranked.into_iter().map(|ranked| Placed { ranked, collection: place }));
     }
     merged.sort_by_key(|placed| (placed.ranked.rank, placed.ranked.chunk_id));
@@ -146,5 +164,5 @@ fn found(all: &[Ranker<'_>], request: &SearchStore, text: &str, k: usize) -> Res
         placed.ranked.score = 1.0 / f64::from(placed.ranked.rank);
         placed.ranked.rank = place as u32 + 1;
     }
-    Ok(merged)
+    Ok((merged, Outcome { complete, exact: true }))
 }

@@ -101,6 +101,39 @@ pub fn head(conn: &Connection) -> Result<Option<(i64, i64)>> {
     sql::query_optional(conn, text, [], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
+/// The tag of the commit that a row of the feed came with; `None` where the row is not there.
+fn tag_at(conn: &Connection, seq: i64) -> Result<Option<i64>> {
+    sql::query_optional(conn, "SELECT commit_tag FROM changes WHERE seq = ?1", params![seq], |row| row.get(0))
+}
+
+/// Whether a row of the feed is there and came with that commit.
+pub fn has(conn: &Connection, (seq, tag): (i64, i64)) -> Result<bool> {
+    Ok(tag_at(conn, seq)? == Some(tag))
+}
+
+/// What became of rows of a collection that a follower knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowChange {
+    /// The chunk is gone, or has another rowid.
+    Gone(i64),
+    /// The chunk has an embedding in this space.
+    Embedded { space_id: i64, row_id: i64 },
+}
+
+/// What became of rows of a collection after a row of the feed, in order.
+pub fn rows_since(conn: &Connection, seq: i64, collection_id: i64) -> Result<Vec<RowChange>> {
+    let text = "SELECT entity, space_id, row_id FROM changes
+                WHERE seq > ?1 AND +collection_id = ?2 AND row_id IS NOT NULL
+                AND ((entity = 'chunk' AND op = 'delete') OR (entity = 'embedding' AND op = 'put')) ORDER BY seq";
+    sql::query_all(conn, text, params![seq, collection_id], |row| {
+        let row_id = row.get(2)?;
+        Ok(match row.get_ref(0)?.as_str()? {
+            "chunk" => RowChange::Gone(row_id),
+            _ => RowChange::Embedded { space_id: row.get(1)?, row_id },
+        })
+    })
+}
+
 /// The first and the last row of the feed.
 pub fn ends(conn: &Connection) -> Result<Option<(i64, i64)>> {
     let text = "SELECT (SELECT min(seq) FROM changes), (SELECT max(seq) FROM changes)";

@@ -61,6 +61,38 @@ pub fn of_document(conn: &Connection, document_id: i64) -> Result<Vec<ChunkRow>>
     )
 }
 
+/// The greatest rowid of any chunk; 0 without one.
+pub fn last_row(conn: &Connection) -> Result<i64> {
+    sql::query_one(conn, "SELECT coalesce(max(id), 0) FROM chunks", [], |row| row.get(0))
+}
+
+/// The texts of chunks of a collection with rowids in a range, ascending, at most so many. A chunk without text has an
+/// entry too.
+pub fn texts(
+    conn: &Connection,
+    collection_id: i64,
+    (after, through): (i64, i64),
+    most: usize,
+    each: &mut dyn FnMut(i64, &str) -> Result<()>,
+) -> Result<()> {
+    let text = "SELECT id, content FROM chunks WHERE id > ?1 AND id <= ?2 AND +collection_id = ?3 ORDER BY id LIMIT ?4";
+    let mut statement = sql::prepare(conn, text)?;
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let mut rows = statement.query(params![after, through, collection_id, most])?;
+    while let Some(row) = rows.next()? {
+        let content = row.get_ref(1)?.as_str_or_null().map_err(rusqlite::Error::from)?;
+        each(row.get(0)?, content.unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+/// How many chunks of a collection have rowids after one, counted up to so many.
+pub fn count_after(conn: &Connection, collection_id: i64, after: i64, most: usize) -> Result<usize> {
+    let text = "SELECT count(*) FROM (SELECT 1 FROM chunks WHERE id > ?1 AND +collection_id = ?2 LIMIT ?3)";
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    sql::query_one(conn, text, params![after, collection_id, most], |row| row.get(0))
+}
+
 /// Whether a document has a chunk left.
 pub fn any(conn: &Connection, document_id: i64) -> Result<bool> {
     sql::query_one(conn, "SELECT EXISTS (SELECT 1 FROM chunks WHERE document_id = ?1)", params![document_id], |row| {

@@ -19,6 +19,13 @@ pub fn init(conn: &Connection) -> Result<()> {
     Ok(())
 }
 
+/// What tells this store from every other; a copy of its file has the same.
+pub fn store_id(conn: &Connection) -> Result<[u8; 16]> {
+    let id: Option<[u8; 16]> =
+        sql::query_optional(conn, "SELECT value FROM meta WHERE key = 'store_id'", [], |row| row.get(0))?;
+    id.ok_or_else(|| Error::new(ErrorKind::Corrupt, "the store has no identity"))
+}
+
 /// Makes the store another replica, whose clock goes on from where it stands.
 pub fn renew_replica(conn: &Connection) -> Result<()> {
     let replica = random::<16>()?;

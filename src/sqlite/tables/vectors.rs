@@ -11,10 +11,10 @@ use rusqlite::{Connection, MAIN_DB, params};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Metric;
-use crate::sqlite::distance::Query;
 use crate::sqlite::row_set::RowSet;
 use crate::sqlite::sql;
 use crate::sqlite::top_k::{Neighbor, TopK};
+use crate::vector_index::Query;
 
 /// Vectors of one block.
 pub const BLOCK: usize = 128;
@@ -159,10 +159,64 @@ impl<'c> Reader<'c> {
     }
 }
 
+/// Vectors that are read in the order of their rowids.
+pub struct Walk<'c> {
+    reader: Reader<'c>,
+    /// Of as many vectors as lie one behind the other.
+    vectors: Vec<f32>,
+}
+
+impl<'c> Walk<'c> {
+    /// Reads nothing yet.
+    pub fn new(conn: &'c Connection, table: VectorTable) -> Self {
+        Self { reader: Reader::new(conn, table), vectors: Vec::new() }
+    }
+
+    /// Gives the vectors of rowids in a range, ascending, at most so many, and says how many there were.
+    pub fn range(
+        &mut self,
+        (after, through): (i64, i64),
+        most: usize,
+        each: &mut dyn FnMut(i64, &[f32]) -> Result<()>,
+    ) -> Result<usize> {
+        let text = format!(
+            "SELECT rowid, chunk_id, chunk_offset FROM {} WHERE rowid > ?1 AND rowid <= ?2 ORDER BY rowid LIMIT ?3",
+            self.reader.table.shadow("rowids")
+        );
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let found = sql::query_all(self.reader.conn, &text, params![after, through, most], |row| {
+            Ok((row.get::<_, i64>(0)?, Location { block: row.get(1)?, place: row.get(2)? }))
+        })?;
+        let mut rest = found.as_slice();
+        while let Some((_, first)) = rest.first() {
+            // Rows that came together lie together.
+            let run = rest.iter().zip(first.place..BLOCK);
+            let run = run.take_while(|((_, at), place)| at.block == first.block && at.place == *place).count();
+            if run == 0 {
+                return Err(damaged(self.reader.table, "a vector lies outside its block"));
+            }
+            let dimension = self.reader.table.dimension;
+            self.vectors.resize(run * dimension, 0.0);
+            self.reader.vectors(*first, &mut self.vectors)?;
+            for ((row, _), vector) in rest.iter().zip(self.vectors.chunks_exact(dimension)) {
+                each(*row, vector)?;
+            }
+            rest = &rest[run..];
+        }
+        Ok(found.len())
+    }
+}
+
 /// Whether the table is the living one of its space.
 pub fn lives(conn: &Connection, table: VectorTable) -> Result<bool> {
     let text = "SELECT 1 FROM spaces WHERE id = ?1 AND vec_generation = ?2";
     Ok(sql::query_optional(conn, text, params![table.space_id, table.generation], |_| Ok(()))?.is_some())
+}
+
+/// Rowids, drawn at random.
+pub fn sample(conn: &Connection, table: VectorTable, most: usize) -> Result<Vec<i64>> {
+    let text = format!("SELECT rowid FROM {} ORDER BY random() LIMIT ?1", table.shadow("rowids"));
+    sql::query_all(conn, &text, params![i64::try_from(most).unwrap_or(i64::MAX)], |row| row.get(0))
 }
 
 /// How many vectors there are.
@@ -265,8 +319,8 @@ pub fn search(
     Ok(Found { neighbors: queries.into_iter().map(|(_, best)| best.into_sorted()).collect(), road, complete })
 }
 
-/// An upper bound of the number of vectors.
-fn stored(conn: &Connection, table: VectorTable) -> Result<u64> {
+/// An upper bound of the number of vectors, soon known.
+pub fn stored(conn: &Connection, table: VectorTable) -> Result<u64> {
     let blocks: u64 =
         sql::query_one(conn, &format!("SELECT count(*) FROM {}", table.shadow("chunks")), [], |row| row.get(0))?;
     Ok(blocks.saturating_mul(BLOCK as u64))

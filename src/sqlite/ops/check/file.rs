@@ -6,7 +6,7 @@ use super::{Checker, Remedy};
 use crate::error::Result;
 use crate::model::Area;
 use crate::sqlite::schema::Numbered;
-use crate::sqlite::sql;
+use crate::sqlite::{migrate, sql};
 
 /// Findings of SQLite that are asked for.
 const MOST: usize = 100;
@@ -34,6 +34,9 @@ pub fn pages(checker: &mut Checker<'_>) -> Result<()> {
             Some(remedy) => checker.findings.repairable(Area::File, sentence, remedy),
             None => checker.findings.broken(Area::File, sentence),
         }
+    }
+    if let Some(why) = migrate::unwritable(checker.conn)? {
+        checker.findings.repairable(Area::File, why.message(), Remedy::Salvage);
     }
     outcome?;
     checker.done(units)

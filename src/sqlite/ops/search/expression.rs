@@ -10,9 +10,18 @@ use crate::model::KeywordPlan;
 use crate::request::Syntax;
 use crate::sqlite::tables::fts::{self, FtsTable};
 use crate::sqlite::tokenizer::{TokenizerSpec, Word, Words};
+use crate::text_index::{Operator, Phrase, Query};
 
 /// What FTS5 passes over between the words of an expression.
 const FTS5_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+
+/// The same question twice.
+pub(super) struct Asked {
+    /// To FTS5.
+    pub plan: KeywordPlan,
+    /// To a derived index, where that can answer it.
+    pub query: Option<Query>,
+}
 
 /// What to ask of the text index. Each word is given as it stands in the text, since a stem may have another stem, and
 /// quoted, so that none is syntax.
@@ -22,12 +31,12 @@ pub(super) fn plan(
     spec: &TokenizerSpec,
     syntax: Syntax,
     text: &str,
-) -> Result<KeywordPlan> {
+) -> Result<Asked> {
     if syntax == Syntax::Fts5 {
         let text = text.trim_matches(FTS5_SPACE);
         check(text)?;
         // Of white space FTS5 would say that it is no expression, and of an empty text that nothing matches.
-        return Ok(KeywordPlan { expression: text.to_owned(), dropped: 0 });
+        return Ok(Asked { plan: KeywordPlan { expression: text.to_owned(), dropped: 0 }, query: None });
     }
     let text = &*spec.without_nul(text);
     let (mut found, operator) = match syntax {
@@ -41,8 +50,12 @@ pub(super) fn plan(
     let Words { words, unheard } = found;
     let (words, dropped) = rarest(conn, table, words, most, syntax == Syntax::Natural)?;
     let mut terms: Vec<String> = words.iter().map(quoted).collect();
-    terms.extend(last.map(|word| quoted(&word) + "*"));
-    Ok(KeywordPlan { expression: terms.join(operator), dropped: unheard + dropped })
+    terms.extend(last.as_ref().map(|word| quoted(word) + "*"));
+    let plan = KeywordPlan { expression: terms.join(operator), dropped: unheard + dropped };
+    let mut phrases: Vec<Phrase> = words.into_iter().map(|word| Phrase { tokens: word.terms, prefix: false }).collect();
+    phrases.extend(last.map(|word| Phrase { tokens: word.terms, prefix: true }));
+    let operator = if syntax == Syntax::Natural { Operator::Or } else { Operator::And };
+    Ok(Asked { plan, query: Some(Query { operator, phrases }) })
 }
 
 fn check(expression: &str) -> Result<()> {
@@ -137,7 +150,7 @@ mod tests {
     fn plan_of(tokenizer: &str, syntax: Syntax, text: &str) -> (String, usize) {
         let (conn, table) = index(&[]);
         let spec = TokenizerSpec::parse(tokenizer).unwrap();
-        let KeywordPlan { expression, dropped } = plan(&conn, table, &spec, syntax, text).unwrap();
+        let KeywordPlan { expression, dropped } = plan(&conn, table, &spec, syntax, text).unwrap().plan;
         (expression, dropped)
     }
 
@@ -166,14 +179,14 @@ mod tests {
         let (conn, table) = index(&texts);
         let spec = TokenizerSpec::parse("unicode61").unwrap();
         let query = format!("nowhere {} never", words.join(" "));
-        let found = plan(&conn, table, &spec, Syntax::Natural, &query).unwrap();
+        let found = plan(&conn, table, &spec, Syntax::Natural, &query).unwrap().plan;
         let expected: Vec<String> = words[200 - most..].iter().map(|word| format!("\"{word}\"")).collect();
         assert_eq!(found, KeywordPlan { expression: expected.join(" OR "), dropped: 200 - most });
         // What must be there and is not, stays.
-        let found = plan(&conn, table, &spec, Syntax::All, &query).unwrap();
+        let found = plan(&conn, table, &spec, Syntax::All, &query).unwrap().plan;
         assert!(found.expression.starts_with("\"nowhere\" AND ") && found.expression.ends_with(" AND \"never\""));
         assert_eq!(found.dropped, 202 - most);
-        let found = plan(&conn, table, &spec, Syntax::Prefix, &format!("{query} w")).unwrap();
+        let found = plan(&conn, table, &spec, Syntax::Prefix, &format!("{query} w")).unwrap().plan;
         assert!(found.expression.ends_with(" AND \"never\" AND \"w\"*"));
         assert_eq!(found.expression.matches(" AND ").count() + 1, most);
     }

@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-pub use self::hits::read as read_hit;
+pub use self::hits::Reading;
 use self::plan::Plan;
+pub use self::plan::scan_of;
 use self::rank::Ranking;
-pub use self::rank::{Ranked, Ranker, fuse};
+pub use self::rank::{Ranked, Ranker, fuse, interrupted};
 use self::select::Candidate;
-pub use self::vector::{check_query, ranked};
+pub use self::vector::{check_query, nearest, ranked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::model::{Hit, Hits, Marker, Timestamp};
@@ -39,7 +40,7 @@ pub fn run(readers: &Readers, request: &Search, pulse: &Arc<Pulse>) -> Result<Hi
     let mut plan = Plan::new(request.explain);
     let Found { mut candidates, mut ranking, marker } = readers.read_while(pulse, |conn| {
         let collection = collections::require(conn, &request.collection)?;
-        let ranker = Ranker::new(conn, readers, pulse, &collection, request.filter.as_ref())?;
+        let ranker = Ranker::new(conn, readers, pulse, &collection, request.filter.as_ref(), request.accuracy)?;
         let (ranking, mut candidates) = select::candidates(&ranker, request, &mut plan)?;
         pulse.spare(|| plan.timed("read", pulse, |_| read(conn, request, &name, &mut candidates, ranker.now)))?;
         let marker = request.mode.text().map(|(text, syntax)| marker(&collection, text, syntax)).transpose()?;
@@ -54,7 +55,7 @@ pub fn run(readers: &Readers, request: &Search, pulse: &Arc<Pulse>) -> Result<Hi
     pulse.check()?;
     Ok(Hits {
         hits: candidates.into_iter().filter_map(widened).collect(),
-        exact: true,
+        exact: ranking.exact,
         complete: ranking.complete,
         took: pulse.elapsed(),
         plan: plan.finish(request, &ranking),
@@ -71,8 +72,9 @@ fn read(
     candidates: &mut [Candidate],
     now: Timestamp,
 ) -> Result<()> {
+    let mut hits = Reading::new(conn, request.include)?;
     for candidate in candidates {
-        candidate.hit = Some(hits::read(conn, candidate.ranked, name, request.include)?);
+        candidate.hit = Some(hits.read(candidate.ranked, name)?);
         if let Some(around) = request.window
             && request.include.text
         {

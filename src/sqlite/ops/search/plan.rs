@@ -5,8 +5,10 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::rank::Ranking;
+use super::vector::Way;
 use crate::error::Result;
 use crate::request::{Fusion, Mode, Search};
+use crate::sqlite::derived::Followed;
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::tables::vectors::Road;
 
@@ -45,20 +47,23 @@ impl Plan {
             map.insert("filter".into(), json!({ "chunks": chunks, "ms": millis(took) }));
         }
         if let Some(leg) = &ranking.near {
-            let scan = match leg.road {
-                Some(Road::Rows) => "rows",
-                Some(Road::Blocks) => "blocks",
-                None => "none",
-            };
-            map.insert("vector".into(), json!({ "candidates": leg.candidates, "scan": scan, "ms": millis(leg.took) }));
+            let scan = scan_of(leg.way);
+            let mut note = json!({ "candidates": leg.candidates, "scan": scan, "ms": millis(leg.took) });
+            if let Some(Way::Index(followed)) = leg.way {
+                note["index"] = index(&followed);
+            }
+            map.insert("vector".into(), note);
         }
         if let (Some(leg), Some(asked)) = (&ranking.found, &ranking.keyword) {
-            let note = json!({
+            let mut note = json!({
                 "candidates": leg.candidates,
                 "expression": asked.expression,
                 "dropped": asked.dropped,
                 "ms": millis(leg.took),
             });
+            if let Some(Way::Index(followed)) = leg.way {
+                note["index"] = index(&followed);
+            }
             map.insert("keyword".into(), note);
         }
         if let Mode::Hybrid { fusion, .. } = &request.mode {
@@ -79,6 +84,28 @@ impl Plan {
         map.extend(stages);
         Some(map)
     }
+}
+
+/// How vectors were gone through.
+pub fn scan_of(way: Option<Way>) -> &'static str {
+    match way {
+        Some(Way::Table(Road::Rows)) => "rows",
+        Some(Way::Table(Road::Blocks)) => "blocks",
+        Some(Way::Index(followed)) => followed.road,
+        None => "none",
+    }
+}
+
+/// As of which change a snapshot is, and what else there was to look at.
+fn index(followed: &Followed) -> Value {
+    json!({
+        "change": followed.change,
+        "rows": followed.snapshot_rows,
+        "tail": followed.tail_rows,
+        "dead": followed.dead_rows,
+        "compared": followed.compared,
+        "rescored": followed.rescored,
+    })
 }
 
 fn millis(duration: Duration) -> f64 {

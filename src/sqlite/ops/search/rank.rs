@@ -7,20 +7,22 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use super::vector::Way;
 use super::{keyword, vector};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
 use crate::fusion;
 use crate::limits;
 use crate::model::{KeywordPlan, Leg, Timestamp};
-use crate::request::{Fusion, Mode, Syntax};
+use crate::request::{Accuracy, Fusion, Mode, Syntax};
+use crate::sqlite::derived::TextView;
 use crate::sqlite::failpoints::{Site, reach};
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::readers::Readers;
 use crate::sqlite::row_set::RowSet;
 use crate::sqlite::tables::collections::CollectionRow;
 use crate::sqlite::tables::expiry;
-use crate::sqlite::tables::vectors::{Road, Rows};
+use crate::sqlite::tables::vectors::Rows;
 
 /// A candidate before its row is read.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +50,8 @@ pub struct Ranking {
     pub found: Option<LegPlan>,
     /// Both legs ran at the same time.
     pub concurrent: bool,
+    /// The legs are the true best of the collection.
+    pub exact: bool,
 }
 
 /// How one leg went.
@@ -55,7 +59,8 @@ pub struct Ranking {
 pub struct LegPlan {
     pub candidates: usize,
     pub took: Duration,
-    pub road: Option<Road>,
+    /// Where there was something to look at; of the leg of words, an index alone.
+    pub way: Option<Way>,
 }
 
 /// Ranks one collection in one snapshot, at any depth.
@@ -65,6 +70,7 @@ pub struct Ranker<'a> {
     pub collection: &'a CollectionRow,
     readers: &'a Readers,
     filter: Option<&'a Filter>,
+    accuracy: Accuracy,
     /// What the filter lets through, found once.
     allowed: OnceCell<(Arc<RowSet>, Duration)>,
     /// The moment that decides what has expired.
@@ -80,10 +86,11 @@ impl<'a> Ranker<'a> {
         pulse: &'a Arc<Pulse>,
         collection: &'a CollectionRow,
         filter: Option<&'a Filter>,
+        accuracy: Accuracy,
     ) -> Result<Self> {
         let now = Timestamp::now();
         let expired = expiry::chunks(conn, collection.id, now)?;
-        Ok(Self { conn, pulse, collection, readers, filter, allowed: OnceCell::new(), now, expired })
+        Ok(Self { conn, pulse, collection, readers, filter, accuracy, allowed: OnceCell::new(), now, expired })
     }
 
     /// The `depth` best.
@@ -98,7 +105,11 @@ impl<'a> Ranker<'a> {
             }
             Mode::Keyword { text, syntax, .. } => {
                 let leg = self.found(text, *syntax, depth)?;
-                Ok(Ranking { exhausted: leg.ranked.len() < depth, ..self.of(None, Some(leg)) })
+                self.pulse.check()?;
+                if leg.ranked.is_empty() && !leg.complete {
+                    return Err(interrupted());
+                }
+                Ok(Ranking { exhausted: leg.ranked.len() < depth, complete: leg.complete, ..self.of(None, Some(leg)) })
             }
             Mode::Hybrid { text, vector, space, fusion, candidates } => {
                 let each = candidates.unwrap_or(limits::CANDIDATES).max(depth);
@@ -113,12 +124,11 @@ impl<'a> Ranker<'a> {
 
     /// The leg of distance.
     pub fn near(&self, vector: &[f32], space: &str, depth: usize) -> Result<vector::VectorLeg> {
-        let rows = match (self.allowed()?, &self.expired) {
-            (Some(allowed), _) => Rows::Only(allowed),
-            (None, Some(expired)) => Rows::Without(expired),
-            (None, None) => Rows::All,
+        let rows = self.rows()?;
+        let leg = {
+            let reader = (self.conn, &self.readers.derived);
+            vector::rank(reader, self.pulse, self.collection, (vector, space), depth, (rows, self.accuracy))?
         };
-        let leg = vector::rank(self.conn, self.pulse, self.collection, vector, space, depth, rows)?;
         self.pulse.check()?;
         Ok(leg)
     }
@@ -126,7 +136,13 @@ impl<'a> Ranker<'a> {
     /// The leg of words.
     pub fn found(&self, text: &str, syntax: Syntax, depth: usize) -> Result<keyword::KeywordLeg> {
         reach(Site::Search);
-        keyword::rank(self.conn, self.pulse, self.collection, text, syntax, depth, self.condition())
+        let index = self.texts(syntax)?;
+        keyword::rank(self.conn, self.pulse, self.collection, text, syntax, depth, self.among(index.as_ref())?)
+    }
+
+    /// The index of words, where it is of use.
+    fn texts(&self, syntax: Syntax) -> Result<Option<TextView>> {
+        if syntax == Syntax::Fts5 { Ok(None) } else { self.readers.derived.texts(self.conn, self.collection) }
     }
 
     /// Both legs on one snapshot, at the same time where a second connection is free.
@@ -140,13 +156,15 @@ impl<'a> Ranker<'a> {
         let (near, found, concurrent) = match self.readers.beside(self.conn, self.pulse)? {
             Some(beside) => {
                 let collection = self.collection;
-                let (pulse, condition) = (self.pulse, self.condition());
+                let pulse = self.pulse;
+                let index = self.texts(Syntax::Natural)?;
+                let among = self.among(index.as_ref())?;
                 thread::scope(|scope| -> Result<_> {
                     // It does not count as inside SQLite for a fork, which waits for the calling thread anyway.
                     let words =
                         thread::Builder::new().name("ragstore keyword".into()).spawn_scoped(scope, move || {
                             reach(Site::Keywords);
-                            keyword::rank(beside.conn()?, pulse, collection, text, Syntax::Natural, depth, condition)
+                            keyword::rank(beside.conn()?, pulse, collection, text, Syntax::Natural, depth, among)
                         })?;
                     let near = self.near(vector, space, depth);
                     let found = words.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -171,8 +189,19 @@ impl<'a> Ranker<'a> {
     }
 
     /// What is asked of a chunk beside its words.
-    fn condition(&self) -> keyword::Among<'a> {
-        keyword::Among { filter: self.filter, alive_at: self.expired.as_ref().map(|_| self.now) }
+    fn among<'i>(&'i self, index: Option<&'i TextView>) -> Result<keyword::Among<'i>> {
+        // A set of rows is of no use to FTS5, and may cost more than asking of each row that holds the words.
+        let index = index.map(|index| Ok::<_, Error>((index, self.rows()?))).transpose()?;
+        Ok(keyword::Among { index, filter: self.filter, alive_at: self.expired.as_ref().map(|_| self.now) })
+    }
+
+    /// The rows that may be found.
+    fn rows(&self) -> Result<Rows<'_>> {
+        Ok(match (self.allowed()?, &self.expired) {
+            (Some(allowed), _) => Rows::Only(allowed),
+            (None, Some(expired)) => Rows::Without(expired),
+            (None, None) => Rows::All,
+        })
     }
 
     fn allowed(&self) -> Result<Option<&RowSet>> {
@@ -189,9 +218,11 @@ impl<'a> Ranker<'a> {
     }
 
     fn of(&self, near: Option<vector::VectorLeg>, found: Option<keyword::KeywordLeg>) -> Ranking {
-        let plan = |candidates: usize, took, road| LegPlan { candidates, took, road };
-        let near_plan = near.as_ref().map(|leg| plan(leg.ranked.len(), leg.took, leg.road));
-        let found_plan = found.as_ref().map(|leg| plan(leg.ranked.len(), leg.took, None));
+        let plan = |candidates: usize, took, way| LegPlan { candidates, took, way };
+        let index = |leg: &keyword::KeywordLeg| leg.index.map(Way::Index);
+        let exact = near.as_ref().is_none_or(|leg| leg.exact);
+        let near_plan = near.as_ref().map(|leg| plan(leg.ranked.len(), leg.took, leg.way));
+        let found_plan = found.as_ref().map(|leg| plan(leg.ranked.len(), leg.took, index(leg)));
         let (found, keyword) = found.map(|leg| (leg.ranked, leg.plan)).unzip();
         Ranking {
             ranked: near.map(|leg| leg.ranked).or(found).unwrap_or_default(),
@@ -202,6 +233,7 @@ impl<'a> Ranker<'a> {
             near: near_plan,
             found: found_plan,
             concurrent: false,
+            exact,
         }
     }
 }

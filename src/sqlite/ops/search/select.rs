@@ -13,11 +13,11 @@ use crate::limits;
 use crate::mmr;
 use crate::model::{Hit, Metric};
 use crate::request::{Mode, Rerank, Search};
-use crate::sqlite::distance::Query;
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::sql;
 use crate::sqlite::tables::spaces;
 use crate::sqlite::tables::vectors::Reader;
+use crate::vector_index::Query;
 
 /// One that may become a hit.
 pub struct Candidate {

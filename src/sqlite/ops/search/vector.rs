@@ -8,45 +8,97 @@ use super::Ranked;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::model::{Leg, Metric, check_vector};
+use crate::request::Accuracy;
+use crate::sqlite::derived::{Derived, Followed, Request};
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::tables::collections::CollectionRow;
 use crate::sqlite::tables::spaces;
-use crate::sqlite::tables::vectors::{self, Road, Rows};
+use crate::sqlite::tables::vectors::{self, Road, Rows, VectorTable};
 use crate::sqlite::top_k::Neighbor;
 
 /// The k nearest, and how they were found.
-#[derive(Default)]
 pub struct VectorLeg {
     pub ranked: Vec<Ranked>,
     /// False where the timeout cut it.
     pub complete: bool,
+    /// They are the true k nearest of what was looked at.
+    pub exact: bool,
     pub took: Duration,
     /// `None` where there was nothing to look at.
-    pub road: Option<Road>,
+    pub way: Option<Way>,
+}
+
+impl Default for VectorLeg {
+    /// A leg that the timeout cut.
+    fn default() -> Self {
+        Self { ranked: Vec::new(), complete: false, exact: true, took: Duration::ZERO, way: None }
+    }
+}
+
+/// How the nearest were found.
+#[derive(Debug, Clone, Copy)]
+pub enum Way {
+    /// In the tables.
+    Table(Road),
+    /// In an index.
+    Index(Followed),
 }
 
 pub fn rank(
-    conn: &Connection,
+    (conn, derived): (&Connection, &Derived),
     pulse: &Pulse,
     collection: &CollectionRow,
-    vector: &[f32],
-    space: &str,
+    (vector, space): (&[f32], &str),
     k: usize,
-    rows: Rows<'_>,
+    (rows, accuracy): (Rows<'_>, Accuracy),
 ) -> Result<VectorLeg> {
     let began = pulse.elapsed();
     let space = spaces::require(conn, collection.id, space)?;
     check_query(vector, space.metric)?;
     space.check_dimension(vector.len())?;
     let Some(table) = space.table() else { return Ok(VectorLeg { complete: true, ..VectorLeg::default() }) };
-    let found = vectors::search(conn, table, &[vector], k, rows, &|| pulse.beats())?;
+    let found = nearest((conn, derived), pulse, (collection.id, table), &[vector], k, rows, accuracy)?;
     let neighbors = found.neighbors.into_iter().next().unwrap_or_default();
     Ok(VectorLeg {
         ranked: ranked(&neighbors, space.metric),
         complete: found.complete,
+        exact: found.exact,
         took: pulse.elapsed().saturating_sub(began),
-        road: Some(found.road),
+        way: Some(found.way),
     })
+}
+
+/// Of several queries the nearest, however they were found.
+pub struct Nearest {
+    pub neighbors: Vec<Vec<Neighbor>>,
+    /// False where the timeout cut it.
+    pub complete: bool,
+    /// They are the true k nearest of what was looked at.
+    pub exact: bool,
+    pub way: Way,
+}
+
+/// From the index of a space, or, where there is none that fits, from its table.
+pub fn nearest(
+    (conn, derived): (&Connection, &Derived),
+    pulse: &Pulse,
+    (collection_id, table): (i64, VectorTable),
+    queries: &[&[f32]],
+    k: usize,
+    rows: Rows<'_>,
+    accuracy: Accuracy,
+) -> Result<Nearest> {
+    let keep_going = || pulse.beats();
+    let request = Request { queries, k, rows, accuracy, keep_going: &keep_going };
+    // An index may answer before it asks.
+    if keep_going()
+        && let Some((found, followed)) = derived.nearest(conn, collection_id, table, &request)?
+    {
+        let (neighbors, complete, exact) = (found.neighbors, found.complete, found.exact);
+        return Ok(Nearest { neighbors, complete, exact, way: Way::Index(followed) });
+    }
+    let found = vectors::search(conn, table, queries, k, rows, &keep_going)?;
+    Ok(Nearest { neighbors: found.neighbors, complete: found.complete, exact: true, way: Way::Table(found.road) })
 }
 
 /// Neighbors as a ranking.
