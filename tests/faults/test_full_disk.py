@@ -155,7 +155,7 @@ def limited(path: str, size: int) -> None:
 def test_a_limit_of_the_file_size(tmp_path, suite):
     with Server(__name__) as server:
         for number in range(record.size(2, 60)):
-            size = suite.chance.randrange(700 << 10, 6 << 20)
+            size = suite.chance.randrange(1000 << 10, 6 << 20)
             assert server.run(limited, str(tmp_path / f"{number}.db"), size) == 0, f"a limit of {size} bytes"
             suite.counts["limits of a file's size"] += 1
 

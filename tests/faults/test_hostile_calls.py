@@ -19,8 +19,8 @@ pytestmark = pytest.mark.faults
 CALLS = record.size(15_000, 1_000_000)
 # What a call may raise: never what says that the library is broken.
 ALLOWED = (ragstore.RagstoreError, ValueError, TypeError)
-# These write a file, and the system may refuse its name.
-OF_FILES = {"backup", "repair"}
+# These write files, and the system may refuse their names.
+OF_FILES = {"backup", "repair", "sync_folder"}
 # They end what the others need, or take another path: the other suites call them.
 LEFT_OUT = {"close", "delete_collection", "transaction", "clear_embedding_cache"}
 
