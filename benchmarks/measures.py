@@ -77,16 +77,17 @@ def sync(folder: Path, corpus: Corpus, rounds: int = 3) -> Figures:
     """Applying everything that another store holds, against adding it, in turn."""
     added, exported, applied, size, unchanged = [], [], [], 0, 0
     for i in range(rounds):
-        added.append(fill(folder / f"source{i}.db", corpus))
-        with ragstore.open(folder / f"source{i}.db") as source, ragstore.open(folder / f"target{i}.db") as target:
+        stores = folder / f"sync{i}"
+        stores.mkdir()
+        added.append(fill(stores / "source.db", corpus))
+        with ragstore.open(stores / "source.db") as source, ragstore.open(stores / "target.db") as target:
             began = time.perf_counter()
             batch = source.export_changes()
             exported.append(time.perf_counter() - began)
             applied.append(seconds(lambda batch=batch, target=target: target.apply_changes(batch)))
             size, unchanged = len(batch), len(source.export_changes(target.watermark()))
             del batch
-        for path in folder.glob(f"*{i}.db*"):
-            path.unlink()
+        shutil.rmtree(stores)
     n = len(corpus.texts)
     return {
         "speed / adding": median(a / b for a, b in zip(added, applied, strict=True)),
