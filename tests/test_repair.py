@@ -153,6 +153,35 @@ def test_a_header_that_is_not_there_is_made_up(filled, at, length):
     assert filled.read_bytes() == before
 
 
+def test_a_default_space_that_lost_its_name_is_no_default_space(filled):
+    with ragstore.open(filled, read_only=True) as store:
+        ids = [chunk.id for chunk in store["notes"].get_chunks("d5")]
+        vectors = store["notes"].get_embeddings(ids)
+    damage(filled, "UPDATE spaces SET name = 'defaudt' WHERE name = 'default'")
+    new = filled.with_name("new.db")
+    report = ragstore.repair(filled, new)
+    assert not report.problems
+    assert any("default space" in sentence for sentence in report.lost)
+    with ragstore.open(new) as store:
+        assert {space.name for space in store["notes"].list_spaces()} >= {"default", "defaudt"}
+        assert np.array_equal(store["notes"].get_embeddings(ids, space="defaudt"), vectors)
+
+
+def test_documents_made_for_chunks_take_no_number_that_others_give(filled):
+    damage(
+        filled,
+        "PRAGMA foreign_keys = OFF",
+        "DELETE FROM documents WHERE id > 12",
+        "UPDATE sqlite_sequence SET seq = 12 WHERE name = 'documents'",
+    )
+    new = filled.with_name("new.db")
+    report = ragstore.repair(filled, new)
+    assert not report.problems
+    assert ragstore.check(new).ok
+    with ragstore.open(new) as store:
+        assert len(store["notes"].get(["d149-0"])) == 1
+
+
 def test_a_header_that_forbids_to_write(filled):
     with ragstore.open(filled, read_only=True) as store:
         count = store["notes"].count()

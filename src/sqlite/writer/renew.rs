@@ -59,6 +59,10 @@ impl Worker {
 
     pub(super) fn finish(&self, txn: Txn<'_>) -> std::result::Result<(), Failure> {
         txn.finish().map_err(|error| Failure::Own(self.examine(error)))?;
+        if self.conn.is_autocommit() {
+            let undone = "SQLite met damage that undid the transaction; check() says what is damaged";
+            return Err(Failure::Own(self.examine(Error::new(ErrorKind::Corrupt, undone))));
+        }
         reach(Site::BeforeCommit);
         self.committing.set(true);
         self.conn.execute_batch("COMMIT").map_err(|error| {

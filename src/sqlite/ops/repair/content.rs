@@ -112,6 +112,12 @@ pub fn orphans(txn: &mut Txn<'_>, report: &mut RepairReport, touched: &mut BTree
     for (document, collection, id, uid) in rows {
         homeless.entry((document, collection)).or_default().push((id, uid));
     }
+    // A new document must not have the number that chunks of a lost one give.
+    let last = "SELECT coalesce(max(document_id), 0) FROM chunks WHERE document_id < ?1";
+    let last: i64 = sql::query_one(conn, last, [i64::MAX / 2], |row| row.get(0))?;
+    if sql::execute(conn, "UPDATE sqlite_sequence SET seq = max(seq, ?1) WHERE name = 'documents'", [last])? == 0 {
+        sql::execute(conn, "INSERT INTO sqlite_sequence (name, seq) VALUES ('documents', ?1)", [last])?;
+    }
     let empty = Metadata::empty();
     for ((old, collection), chunks) in homeless {
         let target = target(conn, collection)?;

@@ -74,7 +74,14 @@ pub fn run(txn: &mut Txn<'_>, progress: &Progress) -> Result<RepairReport> {
 /// Runs one part of a repair, and takes it back where the file does not let it be done. Says whether it was.
 fn within(conn: &Connection, run: impl FnOnce() -> Result<()>) -> Result<bool> {
     conn.execute_batch("SAVEPOINT remedy")?;
-    match run() {
+    let outcome = run();
+    if conn.is_autocommit() {
+        // The next savepoint would begin a transaction of its own.
+        let undone =
+            || Error::new(ErrorKind::Corrupt, "SQLite met damage that undid the repair; salvage: repair(path, to)");
+        return Err(outcome.err().filter(is_outside).unwrap_or_else(undone));
+    }
+    match outcome {
         Ok(()) => {
             conn.execute_batch("RELEASE remedy")?;
             Ok(true)

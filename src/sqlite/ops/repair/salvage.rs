@@ -346,11 +346,20 @@ impl Salvage<'_> {
                 living.entry(*space).or_insert((table, None));
             }
         }
+        let mut next = living.keys().max().map_or(1, |last| last.saturating_add(1));
+        let mut living: Vec<_> = living.into_iter().collect();
+        // What has no name may be a default space, and others get another number where theirs is before it.
+        living.sort_by_key(|(_, (_, row))| row.as_ref().map(|row| row.name != DEFAULT_SPACE));
         for (id, (table, row)) in living {
             self.keep_going()?;
-            self.space(id, table, row)?;
+            self.space(id, table, row, &mut next)?;
         }
-        self.default_spaces()
+        for collection in tables::collections::list(self.conn)? {
+            if spaces::find(self.conn, collection.id, DEFAULT_SPACE)?.is_none() {
+                self.default_space(collection.id, None)?;
+            }
+        }
+        Ok(())
     }
 
     fn space_rows(&mut self) -> Result<Vec<SpaceRow>> {
@@ -379,7 +388,7 @@ impl Salvage<'_> {
         Ok(rows)
     }
 
-    fn space(&mut self, id: i64, table: VectorTable, row: Option<SpaceRow>) -> Result<()> {
+    fn space(&mut self, old: i64, table: VectorTable, row: Option<SpaceRow>, next: &mut i64) -> Result<()> {
         let all: Vec<i64> = match &row {
             Some(row) => chunk_rows(self.conn, row.collection_id)?,
             None => sql::query_all(self.conn, "SELECT id FROM chunks ORDER BY id", [], |row| row.get(0))?,
@@ -394,11 +403,11 @@ impl Salvage<'_> {
                 let collection_id = sql::query_one(self.conn, text, [first], |row| row.get(0))?;
                 let name = match spaces::find(self.conn, collection_id, DEFAULT_SPACE)? {
                     None => DEFAULT_SPACE.to_owned(),
-                    Some(_) => format!("recovered-{id}"),
+                    Some(_) => format!("recovered-{old}"),
                 };
                 self.report.lost.push(format!("the row of a space, which is now called {name:?}"));
                 SpaceRow {
-                    id,
+                    id: old,
                     collection_id,
                     name,
                     dimension: None,
@@ -414,6 +423,7 @@ impl Salvage<'_> {
             self.report.lost.push(format!("space {:?}, whose collection is not there", row.name));
             return Ok(());
         }
+        let id = self.number(old, &row, next)?;
         let dimension = remains.as_ref().map(vectors::Remains::dimension);
         let insert = "INSERT OR IGNORE INTO spaces (id, collection_id, name, dimension, metric, model, created_at,
                                                     vec_generation)
@@ -450,18 +460,29 @@ impl Salvage<'_> {
         Ok(())
     }
 
-    /// Every collection has one of that name, and it is the oldest.
-    fn default_spaces(&mut self) -> Result<()> {
-        for collection in tables::collections::list(self.conn)? {
-            if spaces::find(self.conn, collection.id, DEFAULT_SPACE)?.is_none() {
-                let insert =
-                    "INSERT INTO spaces (collection_id, name, metric, created_at) VALUES (?1, ?2, 'cosine', 0)";
-                sql::execute(self.conn, insert, rusqlite::params![collection.id, DEFAULT_SPACE])?;
-                self.report
-                    .lost
-                    .push(format!("the default space of collection {:?}; it has a new one", collection.name));
-            }
+    /// The number of a space: its own, unless the default space of its collection, which is the first, comes after it.
+    fn number(&mut self, old: i64, row: &SpaceRow, next: &mut i64) -> Result<i64> {
+        if row.name == DEFAULT_SPACE {
+            return Ok(old);
         }
+        match spaces::find(self.conn, row.collection_id, DEFAULT_SPACE)? {
+            Some(default) if default.id < old => return Ok(old),
+            Some(_) => {}
+            None => self.default_space(row.collection_id, Some(old))?,
+        }
+        let new = *next;
+        *next = next.saturating_add(1);
+        sql::execute(self.conn, "UPDATE space_stamps SET space_id = ?2 WHERE space_id = ?1", [old, new])?;
+        Ok(new)
+    }
+
+    /// A default space for a collection that has none.
+    fn default_space(&mut self, collection_id: i64, number: Option<i64>) -> Result<()> {
+        let insert =
+            "INSERT INTO spaces (id, collection_id, name, metric, created_at) VALUES (?1, ?2, ?3, 'cosine', 0)";
+        sql::execute(self.conn, insert, rusqlite::params![number, collection_id, DEFAULT_SPACE])?;
+        let name = tables::collections::by_row(self.conn, collection_id)?.name;
+        self.report.lost.push(format!("the default space of collection {name:?}; it has a new one"));
         Ok(())
     }
 
