@@ -171,7 +171,7 @@ def test_documents_made_for_chunks_take_no_number_that_others_give(filled):
     damage(
         filled,
         "PRAGMA foreign_keys = OFF",
-        "DELETE FROM documents WHERE id > 12",
+        "DELETE FROM documents WHERE id > 11",
         "UPDATE sqlite_sequence SET seq = 12 WHERE name = 'documents'",
     )
     new = filled.with_name("new.db")
