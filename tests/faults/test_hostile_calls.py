@@ -16,7 +16,7 @@ from tests.faults import oracle, record
 
 pytestmark = pytest.mark.faults
 
-CALLS = record.size(15_000, 1_000_000)
+CALLS = record.size(10_000, 1_000_000)
 # What a call may raise: never what says that the library is broken.
 ALLOWED = (ragstore.RagstoreError, ValueError, TypeError)
 # These write files, and the system may refuse their names.

@@ -7,7 +7,7 @@ from tests.faults.server import Server
 
 pytestmark = pytest.mark.faults
 
-POINTS = record.size(60, 3_000)
+POINTS = record.size(50, 3_000)
 CALLS = ["pwrite64", "fdatasync", "fsync", "ftruncate", "openat", "pread64", "close", "fcntl", "mmap", "unlink"]
 
 

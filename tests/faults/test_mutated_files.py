@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the limits of a process are Linux"),
 ]
 
-MUTANTS = record.size(300, 20_000)
+MUTANTS = record.size(200, 20_000)
 SECONDS, MEMORY = 10, 512 << 20
 
 

@@ -19,7 +19,7 @@ from tests.faults import images, oracle, record, tracing, workload
 
 pytestmark = pytest.mark.faults
 
-IMAGES = record.size(400, 20_000)
+IMAGES = record.size(250, 20_000)
 # Words that make the log as long as the writer lets it grow, so that it is moved while the store is open.
 LONG = [0, 5, 40_000]
 SUFFIXES = ["", "-wal", "-journal"]

@@ -6,6 +6,7 @@
 mod content;
 mod rows;
 mod salvage;
+mod spaces;
 mod vectors;
 
 use std::collections::BTreeSet;
