@@ -27,4 +27,5 @@ mod sqlite;
 pub mod store;
 pub mod sync;
 pub mod text_index;
+mod top_k;
 pub mod vector_index;

@@ -7,7 +7,7 @@ ROOT = Path(__file__).parent.parent
 SOURCES = {path.relative_to(ROOT / "src"): path.read_text() for path in sorted((ROOT / "src").rglob("*.rs"))}
 
 LAYERS = [
-    {"error", "limits", "hlc", "model", "events"},
+    {"error", "limits", "hlc", "model", "events", "top_k"},
     {"filter", "request", "fusion", "graph", "mmr", "split", "highlight", "sync", "text_index", "vector_index"},
     {"store", "contract", "exchange"},
     {"sqlite", "postgres"},
@@ -16,7 +16,7 @@ LAYERS = [
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 INSIDE_SQLITE = [
-    {"sql", "filter_sql", "row_set", "top_k", "tokenizer", "ffi", "lock", "pulse", "schema", "failpoints"},
+    {"sql", "filter_sql", "row_set", "neighbor", "tokenizer", "ffi", "lock", "pulse", "schema", "failpoints"},
     {"tables"},
     {"matching", "row_sets", "derived"},
     {"ops"},

@@ -9,9 +9,7 @@ import pytest
 import ragstore
 from ragstore import ClockSkewError, Document, SyncError, WrongKeyError
 
-from tests.helpers.replicas import answers, clock, registers
-
-WORDS = ["cat", "dog", "bird"]
+from tests.helpers.replicas import answers, clock, equal
 
 
 @pytest.fixture
@@ -34,17 +32,6 @@ def pair(stores):
 
 def send(a, b, **kwargs):
     return b.apply_changes(a.export_changes(since=b.watermark(), **kwargs), **kwargs)
-
-
-def equal(*stores):
-    """They are equal, and sound; closes them."""
-    found = [answers(store, WORDS) for store in stores]
-    for store in stores:
-        assert not store.check().problems
-        store.close()
-    rows = [registers(store.path) for store in stores]
-    assert all(one == found[0] for one in found)
-    assert all(one == rows[0] for one in rows)
 
 
 def texts(store, name="c"):

@@ -6,7 +6,7 @@ import pytest
 import ragstore
 from ragstore import Chunk, Document, SyncError
 
-from tests.helpers.replicas import answers, clock, registers
+from tests.helpers.replicas import answers, clock, equal
 
 
 @pytest.fixture
@@ -26,17 +26,6 @@ def send(a, b):
 
 def texts(store):
     return {document.id: document.text for document in store["c"].list_documents()}
-
-
-def equal(*stores):
-    """They are equal, and sound; closes them."""
-    found = [answers(store, ["cat"]) for store in stores]
-    for store in stores:
-        assert not store.check().problems
-        store.close()
-    rows = [registers(store.path) for store in stores]
-    assert all(one == found[0] for one in found)
-    assert all(one == rows[0] for one in rows)
 
 
 @pytest.mark.parametrize("again", [False, True])

@@ -19,7 +19,6 @@ mod postings;
 mod query;
 mod search;
 mod segment;
-mod top;
 mod window;
 mod writer;
 

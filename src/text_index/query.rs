@@ -1,5 +1,7 @@
 //! What is asked, of what, and what is found.
 
+use std::cmp::Ordering;
+
 use super::builder::Builder;
 use super::dead::Dead;
 use super::segment::Segment;
@@ -110,12 +112,33 @@ pub struct Totals {
     pub tokens: u64,
 }
 
-/// A row and its score: the greater the better, what FTS5's `rank` is with the other sign.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// A row and its score: the greater the better, what FTS5's `rank` is with the other sign. The better hit is the less;
+/// equal scores go by row.
+#[derive(Debug, Clone, Copy)]
 pub struct Hit {
     pub row: i64,
     pub score: f64,
 }
+
+impl Ord for Hit {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.score.total_cmp(&self.score).then(self.row.cmp(&other.row))
+    }
+}
+
+impl PartialOrd for Hit {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Hit {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Hit {}
 
 /// What a search found.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,10 +2,10 @@
 
 use super::bm25::{self, Bounds};
 use super::lists::{self, List};
-use super::query::{Allowed, Found, Halt, Operator, OrHalt, Part, Phrase, Query, Totals, Work};
-use super::top::Top;
+use super::query::{Allowed, Found, Halt, Hit, Operator, OrHalt, Part, Phrase, Query, Totals, Work};
 use super::window;
 use crate::error::{Error, Result};
+use crate::top_k::TopK;
 
 /// A phrase of the query in one part.
 pub(super) struct Scored<'a> {
@@ -20,7 +20,7 @@ pub(super) struct PartSearch<'a, 's> {
     pub bounds: &'s Bounds,
     pub block_bounds: [f32; 256],
     pub allowed: Option<&'s dyn Allowed>,
-    pub top: &'s mut Top,
+    pub top: &'s mut TopK<Hit>,
     pub looked: u64,
 }
 
@@ -62,14 +62,14 @@ pub fn search(
     allowed: Option<&dyn Allowed>,
     keep_going: &mut dyn FnMut() -> bool,
 ) -> Result<Found> {
-    let mut top = Top::new(k);
+    let mut top = TopK::new(k);
     let mut looked = 0;
     let complete = match best(parts, query, k, allowed, &mut Work::new(keep_going), &mut top, &mut looked) {
         Ok(()) => true,
         Err(Halt::Stopped) => false,
         Err(Halt::Failed(error)) => return Err(error),
     };
-    Ok(Found { hits: top.into_hits(), complete, looked })
+    Ok(Found { hits: top.into_sorted(), complete, looked })
 }
 
 fn best(
@@ -78,7 +78,7 @@ fn best(
     k: usize,
     allowed: Option<&dyn Allowed>,
     work: &mut Work<'_>,
-    top: &mut Top,
+    top: &mut TopK<Hit>,
     looked: &mut u64,
 ) -> OrHalt<()> {
     let Totals { rows, tokens } = totals(parts);
@@ -140,6 +140,11 @@ fn is_cheaper_to_walk(allowed: u64, operator: Operator, lists: &[Scored<'_>]) ->
 }
 
 impl PartSearch<'_, '_> {
+    /// A row whose bound is below this is not among the best.
+    pub(super) fn threshold(&self) -> f32 {
+        self.top.worst().map_or(0.0, |worst| bm25::threshold(worst.score))
+    }
+
     /// Whether the row at a position is alive and allowed.
     pub(super) fn may_be_found(&self, position: u32) -> bool {
         !self.part.dead().contains(position)
@@ -155,7 +160,7 @@ impl PartSearch<'_, '_> {
             score += bm25::part(scored.idf, scored.list.count(position)?, length, self.average);
         }
         self.looked += 1;
-        self.top.offer(row, score);
+        self.top.offer(Hit { row, score });
         Ok(())
     }
 
@@ -217,7 +222,7 @@ impl PartSearch<'_, '_> {
             'rows: for (&position, &count) in rows.iter().zip(&counts) {
                 work.spend(1)?;
                 let code = codes.get(position as usize).copied().unwrap_or(0);
-                if idf * self.bounds.of(count, code) + slack < self.top.threshold() {
+                if idf * self.bounds.of(count, code) + slack < self.threshold() {
                     continue;
                 }
                 for &index in others {

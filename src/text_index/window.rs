@@ -113,7 +113,7 @@ impl PartSearch<'_, '_> {
             others.sort_unstable_by_key(|&(_, index)| index);
         }
         for (bound, index) in order {
-            if bound < self.top.threshold() {
+            if bound < self.threshold() {
                 continue;
             }
             window.base = index * WINDOW;
@@ -161,7 +161,7 @@ impl PartSearch<'_, '_> {
         window: &mut Window,
         work: &mut Work<'_>,
     ) -> OrHalt<()> {
-        let mut threshold = self.top.threshold();
+        let mut threshold = self.threshold();
         let mut order = Order::new(bounds, threshold);
         if order.optional == order.lists.len() {
             return Ok(());
@@ -190,7 +190,7 @@ impl PartSearch<'_, '_> {
             for candidate in window.candidates.drain(..lacking) {
                 self.score(lists, candidate.position)?;
             }
-            threshold = self.top.threshold();
+            threshold = self.threshold();
             window.candidates.retain(|candidate| candidate.sum + order.slack() >= threshold);
             window.candidates.sort_unstable_by_key(|candidate| candidate.position);
         }
@@ -198,7 +198,7 @@ impl PartSearch<'_, '_> {
         // The strongest come first, so that fewer of the others are computed.
         window.candidates.sort_unstable_by(|a, b| b.sum.total_cmp(&a.sum));
         for candidate in &window.candidates {
-            if candidate.sum + order.slack() < self.top.threshold() {
+            if candidate.sum + order.slack() < self.threshold() {
                 break;
             }
             work.spend(lists.len())?;
@@ -216,7 +216,7 @@ impl PartSearch<'_, '_> {
         window: &mut Window,
         work: &mut Work<'_>,
     ) -> OrHalt<()> {
-        let threshold = self.top.threshold();
+        let threshold = self.threshold();
         for place in (0..order.optional).rev() {
             let index = order.lists[place];
             if window.candidates.is_empty() || bounds[index] < threshold * NEGLIGIBLE {

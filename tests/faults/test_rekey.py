@@ -101,7 +101,10 @@ def test_a_kill_leaves_the_file_to_exactly_one_key(path, tmp_path):
         expected, count = fill(path), ROWS
         now: bytes | None = None
         span = 0.2
-        for number in range(KILLS):
+        # Some children end before they are killed: no more than half of them.
+        for number in range(2 * KILLS):
+            if suite.counts["kills"] == KILLS:
+                break
             # The second is for the child that is not killed in time.
             keys = [None if chance.random() < 0.25 else chance.randbytes(32) for _ in range(2)]
             texts = ["" if one is None else one.hex() for one in (now, *keys)]
@@ -131,7 +134,7 @@ def test_a_kill_leaves_the_file_to_exactly_one_key(path, tmp_path):
             suite.counts["that left the old key"] += opener == now and done == 0
             suite.counts["that left a new one"] += opener in keys and opener != now
             now = opener
-        assert suite.counts["kills"] >= KILLS // 2
+        assert suite.counts["kills"] == KILLS
         assert suite.counts["that left a new one"]
 
 

@@ -77,6 +77,17 @@ def answers(store: ragstore.Store, words: list[str]) -> dict:
     return found
 
 
+def equal(*stores: ragstore.Store) -> None:
+    """They are equal, and sound; closes them."""
+    found = [answers(store, ["cat", "dog", "bird"]) for store in stores]
+    for store in stores:
+        assert not store.check().problems
+        store.close()
+    rows = [registers(store.path) for store in stores]
+    assert all(one == found[0] for one in found)
+    assert all(one == rows[0] for one in rows)
+
+
 @contextlib.contextmanager
 def clock(seconds: float):
     """The clock of this process ahead by so much."""

@@ -427,7 +427,11 @@ impl<K: Kind> Index<K> {
 
     /// The view with a new snapshot takes the place of those with the old one, as far on as they were.
     fn publish(&self, conn: &Connection, view: View<K>, job: &Job<'_>) -> Result<()> {
-        let caught_up = self.catch_up(conn, &view, job)?.filter(|later| later.head != view.head);
+        let caught_up = match self.catch_up(conn, &view, job) {
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            // Without it, the snapshot is good for all the same.
+            caught_up => caught_up.ok().flatten().filter(|later| later.head != view.head),
+        };
         let _following = self.following.lock();
         let mut views = self.views.lock();
         views.clear();

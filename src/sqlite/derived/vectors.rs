@@ -12,9 +12,10 @@ use super::file::{Header, Heap, Sections, Sink};
 use super::view::{Bits, Dead, Identity, Kind, Part, View};
 use crate::error::Result;
 use crate::request::Accuracy;
+use crate::sqlite::neighbor::Neighbor;
 use crate::sqlite::row_set::RowSet;
 use crate::sqlite::tables::vectors::{self, Rows, VectorTable, Walk};
-use crate::sqlite::top_k::{Neighbor, TopK};
+use crate::top_k::TopK;
 use crate::vector_index::graph::{self, Effort};
 use crate::vector_index::{
     self, Among, CodesBuilder, CodesView, GRAPH_ROWS, GraphView, Pool, Road, Selection, Setting, VectorIndex,
@@ -321,7 +322,7 @@ pub struct Found {
 /// The `k` nearest to each query.
 pub fn search(view: &View<Vectors>, request: &Request<'_>) -> Result<Found> {
     let Request { queries, k, rows, accuracy, keep_going } = *request;
-    let mut best: Vec<TopK> = queries.iter().map(|_| TopK::new(k)).collect();
+    let mut best: Vec<TopK<Neighbor>> = queries.iter().map(|_| TopK::new(k)).collect();
     let mut all = Found { neighbors: Vec::new(), exact: true, complete: true, compared: 0, rescored: 0, road: "codes" };
     for (place, part) in view.parts.iter().enumerate() {
         let segment = &part.segment;
@@ -364,7 +365,7 @@ pub fn search(view: &View<Vectors>, request: &Request<'_>) -> Result<Found> {
             all.rescored += found.rescored;
             for neighbor in found.neighbors {
                 if let Some(&row) = segment.rows().get(neighbor.position as usize) {
-                    best.offer(neighbor.distance, row);
+                    best.offer(Neighbor { chunk_id: row, distance: neighbor.distance });
                 }
             }
         }

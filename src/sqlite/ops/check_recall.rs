@@ -5,11 +5,11 @@ use super::search::{check_k, nearest, scan_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Metric, RecallReport};
 use crate::request::{Accuracy, CheckRecall};
+use crate::sqlite::neighbor::Neighbor;
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::readers::Readers;
 use crate::sqlite::tables::vectors::{self, Reader, Rows};
 use crate::sqlite::tables::{collections, spaces};
-use crate::sqlite::top_k::Neighbor;
 
 /// Searches as any other, in one snapshot: stored vectors, drawn at random, are asked for their neighbours, themselves
 /// left out.

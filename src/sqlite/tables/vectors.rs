@@ -11,9 +11,10 @@ use rusqlite::{Connection, MAIN_DB, params};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Metric;
+use crate::sqlite::neighbor::Neighbor;
 use crate::sqlite::row_set::RowSet;
 use crate::sqlite::sql;
-use crate::sqlite::top_k::{Neighbor, TopK};
+use crate::top_k::TopK;
 use crate::vector_index::Query;
 
 /// Vectors of one block.
@@ -329,7 +330,7 @@ pub fn stored(conn: &Connection, table: VectorTable) -> Result<u64> {
 fn walk(
     conn: &Connection,
     table: VectorTable,
-    queries: &mut [(Query<'_>, TopK)],
+    queries: &mut [(Query<'_>, TopK<Neighbor>)],
     allowed: &RowSet,
     keep_going: &dyn Fn() -> bool,
 ) -> Result<bool> {
@@ -341,7 +342,7 @@ fn walk(
         }
         if reader.read(chunk_id, &mut vector)? {
             for (query, best) in &mut *queries {
-                best.offer(query.distance(&vector), chunk_id);
+                best.offer(Neighbor { chunk_id, distance: query.distance(&vector) });
             }
         }
     }
@@ -351,7 +352,7 @@ fn walk(
 fn scan(
     conn: &Connection,
     table: VectorTable,
-    queries: &mut [(Query<'_>, TopK)],
+    queries: &mut [(Query<'_>, TopK<Neighbor>)],
     rows: Rows<'_>,
     keep_going: &dyn Fn() -> bool,
 ) -> Result<bool> {
@@ -385,14 +386,16 @@ fn scan(
         if wanted > FEW {
             reader.vectors(Location { block, place: 0 }, &mut vectors)?;
             for (query, best) in &mut *queries {
-                query.distances(&vectors, &valid, &mut |place, distance| best.offer(distance, chunk_id(place)));
+                query.distances(&vectors, &valid, &mut |place, distance| {
+                    best.offer(Neighbor { chunk_id: chunk_id(place), distance });
+                });
             }
         } else if wanted > 0 {
             for place in (0..BLOCK).filter(|place| valid[place / 8] & (1 << (place % 8)) != 0) {
                 let vector = &mut vectors[..table.dimension];
                 reader.vectors(Location { block, place }, vector)?;
                 for (query, best) in &mut *queries {
-                    best.offer(query.distance(vector), chunk_id(place));
+                    best.offer(Neighbor { chunk_id: chunk_id(place), distance: query.distance(vector) });
                 }
             }
         }

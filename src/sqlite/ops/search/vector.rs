@@ -10,11 +10,11 @@ use crate::limits;
 use crate::model::{Leg, Metric, check_vector};
 use crate::request::Accuracy;
 use crate::sqlite::derived::{Derived, Followed, Request};
+use crate::sqlite::neighbor::Neighbor;
 use crate::sqlite::pulse::Pulse;
 use crate::sqlite::tables::collections::CollectionRow;
 use crate::sqlite::tables::spaces;
 use crate::sqlite::tables::vectors::{self, Road, Rows, VectorTable};
-use crate::sqlite::top_k::Neighbor;
 
 /// The k nearest, and how they were found.
 pub struct VectorLeg {
