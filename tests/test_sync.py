@@ -168,6 +168,25 @@ def test_one_chunk_id_in_two_documents(stores, pair):
     equal(a, b, third)
 
 
+def test_relations_of_a_chunk_that_gets_the_id_it_came_with(pair):
+    a, b = pair
+    for store, id in ((a, "b-doc"), (b, "a-doc")):
+        store["c"].add(Document(id=id, chunks=[ragstore.Chunk("cat", id="same")]))
+    a.sync(b)
+    (other,) = a["c"].get_chunks("b-doc")
+    b["c"].relate("same", other.id, "likes")
+    a.sync(b)
+    assert len(a["c"].relations(other.id)) == 1
+    b["c"].delete(document_ids=["a-doc"])
+    a.sync(b)
+    for store in (a, b):
+        assert store["c"].get_chunks("b-doc")[0].id == "same"
+        # Nothing has the other id any more.
+        assert store["c"].relations("same") == []
+        assert store.check().ok
+    equal(a, b)
+
+
 def test_deleted_collections(pair):
     a, b = pair
     a["c"].add([Document("cat", id="old"), Document("dog", id="other")])

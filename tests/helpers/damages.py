@@ -130,12 +130,22 @@ DAMAGES = [
     (
         (
             "INSERT INTO relations (collection_id, source, target, type, strength, metadata, created_at, hlc)"
-            " VALUES (1, 'a', 'b', 'c', 3, '{', 0, zeroblob(24))"
+            " VALUES (1, 'd3', 'd4', 'c', 3, '{', 0, zeroblob(24))"
         ),
         True,
         "relations",
         "holds no JSON object",
         False,
+    ),
+    (
+        (
+            "INSERT INTO relations (collection_id, source, target, type, strength, metadata, created_at, hlc)"
+            " VALUES (1, 'd3', 'd0', 'c', 0.5, '{}', 0, zeroblob(24))"
+        ),
+        True,
+        "relations",
+        "what is no chunk and no document",
+        True,
     ),
     (
         "INSERT INTO state (namespace, local, key, value, updated_at, hlc) VALUES ('n', 0, 'k', '{', 0, zeroblob(24))",

@@ -43,6 +43,10 @@ pub fn run(txn: &mut Txn<'_>, request: &Delete, progress: &Progress) -> Result<u
         return Ok(0);
     }
     let stamp = txn.stamp();
+    for id in documents.keys() {
+        txn.check(progress)?;
+        shared::empty_document(txn, stamp, &target, *id)?;
+    }
     for (id, document) in &documents {
         txn.check(progress)?;
         shared::delete_document(txn, stamp, &target, *id, &document.uid)?;

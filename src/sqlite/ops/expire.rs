@@ -51,6 +51,10 @@ fn remove(
     let gone: Vec<i64> = sql::query_all(conn, text, params![target.id(), txn.now.0, limit], |row| row.get(0))?;
     for id in &gone {
         go_on()?;
+        shared::empty_document(txn, stamp, target, *id)?;
+    }
+    for id in &gone {
+        go_on()?;
         shared::expire_document(txn, stamp, target, *id)?;
     }
     let mut removed = gone.len() as u64;

@@ -191,12 +191,16 @@ pub fn expire_document(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64) ->
 
 /// Removes a document with its chunks, and leaves no trace of its names.
 pub fn remove_document(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64, uid: &str) -> Result<()> {
-    for chunk in chunks::of_document(txn.conn, id)? {
-        delete_chunk(txn, stamp, target, &chunk)?;
-    }
+    empty_document(txn, stamp, target, id)?;
     documents::delete(txn.conn, id)?;
     txn.deleted(target.id(), uid);
     document_changed(txn, stamp, target, id, uid, Op::Delete)
+}
+
+/// Removes the chunks of a document. Who removes many documents empties all of them first: SQLite opens a savepoint for a
+/// row that others may refer to, and at each FTS5 writes out what it holds in memory, unless that is nothing.
+pub fn empty_document(txn: &Txn<'_>, stamp: Stamp, target: &Target, id: i64) -> Result<()> {
+    chunks::of_document(txn.conn, id)?.iter().try_for_each(|chunk| delete_chunk(txn, stamp, target, chunk))
 }
 
 /// Deletes the relations of what a write deleted, and did not make anew.
@@ -301,8 +305,11 @@ pub fn collection_changed(txn: &Txn<'_>, stamp: Stamp, target: &Target, name: &s
 /// again.
 pub fn settle(txn: &Txn<'_>, gone: &[(i64, String)]) -> Result<()> {
     if chunks::any_claims(txn.conn)? {
+        let related = relations::any(txn.conn)?;
         for (collection_id, uid) in gone {
-            chunks::settle_name(txn.conn, *collection_id, uid)?;
+            if let Some(before) = chunks::settle_name(txn.conn, *collection_id, uid)?.filter(|_| related) {
+                relations::suspend(txn.conn, txn.stamp_of(txn.clock()), *collection_id, &before)?;
+            }
         }
     }
     if relations::any_waiting(txn.conn)? {

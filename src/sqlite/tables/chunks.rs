@@ -237,8 +237,8 @@ pub fn claim(conn: &Connection, id: i64, collection_id: i64, uid: &str) -> Resul
 }
 
 /// Of the documents with a chunk that came with an id, the one with the least id has it: so every replica gives it to the
-/// same, whatever came first.
-pub fn settle_name(conn: &Connection, collection_id: i64, uid: &str) -> Result<()> {
+/// same, whatever came first. Returns the id that it had until then, which is no chunk's any more.
+pub fn settle_name(conn: &Connection, collection_id: i64, uid: &str) -> Result<Option<String>> {
     let text = "SELECT d.uid, c.id, c.uid = ?2 FROM chunks c JOIN documents d ON d.id = c.document_id
                 WHERE c.collection_id = ?1 AND c.uid = ?2
                 UNION ALL
@@ -247,14 +247,15 @@ pub fn settle_name(conn: &Connection, collection_id: i64, uid: &str) -> Result<(
                 ORDER BY 1";
     let wanting: Vec<(String, i64, bool)> =
         sql::query_all(conn, text, params![collection_id, uid], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    let Some((_, first, false)) = wanting.first() else { return Ok(()) };
+    let Some((owner, first, false)) = wanting.first() else { return Ok(None) };
     let rename = "UPDATE chunks SET uid = ?2 WHERE id = ?1";
     if let Some((document, id, _)) = wanting.iter().find(|(_, _, has)| *has) {
         sql::execute(conn, rename, params![id, stand_in(uid, document)])?;
         claim(conn, *id, collection_id, uid)?;
     }
     sql::execute(conn, rename, params![first, uid])?;
-    sql::execute(conn, "DELETE FROM chunk_claims WHERE chunk_id = ?1", params![first]).map(drop)
+    sql::execute(conn, "DELETE FROM chunk_claims WHERE chunk_id = ?1", params![first])?;
+    Ok(Some(stand_in(uid, owner)))
 }
 
 /// Columns of a whole chunk, for [`read`]; the tables are called `c` and `d`.

@@ -169,19 +169,25 @@ pub struct Received<'a> {
     pub expires_at: Option<Timestamp>,
 }
 
-/// Puts one, in the place of a row where there is one, and returns its rowid.
+/// Puts one, in the place of a row where there is one, and returns its rowid. Neither statement may need a savepoint of
+/// its own, as an upsert or RETURNING would: at each savepoint FTS5 writes out what it holds in memory.
 pub fn receive(conn: &Connection, stamp: Stamp, row: Option<i64>, new: &Received<'_>) -> Result<i64> {
-    sql::query_one(
+    let text = match row {
+        None => {
+            "INSERT INTO documents (id, collection_id, uid, source_uri, content_hash, content_type, raw_content, metadata,
+                                    created_at, updated_at, expires_at, hlc)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
+        }
+        Some(_) => {
+            "UPDATE documents SET collection_id = ?2, uid = ?3, source_uri = ?4, content_hash = ?5, content_type = ?6,
+                                  raw_content = ?7, metadata = ?8, created_at = ?9, updated_at = ?10, expires_at = ?11,
+                                  hlc = ?12
+             WHERE id = ?1"
+        }
+    };
+    sql::execute(
         conn,
-        "INSERT INTO documents (id, collection_id, uid, source_uri, content_hash, content_type, raw_content, metadata,
-                                created_at, updated_at, expires_at, hlc)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
-         ON CONFLICT (id) DO UPDATE
-         SET uid = excluded.uid, source_uri = excluded.source_uri, content_hash = excluded.content_hash,
-             content_type = excluded.content_type, raw_content = excluded.raw_content, metadata = excluded.metadata,
-             created_at = excluded.created_at, updated_at = excluded.updated_at, expires_at = excluded.expires_at,
-             hlc = excluded.hlc
-         RETURNING id",
+        text,
         params![
             row,
             new.collection_id,
@@ -196,8 +202,8 @@ pub fn receive(conn: &Connection, stamp: Stamp, row: Option<i64>, new: &Received
             sql::time(new.expires_at),
             stamp.hlc.to_bytes(),
         ],
-        |row| row.get(0),
-    )
+    )?;
+    Ok(row.unwrap_or_else(|| conn.last_insert_rowid()))
 }
 
 /// When a document last changed.

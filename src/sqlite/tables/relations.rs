@@ -138,18 +138,17 @@ pub fn any_waiting(conn: &Connection) -> Result<bool> {
 /// The columns that both tables have.
 const SHARED: &str = "collection_id, source, target, type, strength, metadata, created_at, hlc";
 
+/// Both ends of a row `r` of either table are there.
+const WHOLE: &str = "(EXISTS (SELECT 1 FROM chunks e WHERE e.collection_id = r.collection_id AND e.uid = r.source)
+                      OR EXISTS (SELECT 1 FROM documents e WHERE e.collection_id = r.collection_id AND e.uid = r.source))
+                     AND
+                     (EXISTS (SELECT 1 FROM chunks e WHERE e.collection_id = r.collection_id AND e.uid = r.target)
+                      OR EXISTS (SELECT 1 FROM documents e WHERE e.collection_id = r.collection_id AND e.uid = r.target))";
+
 /// Relations whose ends are both there wait no more.
 pub fn restore(conn: &Connection, stamp: Stamp) -> Result<()> {
-    let end = |column: &str| {
-        format!(
-            "(EXISTS (SELECT 1 FROM chunks e WHERE e.collection_id = w.collection_id AND e.uid = w.{column})
-              OR EXISTS (SELECT 1 FROM documents e WHERE e.collection_id = w.collection_id AND e.uid = w.{column}))"
-        )
-    };
     let text = format!(
-        "INSERT INTO relations ({SHARED}) SELECT {SHARED} FROM waiting_relations w WHERE {} AND {} RETURNING {MOVED}",
-        end("source"),
-        end("target")
+        "INSERT INTO relations ({SHARED}) SELECT {SHARED} FROM waiting_relations r WHERE {WHOLE} RETURNING {MOVED}"
     );
     for Moved { id, collection_id, name: [source, kind, target], hlc } in sql::query_all(conn, &text, [], moved)? {
         let text = "DELETE FROM waiting_relations WHERE (collection_id, source, type, target) = (?1, ?2, ?3, ?4)";
@@ -174,6 +173,22 @@ pub fn suspend(conn: &Connection, stamp: Stamp, collection_id: i64, id: &str) ->
         tell_ends(conn, stamp, sql::query_all(conn, &text, params![collection_id, id], moved)?)?;
     }
     Ok(())
+}
+
+/// How many relations have an end that is not there: none, in a sound file.
+pub fn count_loose(conn: &Connection) -> Result<u64> {
+    sql::query_one(conn, &format!("SELECT count(*) FROM relations r WHERE NOT ({WHOLE})"), [], |row| row.get(0))
+}
+
+/// These wait for their ends; says how many.
+pub fn suspend_loose(conn: &Connection, stamp: Stamp) -> Result<u64> {
+    let text = format!(
+        "INSERT OR REPLACE INTO waiting_relations ({SHARED}) SELECT {SHARED} FROM relations r WHERE NOT ({WHOLE})"
+    );
+    let loose = sql::execute(conn, &text, [])?;
+    let text = format!("DELETE FROM relations AS r WHERE NOT ({WHOLE}) RETURNING {MOVED}");
+    tell_ends(conn, stamp, sql::query_all(conn, &text, [], moved)?)?;
+    Ok(loose as u64)
 }
 
 /// Forgets those of a collection that are not later than its end, which is the stamp.

@@ -13,7 +13,7 @@ use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{Applied, Conflict, Timestamp};
 use crate::request::ApplyChanges;
-use crate::sqlite::tables::{chunks, relations, replicas, sync_peers};
+use crate::sqlite::tables::{relations, replicas, sync_peers};
 use crate::sqlite::txn::{Progress, Txn};
 use crate::sync::Watermark;
 use crate::sync::encoding::Decoder;
@@ -200,15 +200,13 @@ impl Apply<'_, '_> {
             return Ok(());
         }
         let conn = self.txn.conn;
-        for (collection_id, uid) in &self.names {
-            chunks::settle_name(conn, *collection_id, uid)?;
-        }
-        let gone = self.txn.take_deleted();
+        let mut gone = self.txn.take_deleted();
         if relations::any(conn)? {
             for (collection_id, uid) in &gone {
                 relations::suspend(conn, self.txn.stamp_of(self.latest), *collection_id, uid)?;
             }
         }
+        gone.append(&mut self.names);
         shared::settle(self.txn, &gone)?;
         sync_peers::trim_conflicts(conn)?;
         self.seen(&header, last)

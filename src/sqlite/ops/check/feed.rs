@@ -5,8 +5,8 @@ use crate::error::Result;
 use crate::hlc::Hlc;
 use crate::model::Area;
 use crate::sqlite::sql;
-use crate::sqlite::tables::meta;
 use crate::sqlite::tables::replicas::STAMPED;
+use crate::sqlite::tables::{meta, relations as relation_rows};
 
 /// Tables whose ids are never used twice.
 pub const NUMBERED: [(&str, &str); 8] = [
@@ -159,8 +159,13 @@ pub fn sound_vector(row: &rusqlite::Row<'_>) -> Result<bool> {
     })
 }
 
-/// Relations and peers hold JSON.
+/// Relations and peers hold JSON; what is related is there.
 pub fn relations(checker: &mut Checker<'_>) -> Result<()> {
+    let loose = relation_rows::count_loose(checker.conn)?;
+    if loose > 0 {
+        let what = format!("relations: {loose} of what is no chunk and no document");
+        checker.findings.repairable(Area::Relations, what, Remedy::Relations);
+    }
     json(checker, Area::Relations, "SELECT id, metadata, strength BETWEEN 0 AND 1 FROM relations", "relations")?;
     json(checker, Area::Relations, "SELECT id, watermark, 1 FROM sync_peers", "sync_peers")
 }

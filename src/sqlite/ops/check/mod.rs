@@ -44,6 +44,8 @@ pub enum Remedy {
     Places(i64),
     /// Forget that documents were deleted that are there.
     Tombstones,
+    /// Let relations wait whose ends are not there.
+    Relations,
     /// Make the view of a collection.
     View(i64),
     /// Build the next generation of the text index of a collection.

@@ -23,7 +23,7 @@ use crate::sqlite::filter_sql;
 use crate::sqlite::schema::{self, Numbered};
 use crate::sqlite::sql;
 use crate::sqlite::tables::fts::{self, FtsTable};
-use crate::sqlite::tables::{changes, chunks, collections, field_values, meta, replicas};
+use crate::sqlite::tables::{changes, chunks, collections, field_values, meta, relations, replicas};
 use crate::sqlite::tokenizer::TokenizerSpec;
 use crate::sqlite::txn::{Progress, Txn};
 
@@ -204,6 +204,10 @@ fn apply(
         Remedy::Tombstones => {
             let removed = sql::execute(conn, &format!("DELETE FROM tombstones WHERE {}", super::check::LIVING), [])?;
             rebuilt(format!("{removed} tombstones of documents that are there are gone"));
+        }
+        Remedy::Relations => {
+            let waiting = relations::suspend_loose(conn, txn.stamp())?;
+            rebuilt(format!("{waiting} relations of what is not there wait for it"));
         }
         // What only a new file can be rid of.
         Remedy::Salvage => {}
