@@ -25,7 +25,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let outcome = match args[..] {
         ["add", database, texts, vectors, dimension, page_size] => {
-            add(database, texts, vectors, dimension.parse()?, page_size.parse()?)
+            add(database, texts, vectors, dimension.parse()?, page_size.parse()?, true)
+        }
+        ["add_without_feed", database, texts, vectors, dimension, page_size] => {
+            add(database, texts, vectors, dimension.parse()?, page_size.parse()?, false)
         }
         ["knn", database, queries, dimension, k] => knn(database, queries, dimension.parse()?, k.parse()?),
         ["keyword", database, expressions, k] => keyword(database, expressions, k.parse()?),
@@ -34,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["open", database, rounds] => open_and_select(database, rounds.parse()?),
         ["walk", database, first, depth, rounds] => walk(database, first, depth.parse()?, rounds.parse()?),
         ["memory", rounds] => memory(rounds.parse()?),
-        _ => Err("usage: bare add|knn|keyword|get|filter|open|walk|memory ...".into()),
+        _ => Err("usage: bare add|add_without_feed|knn|keyword|get|filter|open|walk|memory ...".into()),
     }?;
     println!("{outcome}");
     Ok(())
@@ -73,7 +76,7 @@ fn floats(path: &str) -> Result<Vec<f32>, Box<dyn Error>> {
 }
 
 /// One document of one chunk for each line of JSON, with a row of float32, in one transaction at full durability.
-fn add(database: &str, texts: &str, vectors: &str, dimension: usize, page_size: u32) -> Outcome {
+fn add(database: &str, texts: &str, vectors: &str, dimension: usize, page_size: u32, feed: bool) -> Outcome {
     let lines = BufReader::new(fs::File::open(texts)?).lines().collect::<Result<Vec<String>, _>>()?;
     let texts = lines.iter().map(|line| serde_json::from_str(line)).collect::<Result<Vec<String>, _>>()?;
     let vectors = floats(vectors)?;
@@ -113,11 +116,15 @@ fn add(database: &str, texts: &str, vectors: &str, dimension: usize, page_size: 
             let rowid = conn.last_insert_rowid();
             fts.execute(params![rowid, text])?;
             vector.execute(params![rowid, bytemuck::cast_slice::<f32, u8>(row)])?;
-            change.execute(params![hlc, uid, id])?;
+            if feed {
+                change.execute(params![hlc, uid, id])?;
+            }
         }
     }
     conn.execute_batch("COMMIT")?;
-    Ok(json!({ "seconds": began.elapsed().as_secs_f64(), "rows": texts.len() }))
+    let seconds = began.elapsed().as_secs_f64();
+    let pages: u64 = conn.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+    Ok(json!({ "seconds": seconds, "bytes": pages * u64::from(page_size) }))
 }
 
 /// vec0's own search in a store's file: milliseconds of each query, and the rowids it found.

@@ -53,11 +53,17 @@ def fill(path: Path, corpus: Corpus) -> float:
         return seconds(lambda: collection.add(corpus.texts, corpus.vectors))
 
 
-def bulk_add(folder: Path, corpus: Corpus, rounds: int = 3) -> Figures:
-    """Rows, text index and vectors in one call, from it to its durable answer, against the same statements."""
+def files(folder: Path, corpus: Corpus) -> tuple[Path, Path]:
+    """Texts and vectors as the reference reads them."""
     texts, vectors = folder / "texts.jsonl", folder / "vectors.f32"
     texts.write_text("".join(json.dumps(text) + "\n" for text in corpus.texts))
     corpus.vectors.tofile(vectors)
+    return texts, vectors
+
+
+def bulk_add(folder: Path, corpus: Corpus, rounds: int = 3) -> Figures:
+    """Rows, text index and vectors in one call, from it to its durable answer, against the same statements."""
+    texts, vectors = files(folder, corpus)
     dimension = corpus.vectors.shape[1]
     ours, theirs = [], []
     for i in range(rounds):
@@ -70,6 +76,22 @@ def bulk_add(folder: Path, corpus: Corpus, rounds: int = 3) -> Figures:
         "speed / bare rusqlite": median(b / a for a, b in zip(ours, theirs, strict=True)),
         "chunks/s": n / median(ours),
         "bare chunks/s": n / median(theirs),
+    }
+
+
+def feed(folder: Path, corpus: Corpus, rounds: int = 5) -> Figures:
+    """The change feed: the statements of adding through bare rusqlite with it and without it, in turn."""
+    inputs = (*files(folder, corpus), corpus.vectors.shape[1], 8192)
+    pairs = []
+    for i in range(rounds):
+        pairs.append([bare(command, folder / f"{command}{i}.db", *inputs) for command in ("add", "add_without_feed")])
+        for path in folder.glob(f"*{i}.db*"):
+            path.unlink()
+    return {
+        "time with / without": median(a["seconds"] / b["seconds"] for a, b in pairs),
+        "bytes with / without": pairs[0][0]["bytes"] / pairs[0][1]["bytes"],
+        "chunks/s with": len(corpus.texts) / median(a["seconds"] for a, _ in pairs),
+        "chunks/s without": len(corpus.texts) / median(b["seconds"] for _, b in pairs),
     }
 
 
@@ -149,9 +171,7 @@ with ragstore.open(path) as store:
 
 def page_size(folder: Path, corpus: Corpus) -> Figures:
     """The same statements through bare rusqlite at several page sizes, and vec0's query on the file."""
-    texts, vectors, queries = folder / "texts.jsonl", folder / "vectors.f32", folder / "queries.f32"
-    texts.write_text("".join(json.dumps(text) + "\n" for text in corpus.texts))
-    corpus.vectors.tofile(vectors)
+    (texts, vectors), queries = files(folder, corpus), folder / "queries.f32"
     corpus.queries.tofile(queries)
     dimension = corpus.vectors.shape[1]
     figures: Figures = {}

@@ -27,6 +27,7 @@ class Section:
 
 SECTIONS = [
     Section(measures.bulk_add, "speed at least 0.85 of bare rusqlite", wide=True),
+    Section(measures.feed, "time at most 1.1, bytes at most 1.05 of those without"),
     Section(measures.sync, "speed at least 0.7 of adding; less than 1,000 bytes where nothing is new"),
     Section(measures.durability, "time at most 1.3 of relaxed"),
     Section(measures.page_size, "the choice of docs/adr/0002"),

@@ -10,6 +10,7 @@ from benchmarks.report import SECTIONS, table
 
 SMALL = {
     "bulk_add": {"rounds": 1},
+    "feed": {"rounds": 1},
     "sync": {"rounds": 1},
     "durability": {"rounds": 1, "batch": 100},
     "filters": {"rows": 2000, "rounds": 1},
