@@ -21,6 +21,8 @@ pub mod mmr;
 pub mod model;
 #[cfg(feature = "python")]
 mod python;
+#[cfg(test)]
+mod random;
 pub mod request;
 pub mod split;
 mod sqlite;

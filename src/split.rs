@@ -245,6 +245,7 @@ impl Cursor<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
 
     const BOTH: [Syntax; 2] = [Syntax::Text, Syntax::Markdown];
 
@@ -347,18 +348,12 @@ mod tests {
     #[test]
     fn any_text_keeps_every_promise() {
         let alphabet: Vec<char> = "ab .,\n\r\t#*-_`>|[]()<1é日\u{301}\u{200d}👩🇫\u{a0}\u{2028}\0".chars().collect();
-        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-        let mut next = move |bound: usize| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            usize::try_from(state % bound as u64).expect("below bound")
-        };
+        let mut random = Random::new(1);
         for _ in 0..2_000 {
-            let text: String = (0..next(60)).map(|_| alphabet[next(alphabet.len())]).collect();
-            let size = 1 + next(20);
-            let overlap = next(size);
-            let window = 1 + next(40);
+            let text: String = (0..random.below(60)).map(|_| alphabet[random.below(alphabet.len())]).collect();
+            let size = 1 + random.below(20);
+            let overlap = random.below(size);
+            let window = 1 + random.below(40);
             for syntax in BOTH {
                 checked(&text, size, overlap, syntax);
                 checked_in_windows(&text, size, overlap, syntax, window);

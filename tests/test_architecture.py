@@ -7,7 +7,7 @@ ROOT = Path(__file__).parent.parent
 SOURCES = {path.relative_to(ROOT / "src"): path.read_text() for path in sorted((ROOT / "src").rglob("*.rs"))}
 
 LAYERS = [
-    {"error", "limits", "hlc", "model", "events", "top_k"},
+    {"error", "limits", "hlc", "model", "events", "top_k", "random"},
     {"filter", "request", "fusion", "graph", "mmr", "split", "highlight", "sync", "text_index", "vector_index"},
     {"store", "contract", "exchange"},
     {"sqlite", "postgres"},
@@ -36,7 +36,7 @@ UNSAFE = {
 
 def code(text):
     """The text without its tests, comments and strings."""
-    text = re.split(r"#\[cfg\((?:all\()?test", text)[0] if "#[cfg(test)]" in text or "#[cfg(all(test" in text else text
+    text = re.split(r"#\[cfg\((?:all\()?test[^\n]*\n(?:#[^\n]*\n)*(?:pub )?mod \w+ \{", text)[0]
     text = re.sub(r"//[^\n]*", "", text)
     return re.sub(r'"(?:[^"\\]|\\.)*"', '""', text)
 
@@ -51,6 +51,14 @@ def imports(text, root="crate"):
 
 def module(path):
     return path.parts[0].removesuffix(".rs")
+
+
+def test_every_file_is_a_module_of_the_one_above_it():
+    for path in SOURCES:
+        folder, name = (path.parent.parent, path.parent.name) if path.stem == "mod" else (path.parent, path.stem)
+        above = [folder / "lib.rs"] if folder == Path() else [folder / "mod.rs", folder.with_suffix(".rs")]
+        declared = [re.findall(r"^(?:pub(?:\(\w+\))? )?mod (\w+);", SOURCES.get(file, ""), re.M) for file in above]
+        assert path == Path("lib.rs") or name in sum(declared, []), f"{path} is compiled by nobody"
 
 
 def test_every_module_has_a_layer():

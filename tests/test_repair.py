@@ -252,6 +252,15 @@ def test_what_a_progress_raises_leaves_no_file(filled):
     assert all(seen)
 
 
+def test_the_last_generation_there_is(filled):
+    last = 2**63 - 1
+    damage(filled, f"UPDATE collections SET fts_generation = {last}")
+    with ragstore.open(filled) as store:
+        for change in (lambda: store["notes"].set_tokenizer("unicode61"), store["notes"].clear):
+            with pytest.raises(ragstore.CorruptError, match="last generation"):
+                change()
+
+
 def test_rows_of_a_lost_collection_and_space_find_another(filled):
     damage(filled, "DELETE FROM collections WHERE id = 1", "DELETE FROM spaces WHERE id = 1")
     with ragstore.open(filled) as store:

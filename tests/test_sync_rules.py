@@ -126,6 +126,27 @@ def test_the_feed_tells_of_relations_that_lost_an_end(stores):
         assert relations(head) == [("delete", ("x", "likes", "y"))]
 
 
+def test_a_new_tokenizer_and_the_end_of_a_space_come_together(stores):
+    a, b, _ = stores
+    a["c"].create_space("alt", dimension=2)
+    a["c"].add(Document("cats", id="x"))
+    a.sync(b)
+    with clock(1):
+        b["c"].delete_space("alt")
+        b["c"].create_space("alt", dimension=2)
+        b["c"].set_tokenizer("unicode61")
+    ids = [chunk.id for chunk in a["c"].get_chunks("x")]
+    a["c"].set_embeddings(ids, [[1.0, 2.0]], space="alt")
+    with clock(2):
+        a["c"].add(Document("dogs", id="y"))
+        a["c"].set_embeddings([chunk.id for chunk in a["c"].get_chunks("y")], [[1.0, 2.0]], space="alt")
+        send(b, a)
+        assert a["c"].keyword_search("cats").ids == ids
+        assert a["c"].keyword_search("cat").ids == []
+        a.sync(b)
+    equal(a, b)
+
+
 class TestReclock:
     """After a clock that ran ahead nothing that is written is taken for known."""
 

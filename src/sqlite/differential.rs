@@ -10,6 +10,7 @@ use super::SqliteStore;
 use crate::error::Result;
 use crate::filter::Filter;
 use crate::model::{Embeddings, Hits, Matrix, Metadata, Metric, NewChunk, NewDocument, OnConflict, Timestamp};
+use crate::random::Random;
 use crate::request::{
     Accuracy, Add, Clear, CreateCollection, CreateSpace, DEFAULT_SPACE, Delete, DeleteEmbeddings, DeleteSpace, Derived,
     Expire, IndexAt, MetadataMode, Mode, Open, Operation, Search, SearchBatch, SearchStore, SetEmbeddings,
@@ -45,44 +46,28 @@ const WORDS: [&str; 24] = [
 ];
 const DIMENSION: usize = 5;
 
-/// xorshift64*: the same every time.
-struct Random(u64);
+fn text(random: &mut Random) -> String {
+    // Some words are in most texts, some in few.
+    let words = random.below(14);
+    let mut word = || {
+        let (a, b) = (random.below(WORDS.len()), random.below(WORDS.len()));
+        WORDS[a.min(b)]
+    };
+    (0..words).map(|_| word()).collect::<Vec<_>>().join(" ")
+}
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+fn vector(random: &mut Random) -> Vec<f32> {
+    // Few values, so that many distances are equal.
+    let mut vector: Vec<f32> = (0..DIMENSION).map(|_| random.below(5) as f32 - 2.0).collect();
+    if vector.iter().all(|x| *x == 0.0) {
+        vector[0] = 1.0;
     }
+    vector
+}
 
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
-    }
-
-    fn text(&mut self) -> String {
-        // Some words are in most texts, some in few.
-        let words = self.below(14);
-        let word = |random: &mut Self| {
-            let (a, b) = (random.below(WORDS.len()), random.below(WORDS.len()));
-            WORDS[a.min(b)]
-        };
-        (0..words).map(|_| word(self)).collect::<Vec<_>>().join(" ")
-    }
-
-    fn vector(&mut self) -> Vec<f32> {
-        // Few values, so that many distances are equal.
-        let mut vector: Vec<f32> = (0..DIMENSION).map(|_| self.below(5) as f32 - 2.0).collect();
-        if vector.iter().all(|x| *x == 0.0) {
-            vector[0] = 1.0;
-        }
-        vector
-    }
-
-    fn vectors(&mut self, rows: usize) -> Option<Embeddings> {
-        let all = (0..rows).flat_map(|_| self.vector()).collect();
-        Some(Embeddings::new(Arc::new(Matrix::new(all, DIMENSION).unwrap())).unwrap())
-    }
+fn vectors(random: &mut Random, rows: usize) -> Option<Embeddings> {
+    let all = (0..rows).flat_map(|_| vector(random)).collect();
+    Some(Embeddings::new(Arc::new(Matrix::new(all, DIMENSION).unwrap())).unwrap())
 }
 
 struct Pair {
@@ -111,7 +96,7 @@ impl Pair {
             derived,
             quick: open(derived),
             plain: open(Derived::Off),
-            random: Random(seed | 1),
+            random: Random::new(seed),
             chunks: Vec::new(),
             names: 0,
             indexed: 0,
@@ -164,7 +149,7 @@ impl Pair {
             let expires = self.random.below(30) == 0;
             all.push(NewChunk {
                 id: Some(chunk),
-                text: if self.random.below(12) == 0 { None } else { Some(self.random.text()) },
+                text: if self.random.below(12) == 0 { None } else { Some(text(&mut self.random)) },
                 metadata: metadata(json!({ "n": self.random.below(10) })),
                 chars: None,
                 token_count: None,
@@ -215,7 +200,7 @@ impl Pair {
                 let there = self.plain.get(&collection, &chunk_ids).unwrap();
                 let chunk_ids: Vec<String> =
                     chunk_ids.into_iter().zip(there).filter_map(|(id, chunk)| chunk.map(|_| id)).collect();
-                if let Some(embeddings) = self.random.vectors(chunk_ids.len()).filter(|_| !chunk_ids.is_empty()) {
+                if let Some(embeddings) = vectors(&mut self.random, chunk_ids.len()).filter(|_| !chunk_ids.is_empty()) {
                     let request = SetEmbeddings { collection, chunk_ids, embeddings, space: space.into() };
                     drop(self.quick.set_embeddings(request));
                 }
@@ -239,7 +224,7 @@ impl Pair {
                 let anew = self.random.below(4) > 0;
                 let documents: Vec<NewDocument> = (0..documents).map(|_| self.document(anew)).collect();
                 let rows = documents.iter().filter_map(|document| document.chunks.as_ref()).map(Vec::len).sum();
-                let embeddings = if self.random.below(4) == 0 { None } else { self.random.vectors(rows) };
+                let embeddings = if self.random.below(4) == 0 { None } else { vectors(&mut self.random, rows) };
                 let on_conflict = OnConflict::Replace;
                 let space = DEFAULT_SPACE.into();
                 let add = Add { collection, documents, embeddings, on_conflict, space };
@@ -258,9 +243,9 @@ impl Pair {
             2 => filter(json!({ "kind": { "$ne": self.random.below(3) } })),
             _ => None,
         };
-        let text = self.random.text();
+        let text = text(&mut self.random);
         let space = if self.random.below(5) == 0 { "second" } else { DEFAULT_SPACE }.to_owned();
-        let vector = self.random.vector();
+        let vector = vector(&mut self.random);
         let k = [1, 3, 10, 100, 4000][self.random.below(5)];
         let mode = match self.random.below(5) {
             0 | 1 => Mode::Vector { vector, space, text: None },
@@ -296,7 +281,7 @@ impl Pair {
                 timeout: None,
             };
             same(|store| Ok(told(&store.search_store(&whole, Arc::new(Uninterrupted))?)), &self.quick, &self.plain);
-            let vectors: Vec<f32> = (0..3).flat_map(|_| self.random.vector()).collect();
+            let vectors: Vec<f32> = (0..3).flat_map(|_| self::vector(&mut self.random)).collect();
             let (dimension, space) = (DIMENSION, DEFAULT_SPACE.into());
             let batch = SearchBatch { collection, vectors, dimension, space, k, filter, accuracy: Accuracy::EXACT };
             let told_all = |all: Vec<Hits>| all.iter().map(told).collect::<Vec<_>>();

@@ -39,6 +39,8 @@ mod shm_locks;
 mod sql;
 mod stats;
 mod tables;
+#[cfg(test)]
+mod text_index_test;
 mod tokenizer;
 mod txn;
 mod vacuum;

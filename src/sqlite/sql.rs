@@ -208,6 +208,12 @@ pub fn part_of_name(row: &Row<'_>, column: usize) -> rusqlite::Result<i64> {
     }
 }
 
+/// The number after a generation, for the table that takes its place.
+pub fn next_generation(generation: i64) -> Result<i64> {
+    let last = || Error::new(ErrorKind::Corrupt, "a table has the last generation there is; salvage: repair(path, to)");
+    generation.checked_add(1).ok_or_else(last)
+}
+
 /// A column that holds a stamp.
 pub fn hlc(row: &Row<'_>, column: usize) -> rusqlite::Result<Hlc> {
     let bytes = row.get_ref(column)?.as_blob()?;

@@ -5,29 +5,12 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, params};
 
 use super::tokenizer::{TokenizerSpec, Word};
+use crate::random::Random;
 use crate::request::Syntax;
 use crate::text_index::{
     Allowed, Builder, Dead, Hit, Operator, Part, Phrase, Query, Sections, Segment, frequency, merge, search, totals,
     trusted,
 };
-
-/// Numbers that look random and are the same each time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % end as u64) as usize
-    }
-
-    /// Small numbers most of the time.
-    fn rare(&mut self, end: usize) -> usize {
-        let most = 1 + self.below(end);
-        self.below(most).min(self.below(end))
-    }
-}
 
 const WORDS: [&str; 24] = [
     "the",
@@ -86,7 +69,7 @@ struct Both {
 
 impl Both {
     fn new(tokenizer: &str, seed: u64, sizes: &[usize]) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let conn = Connection::open_in_memory().unwrap();
         let spec = TokenizerSpec::parse(tokenizer).unwrap();
         let text_of_spec = spec.as_text().replace('"', "\"\"");
@@ -291,7 +274,7 @@ fn ask(both: &Both, random: &mut Random, times: usize) -> [usize; 4] {
 }
 
 fn check(tokenizer: &str, seed: u64, sizes: &[usize]) {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut both = Both::new(tokenizer, seed, sizes);
     let mut seen = ask(&both, &mut random, 8);
     for every in [50, 5] {
@@ -335,7 +318,7 @@ fn ascii_is_answered_as_fts5_answers() {
 #[test]
 fn few_rows_are_answered_as_fts5_answers() {
     for seed in 1..25 {
-        let mut random = Random(seed * 7919);
+        let mut random = Random::new(seed * 7919);
         let mut both = Both::new("porter unicode61", seed * 104_729, &[1 + random.below(5), random.below(3), 1]);
         ask(&both, &mut random, 5);
         both.delete(&mut random, 3);
@@ -347,7 +330,7 @@ fn few_rows_are_answered_as_fts5_answers() {
 fn a_query_of_64_words_is_answered_as_fts5_answers() {
     let both = Both::new("porter unicode61", 99, &[4000, 500, 40]);
     let words: Vec<String> = (0..80).map(|word| format!("w{}", 24 + word * 2)).collect();
-    let mut random = Random(5);
+    let mut random = Random::new(5);
     assert!(both.compare(&mut random, Syntax::Natural, &words[..64].join(" ")) > 3000);
     both.compare(&mut random, Syntax::All, &words[..64].join(" "));
 }

@@ -62,23 +62,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::random::Random;
     use crate::sync::Watermark;
-
-    /// Numbers that only look random.
-    struct Chance(u64);
-
-    impl Chance {
-        fn below(&mut self, most: usize) -> usize {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (self.0 >> 33) as usize % most
-        }
-
-        fn shuffle<T>(&mut self, items: &mut [T]) {
-            for at in (1..items.len()).rev() {
-                items.swap(at, self.below(at + 1));
-            }
-        }
-    }
 
     #[derive(Debug, Clone, PartialEq, Eq)]
     enum Event {
@@ -193,7 +178,7 @@ mod tests {
         Hlc { millis, counter: 0, replica: [replica; 16] }
     }
 
-    fn events(chance: &mut Chance, most: usize) -> Vec<Event> {
+    fn events(chance: &mut Random, most: usize) -> Vec<Event> {
         let mut all = Vec::new();
         for number in 0..most as u64 {
             let (id, uri) = (chance.below(4) as u8, chance.below(4) as u8);
@@ -213,7 +198,7 @@ mod tests {
 
     #[test]
     fn order_and_repetition_make_no_difference() {
-        let mut chance = Chance(1);
+        let mut chance = Random::new(1);
         for _ in 0..20_000 {
             let count = 2 + chance.below(9);
             let mut all = events(&mut chance, count);
@@ -226,7 +211,7 @@ mod tests {
 
     #[test]
     fn merging_stores_is_commutative_associative_and_idempotent() {
-        let mut chance = Chance(2);
+        let mut chance = Random::new(2);
         let merge = |one: &Memory, other: &Memory| {
             let mut merged = one.clone();
             other.events().iter().for_each(|event| merged.apply(event));
@@ -246,7 +231,7 @@ mod tests {
 
     #[test]
     fn stores_that_send_what_the_other_lacks_converge() {
-        let mut chance = Chance(3);
+        let mut chance = Random::new(3);
         for round in 0..3_000u64 {
             let mut stores: Vec<(Memory, Watermark)> = vec![Default::default(); 3];
             let exchange = |stores: &mut [(Memory, Watermark)], from: usize, to: usize| {

@@ -1,18 +1,7 @@
 //! Bytes that nobody wrote: whatever a segment says, it is read to an end, without a panic.
 
 use super::*;
-
-/// Numbers that look random and are the same each time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % end as u64) as usize
-    }
-}
+use crate::random::Random;
 
 fn written(random: &mut Random) -> Sections {
     let mut builder = Builder::new();
@@ -80,7 +69,7 @@ fn read_all(bytes: [&[u8]; 8]) -> usize {
 
 #[test]
 fn a_damaged_segment_is_read_to_an_end() {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new(1);
     let sections = written(&mut random);
     assert_eq!(read_all(sections.refs()), 0);
     let mut refused = 0;
@@ -93,7 +82,7 @@ fn a_damaged_segment_is_read_to_an_end() {
 
 #[test]
 fn a_cut_section_is_refused_or_read_to_an_end() {
-    let sections = written(&mut Random(7));
+    let sections = written(&mut Random::new(7));
     for section in 0..8 {
         for part in 0..40 {
             let mut bytes = sections.refs();

@@ -138,16 +138,10 @@ fn squared_difference<const FUSED: bool>(a: &[f32], b: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
 
-    fn vector(dimension: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed.wrapping_mul(2_654_435_761) | 1;
-        let mut next = || {
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            state as f32 / u32::MAX as f32 - 0.5
-        };
-        (0..dimension).map(|_| next()).collect()
+    fn vector(dimension: usize, seed: u64) -> Vec<f32> {
+        Random::new(seed).vector(dimension)
     }
 
     #[test]

@@ -64,10 +64,11 @@ mod tests {
 
     use super::*;
     use crate::model::Metric;
+    use crate::random::Random;
     use crate::vector_index::graph::{Effort, build};
     use crate::vector_index::section::Section;
     use crate::vector_index::selection::Among;
-    use crate::vector_index::testing::{Random, Segment, bits};
+    use crate::vector_index::testing::{Segment, bits, clustered};
 
     const SETTING: Setting = Setting { exact: false, recall: 0.9 };
 
@@ -75,7 +76,7 @@ mod tests {
     fn there_are_always_k_and_the_plan_is_told() {
         let rows = 4500;
         let mut random = Random::new(51);
-        let mut vectors = random.clustered(rows, 16, 40);
+        let mut vectors = clustered(&mut random, rows, 16, 40);
         // One in three lies apart from all others.
         for vector in vectors.chunks_exact_mut(16).step_by(3) {
             vector.iter_mut().for_each(|x| *x += 30.0);
@@ -118,7 +119,7 @@ mod tests {
 
     #[test]
     fn several_queries_take_one_way() {
-        let segment = Segment::new(Random::new(52).clustered(1000, 16, 5), 16, Metric::Cosine);
+        let segment = Segment::new(clustered(&mut Random::new(52), 1000, 16, 5), 16, Metric::Cosine);
         let pool = Pool::new();
         let index = VectorIndex::new(segment.view(), None, &pool);
         let queries = [segment.row(3), segment.row(500)];

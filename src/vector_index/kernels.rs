@@ -323,7 +323,7 @@ mod x86 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vector_index::testing::Random;
+    use crate::random::Random;
 
     #[test]
     fn every_kernel_gives_the_same_integers() {

@@ -166,8 +166,9 @@ impl Bound {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
     use crate::vector_index::distance::Query;
-    use crate::vector_index::testing::{Random, Segment};
+    use crate::vector_index::testing::Segment;
 
     #[test]
     fn the_bound_holds_and_is_not_idle() {

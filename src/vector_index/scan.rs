@@ -336,10 +336,11 @@ fn some(codes: &CodesView<'_>, legs: &mut [Leg], positions: &mut Vec<u32>) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
     use crate::vector_index::codes::CodesView;
     use crate::vector_index::section::{Section, Vectors};
     use crate::vector_index::selection::Among;
-    use crate::vector_index::testing::{Random, Segment, bits, damaged};
+    use crate::vector_index::testing::{Segment, bits, clustered, damaged};
 
     const METRICS: [Metric; 3] = [Metric::Cosine, Metric::L2, Metric::Ip];
 
@@ -365,7 +366,7 @@ mod tests {
             {
                 for kind in 0..4 {
                     let mut vectors = match kind {
-                        0 => random.clustered(rows, dimension, 8),
+                        0 => clustered(&mut random, rows, dimension, 8),
                         _ => random.vector(rows * dimension),
                     };
                     match kind {
@@ -391,7 +392,7 @@ mod tests {
     fn few_are_rescored() {
         let mut random = Random::new(12);
         for metric in METRICS {
-            let segment = Segment::new(random.clustered(5000, 128, 20), 128, metric);
+            let segment = Segment::new(clustered(&mut random, 5000, 128, 20), 128, metric);
             let query = segment.row(17).to_vec();
             let found = exactly(&segment, &[&query], 10, &Selection::all(5000)).pop().unwrap();
             assert!(found.rescored < 200, "{metric}: {}", found.rescored);
@@ -440,7 +441,7 @@ mod tests {
     fn a_selection_applies_before_the_ranking() {
         let mut random = Random::new(15);
         let rows = 3000;
-        let segment = Segment::new(random.clustered(rows, 48, 10), 48, Metric::Cosine);
+        let segment = Segment::new(clustered(&mut random, rows, 48, 10), 48, Metric::Cosine);
         let dead = bits(rows, |position| position % 7 == 3);
         for share in [1, 2, 10, 100, 1000, 10_000] {
             let wanted: Vec<bool> = (0..rows).map(|_| random.below(share) == 0).collect();
@@ -460,7 +461,7 @@ mod tests {
     #[test]
     fn several_queries_get_what_each_gets() {
         let mut random = Random::new(16);
-        let segment = Segment::new(random.clustered(1500, 96, 5), 96, Metric::L2);
+        let segment = Segment::new(clustered(&mut random, 1500, 96, 5), 96, Metric::L2);
         let queries: Vec<Vec<f32>> = (0..9).map(|_| random.vector(96)).collect();
         let queries: Vec<&[f32]> = queries.iter().map(Vec::as_slice).collect();
         let found = exactly(&segment, &queries, 7, &Selection::all(1500));

@@ -101,10 +101,10 @@ def read(attempt, collection) -> None:
     documents = attempt("list_documents", collection.list_documents, limit=1000) or []
     ids = []
     # What no write stores is not asked for by name.
-    for document in [document for document in documents if "\0" not in document.id][:5]:
+    for document in [document for document in documents if document.id and "\0" not in document.id][:5]:
         attempt("get_document", collection.get_document, document.id)
         chunks = attempt("get_chunks", collection.get_chunks, document.id) or []
-        ids += [chunk.id for chunk in chunks[:3] if "\0" not in chunk.id]
+        ids += [chunk.id for chunk in chunks[:3] if chunk.id and "\0" not in chunk.id]
     attempt("get", collection.get, [*ids, "d1-0", "d9-0"])
     attempt("neighbors", collection.neighbors, "d8-0")
     attempt("get_embeddings", collection.get_embeddings, ids or ["d1-0"])

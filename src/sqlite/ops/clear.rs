@@ -1,6 +1,7 @@
 use super::shared::Target;
 use crate::error::Result;
 use crate::request::Clear;
+use crate::sqlite::sql;
 use crate::sqlite::tables::changes::{self, Change, Entity, Op};
 use crate::sqlite::tables::fts::{self, FtsTable};
 use crate::sqlite::tables::relations;
@@ -17,13 +18,13 @@ pub fn run(txn: &mut Txn<'_>, request: &Clear) -> Result<()> {
     changes::bury_all(conn, stamp, target.id())?;
     relations::delete_all(conn, stamp, target.id())?;
     for old in target.vector_tables() {
-        let new = VectorTable { generation: old.generation + 1, ..old };
+        let new = VectorTable { generation: sql::next_generation(old.generation)?, ..old };
         vectors::create(conn, new)?;
         vectors::drop_table(conn, old)?;
         spaces::set_generation(conn, new)?;
     }
     let old = target.fts();
-    let new = FtsTable { generation: old.generation + 1, ..old };
+    let new = FtsTable { generation: sql::next_generation(old.generation)?, ..old };
     fts::drop_table(conn, old)?;
     chunks::delete_all(conn, target.id())?;
     documents::delete_all(conn, target.id())?;

@@ -1,7 +1,7 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
 use crate::model::Timestamp;
 use crate::sqlite::filter_sql::{self, Documents, Indexes};
@@ -17,7 +17,13 @@ pub fn chunks(conn: &Connection, collection: &str, filter: Option<&Filter>, now:
     }
     let text = "SELECT count(*) FROM chunks WHERE collection_id = ?1";
     let stored: u64 = sql::query_one(conn, text, [id], |row| row.get(0))?;
-    Ok(stored - expiry::chunks(conn, id, now)?.map_or(0, |expired| expired.len()))
+    let expired = expiry::chunks(conn, id, now)?.map_or(0, |expired| expired.len());
+    stored.checked_sub(expired).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Corrupt,
+            format!("{expired} of {stored} chunks have expired: an index lies; run repair()"),
+        )
+    })
 }
 
 pub fn documents(conn: &Connection, collection: &str, filter: Option<&Filter>, now: Timestamp) -> Result<u64> {

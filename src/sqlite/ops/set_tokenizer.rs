@@ -3,6 +3,7 @@ use std::sync::atomic::Ordering;
 use super::shared::{Target, collection_changed};
 use crate::error::Result;
 use crate::request::SetTokenizer;
+use crate::sqlite::sql;
 use crate::sqlite::tables::changes::Op;
 use crate::sqlite::tables::fts::{self, FtsTable};
 use crate::sqlite::tables::{chunks, collections};
@@ -27,7 +28,7 @@ pub fn reindex(txn: &Txn<'_>, target: &Target, tokenizer: &TokenizerSpec, progre
     const STEP: usize = 64;
     let conn = txn.conn;
     let old = target.fts();
-    let new = FtsTable { generation: old.generation + 1, ..old };
+    let new = FtsTable { generation: sql::next_generation(old.generation)?, ..old };
     fts::create(conn, new, tokenizer)?;
     let rows = chunks::rows_of_collection(conn, target.id())?;
     progress.done.store(0, Ordering::Relaxed);

@@ -8,12 +8,13 @@ use super::walk::Adjacency;
 use super::{Effort, Graph, GraphView, LINKS, Pool, Searcher, Sought, build};
 use crate::error::ErrorKind;
 use crate::model::Metric;
+use crate::random::Random;
 use crate::vector_index::aligned::Aligned;
 use crate::vector_index::distance::Query;
 use crate::vector_index::scan::Found;
 use crate::vector_index::section::Section;
 use crate::vector_index::selection::{Among, Selection};
-use crate::vector_index::testing::{Random, Segment, bits, damaged};
+use crate::vector_index::testing::{Segment, bits, clustered, damaged};
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::L2, Metric::Ip];
 
@@ -85,7 +86,7 @@ fn lost(segment: &Segment, view: &GraphView<'_>) -> usize {
 fn finds_what_is_near() {
     let mut random = Random::new(31);
     for metric in METRICS {
-        let segment = Segment::new(random.clustered(1500, 32, 15), 32, metric);
+        let segment = Segment::new(clustered(&mut random, 1500, 32, 15), 32, metric);
         let graph = graph(&segment, 3);
         let view = open(&segment, &graph);
         let recall = recall(&segment, &view, 64, |_| true);
@@ -97,7 +98,7 @@ fn finds_what_is_near() {
 fn every_vector_is_found_by_its_own_query() {
     let mut random = Random::new(32);
     for (metric, threads) in [(Metric::Cosine, 4), (Metric::L2, 1)] {
-        let segment = Segment::new(random.clustered(1200, 12, 100), 12, metric);
+        let segment = Segment::new(clustered(&mut random, 1200, 12, 100), 12, metric);
         let graph = graph(&segment, threads);
         let view = open(&segment, &graph);
         assert_eq!((lost(&segment, &view), unreachable(&view)), (0, 0), "{metric} {threads}");
@@ -107,7 +108,7 @@ fn every_vector_is_found_by_its_own_query() {
 #[test]
 fn copies_do_not_cut_the_graph() {
     let mut random = Random::new(33);
-    let mut vectors = random.clustered(1200, 16, 12);
+    let mut vectors = clustered(&mut random, 1200, 16, 12);
     // Half of all are copies of three.
     for row in (0..1200).step_by(2) {
         let of = 2 * random.below(3) + 1;
@@ -129,7 +130,7 @@ fn copies_do_not_cut_the_graph() {
 
 #[test]
 fn a_filter_applies_inside() {
-    let segment = Segment::new(Random::new(34).clustered(1500, 16, 15), 16, Metric::L2);
+    let segment = Segment::new(clustered(&mut Random::new(34), 1500, 16, 15), 16, Metric::L2);
     let graph = graph(&segment, 2);
     let view = open(&segment, &graph);
     for (share, width) in [(2, 128), (5, 320), (10, 640)] {
@@ -145,7 +146,7 @@ fn a_filter_applies_inside() {
 #[test]
 fn long_and_short_vectors_are_found_by_inner_product() {
     let mut random = Random::new(35);
-    let mut vectors = random.clustered(1500, 16, 15);
+    let mut vectors = clustered(&mut random, 1500, 16, 15);
     for vector in vectors.chunks_exact_mut(16) {
         let length = 1.0 + 2.0 * random.unit().abs();
         vector.iter_mut().for_each(|x| *x *= length);
@@ -267,7 +268,7 @@ fn a_place_is_kept_for_repairs() {
 #[test]
 fn damaged_bytes_do_no_harm() {
     let mut random = Random::new(40);
-    let segment = Segment::new(random.clustered(300, 12, 6), 12, Metric::L2);
+    let segment = Segment::new(clustered(&mut random, 300, 12, 6), 12, Metric::L2);
     let graph = graph(&segment, 2);
     let pool = Pool::new();
     let (mut opened, mut refused) = (0, 0);

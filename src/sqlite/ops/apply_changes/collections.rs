@@ -267,6 +267,10 @@ impl Apply<'_, '_> {
         if differ && matches!(action, Action::Put { .. } | Action::Older) {
             self.conflict(Some(&name), "collection", &name, own, stamp)?;
         }
+        if changed {
+            // Its text index may be another table now. What the batch says of its spaces is not looked at yet.
+            self.entries[place].target = Some(Target::find(conn, &name)?);
+        }
         let floors: Vec<(String, Hlc)> =
             self.entries[place].spaces.iter().filter_map(|space| Some((space.name.clone(), space.floor?))).collect();
         for (space, floor) in floors {

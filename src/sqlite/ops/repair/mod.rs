@@ -261,7 +261,7 @@ fn next_generation(conn: &Connection, current: Numbered) -> Result<i64> {
             _ => greatest,
         };
     }
-    greatest.checked_add(1).ok_or_else(|| Error::new(ErrorKind::Corrupt, "a table has the last generation there is"))
+    sql::next_generation(greatest)
 }
 
 /// What cannot be dropped is left behind, and belongs to nothing.
