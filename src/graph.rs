@@ -1,17 +1,25 @@
 //! Walks over relations, pure.
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ops::Range;
 
 use crate::error::Result;
 use crate::model::Related;
 
-/// How far a walk goes, and which ways it follows.
+/// How far a walk goes.
 #[derive(Debug, Clone, Copy)]
 pub struct Walk {
     pub depth: usize,
     pub min_strength: f64,
-    pub limit: usize,
+}
+
+/// Where a walk begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seed {
+    pub id: String,
+    /// What ways from here are worth beside others that are as strong: those of a lower class are worth more.
+    pub class: usize,
 }
 
 /// A relation as a walk sees it: from an id that the walk has come to, to another.
@@ -22,56 +30,183 @@ pub struct Step {
     pub strength: f64,
 }
 
-/// What can be reached from `ids`, the strongest first, then the nearest, then by id. `steps` gives the relations of
-/// some ids.
+/// What a walk came to.
+pub struct Reach {
+    nodes: Vec<Node>,
+    labels: Vec<Label>,
+}
+
+struct Node {
+    id: String,
+    seed: bool,
+    /// The labels that no other beats.
+    best: Vec<usize>,
+    /// The labels of the level that found it last.
+    here: Range<usize>,
+}
+
+/// One way to a node.
+#[derive(Clone, Copy)]
+struct Label {
+    node: usize,
+    /// The label that it goes on from; of a seed, itself.
+    before: usize,
+    class: usize,
+    strength: f64,
+    depth: usize,
+}
+
+impl Label {
+    /// As strong at least, and from as good a seed: so is whatever goes on from here.
+    fn beats(&self, other: &Self) -> bool {
+        self.class <= other.class && self.strength >= other.strength
+    }
+}
+
+/// A way to an id that is no seed: none from as good a seed is as strong.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Way<'r> {
+    pub id: &'r str,
+    /// Of the seed.
+    pub class: usize,
+    /// The product of the strengths on the way.
+    pub strength: f64,
+    /// Relations on the way.
+    pub depth: usize,
+    label: usize,
+}
+
+/// Walks from some ids; `steps` gives the relations of some ids.
 ///
 /// A way is as strong as the product of its relations. Level by level the walk goes on from those ids alone to which it
-/// found a stronger way than all shorter ones: no relation is stronger than 1, so a way in circles is never among them,
-/// and the work grows with the relations in reach, not with the number of ways through them.
-pub fn walk(ids: &[String], walk: Walk, mut steps: impl FnMut(&[String]) -> Result<Vec<Step>>) -> Result<Vec<Related>> {
-    let mut best: HashMap<String, f64> = ids.iter().map(|id| (id.clone(), f64::INFINITY)).collect();
-    // Of each level: an id, the id before it on its way, and the strength of the way.
-    let mut levels: Vec<HashMap<String, (String, f64)>> = Vec::new();
-    let mut frontier: HashMap<String, f64> = ids.iter().map(|id| (id.clone(), 1.0)).collect();
-    while levels.len() < walk.depth && !frontier.is_empty() {
-        let mut from: Vec<String> = frontier.keys().cloned().collect();
-        from.sort_unstable();
-        let mut level: HashMap<String, (String, f64)> = HashMap::new();
-        for step in steps(&from)? {
-            let strength = frontier.get(&step.from).copied().unwrap_or_default() * step.strength;
-            if strength < walk.min_strength || best.get(&step.to).is_some_and(|&known| known >= strength) {
-                continue;
-            }
-            let way = level.entry(step.to).or_insert_with(|| (step.from.clone(), strength));
-            // Of equally strong ways that over the least id.
-            if strength > way.1 || (strength == way.1 && step.from < way.0) {
-                *way = (step.from, strength);
+/// found a way that none before beats: no relation is stronger than 1, so a way in circles is never among them, and the
+/// work grows with the relations in reach, not with the number of ways through them. Of several classes it follows those
+/// only that no better one beats.
+pub fn walk(seeds: &[Seed], walk: Walk, mut steps: impl FnMut(&[String]) -> Result<Vec<Step>>) -> Result<Reach> {
+    let mut reach = Reach { nodes: Vec::new(), labels: Vec::new() };
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for seed in seeds {
+        let node = reach.node(&mut places, seed.id.clone());
+        reach.nodes[node].seed = true;
+        let before = reach.labels.len();
+        reach.keep(Label { node, before, class: seed.class, strength: 1.0, depth: 0 }, 0);
+    }
+    let mut level = 0;
+    for depth in 1..=walk.depth {
+        let mut from: Vec<String> = Vec::new();
+        for (place, label) in reach.labels.iter().enumerate().skip(level) {
+            let node = &reach.nodes[label.node];
+            if node.here.start == place {
+                from.push(node.id.clone());
             }
         }
-        frontier = level.iter().map(|(id, (_, strength))| (id.clone(), *strength)).collect();
-        best.extend(frontier.iter().map(|(id, &strength)| (id.clone(), strength)));
-        levels.push(level);
-    }
-    // The strongest way to an id is the one of the last level that found one.
-    let mut found: HashMap<&str, (usize, f64)> = HashMap::new();
-    for (depth, level) in levels.iter().enumerate() {
-        found.extend(level.iter().map(|(id, (_, strength))| (id.as_str(), (depth, *strength))));
-    }
-    let mut order: Vec<(&str, usize, f64)> =
-        found.into_iter().map(|(id, (depth, strength))| (id, depth, strength)).collect();
-    order.sort_by(|a, b| b.2.partial_cmp(&a.2).unwrap_or(Ordering::Equal).then(a.1.cmp(&b.1)).then(a.0.cmp(b.0)));
-    order.truncate(walk.limit);
-    let related = |(id, depth, strength): (&str, usize, f64)| {
-        let mut path = vec![id.to_owned()];
-        for level in levels[..=depth].iter().rev() {
-            if let Some((before, _)) = path.last().and_then(|id| level.get(id)) {
-                path.push(before.clone());
+        if from.is_empty() {
+            break;
+        }
+        from.sort_unstable();
+        let mut found: Vec<Label> = Vec::new();
+        for step in steps(&from)? {
+            let Some(&node) = places.get(&step.from) else { continue };
+            let mut to = None;
+            for before in reach.nodes[node].here.clone() {
+                let Label { class, strength, .. } = reach.labels[before];
+                let strength = strength * step.strength;
+                if strength >= walk.min_strength {
+                    let node = *to.get_or_insert_with(|| reach.node(&mut places, step.to.clone()));
+                    let label = Label { node, before, class, strength, depth };
+                    if !reach.beaten(&label) {
+                        found.push(label);
+                    }
+                }
             }
+        }
+        // Of ways that are as good, the one over the least id.
+        let over = |label: &Label| &reach.nodes[reach.labels[label.before].node].id;
+        found.sort_by(|a, b| {
+            let best = (a.node, a.class).cmp(&(b.node, b.class)).then(b.strength.total_cmp(&a.strength));
+            best.then_with(|| over(a).cmp(over(b)))
+        });
+        level = reach.labels.len();
+        for label in found {
+            reach.keep(label, level);
+        }
+    }
+    Ok(reach)
+}
+
+/// What can be reached from `ids`, each id with its strongest way: the strongest first, then the nearest, then by id.
+pub fn related(
+    ids: &[String],
+    walk: Walk,
+    limit: usize,
+    steps: impl FnMut(&[String]) -> Result<Vec<Step>>,
+) -> Result<Vec<Related>> {
+    let seeds: Vec<Seed> = ids.iter().map(|id| Seed { id: id.clone(), class: 0 }).collect();
+    let reach = self::walk(&seeds, walk, steps)?;
+    let mut ways: Vec<Way<'_>> = reach.ways().collect();
+    ways.sort_unstable_by(|a, b| b.strength.total_cmp(&a.strength).then(a.depth.cmp(&b.depth)).then(a.id.cmp(b.id)));
+    ways.truncate(limit);
+    let related = |way: Way<'_>| Related {
+        id: way.id.to_owned(),
+        path: reach.path(&way),
+        strength: way.strength,
+        depth: way.depth,
+    };
+    Ok(ways.into_iter().map(related).collect())
+}
+
+impl Reach {
+    /// The ways to all ids but the seeds, those to one id together: of each class at most one, and of two classes the
+    /// worse one's only where it is stronger.
+    pub fn ways(&self) -> impl Iterator<Item = Way<'_>> {
+        self.nodes.iter().filter(|node| !node.seed).flat_map(|node| {
+            node.best.iter().map(|&label| {
+                let Label { class, strength, depth, .. } = self.labels[label];
+                Way { id: &node.id, class, strength, depth, label }
+            })
+        })
+    }
+
+    /// The ids on a way, from the one that it began with to its own.
+    pub fn path(&self, way: &Way<'_>) -> Vec<String> {
+        let mut label = &self.labels[way.label];
+        let mut path = vec![way.id.to_owned()];
+        while label.depth > 0 {
+            label = &self.labels[label.before];
+            path.push(self.nodes[label.node].id.clone());
         }
         path.reverse();
-        Related { id: id.to_owned(), path, strength, depth: depth + 1 }
-    };
-    Ok(order.into_iter().map(related).collect())
+        path
+    }
+
+    fn node(&mut self, places: &mut HashMap<String, usize>, id: String) -> usize {
+        match places.entry(id) {
+            Entry::Occupied(place) => *place.get(),
+            Entry::Vacant(place) => {
+                self.nodes.push(Node { id: place.key().clone(), seed: false, best: Vec::new(), here: 0..0 });
+                *place.insert(self.nodes.len() - 1)
+            }
+        }
+    }
+
+    fn beaten(&self, label: &Label) -> bool {
+        self.nodes[label.node].best.iter().any(|&best| self.labels[best].beats(label))
+    }
+
+    /// Takes a label into the level that begins at `level`, unless another beats it. Those of one node come together.
+    fn keep(&mut self, label: Label, level: usize) {
+        if self.beaten(&label) {
+            return;
+        }
+        let place = self.labels.len();
+        self.labels.push(label);
+        let labels = &self.labels;
+        let Node { best, here, .. } = &mut self.nodes[label.node];
+        best.retain(|&other| !label.beats(&labels[other]));
+        best.push(place);
+        let start = if here.end == place && here.start >= level { here.start } else { place };
+        *here = start..place + 1;
+    }
 }
 
 #[cfg(test)]
@@ -95,7 +230,7 @@ mod tests {
             let step = |&(from, to, strength): &(&str, &str, f64)| Step { from: from.into(), to: to.into(), strength };
             Ok(edges.map(step).collect())
         };
-        let found = walk(&ids, Walk { depth, min_strength, limit }, steps).unwrap();
+        let found = related(&ids, Walk { depth, min_strength }, limit, steps).unwrap();
         found.into_iter().map(|r| (r.path.join("-"), (r.strength * 1e6).round() / 1e6)).collect()
     }
 
@@ -116,6 +251,45 @@ mod tests {
         assert_eq!(reach(&["a"], 9, 0.6, 9).len(), 3);
         assert_eq!(reach(&["a"], 9, 0.0, 2), ways(&[("a-c", 0.9), ("a-c-b", 0.81)]));
         assert!(reach(&["a"], 0, 0.0, 9).is_empty() && reach(&[], 9, 0.0, 9).is_empty());
+    }
+
+    /// The ways of a walk with these classes: path, class, strength.
+    fn ways_of(seeds: &[(&str, usize)], depth: usize, min_strength: f64) -> Vec<(String, usize, f64)> {
+        let seeds: Vec<Seed> = seeds.iter().map(|&(id, class)| Seed { id: id.into(), class }).collect();
+        let edges = [("a", "x", 0.4), ("b", "x", 0.8), ("c", "x", 0.8), ("x", "y", 0.5), ("b", "y", 0.4), ("a", "b", 0.9)];
+        let steps = |from: &[String]| {
+            let edges = edges.iter().filter(|(source, _, _)| from.iter().any(|id| id == source));
+            let step = |&(from, to, strength): &(&str, &str, f64)| Step { from: from.into(), to: to.into(), strength };
+            Ok(edges.map(step).collect())
+        };
+        let reach = walk(&seeds, Walk { depth, min_strength }, steps).unwrap();
+        let told = |way: Way<'_>| (reach.path(&way).join("-"), way.class, (way.strength * 1e6).round() / 1e6);
+        let mut found: Vec<_> = reach.ways().map(told).collect();
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        found
+    }
+
+    #[test]
+    fn of_two_classes_the_worse_needs_a_stronger_way() {
+        let way = |path: &str, class, strength| (path.to_owned(), class, strength);
+        // What a finds through b, which is a seed itself, beats nothing that b finds, but is worth more.
+        let both = [way("a-b-x", 0, 0.72), way("b-x", 1, 0.8)];
+        assert_eq!(ways_of(&[("a", 0), ("b", 1)], 2, 0.5), both);
+        assert_eq!(ways_of(&[("a", 1), ("b", 0)], 1, 0.5), [way("b-x", 0, 0.8)]);
+        // The same strength of a worse class wins nothing; of one class the least id does.
+        assert_eq!(ways_of(&[("b", 1), ("c", 0)], 1, 0.5), [way("c-x", 0, 0.8)]);
+        assert_eq!(ways_of(&[("c", 0), ("b", 0)], 1, 0.5), [way("b-x", 0, 0.8)]);
+        // A seed that is given twice is of its better class.
+        for twice in [[("b", 2), ("b", 1)], [("b", 1), ("b", 2)]] {
+            assert_eq!(ways_of(&twice, 1, 0.5), [way("b-x", 1, 0.8)]);
+        }
+    }
+
+    #[test]
+    fn a_better_class_that_is_too_weak_to_go_on_hides_no_other() {
+        let way = |path: &str, class, strength| (path.to_owned(), class, strength);
+        let found = ways_of(&[("a", 0), ("c", 1)], 2, 0.37);
+        assert_eq!(found, [way("a-b", 0, 0.9), way("a-b-x", 0, 0.72), way("c-x", 1, 0.8), way("c-x-y", 1, 0.4)]);
     }
 
     #[test]

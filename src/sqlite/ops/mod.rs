@@ -27,6 +27,7 @@ mod set_state;
 mod set_tokenizer;
 mod shared;
 mod staging;
+mod steps;
 mod unrelate;
 mod update_metadata;
 

@@ -1,12 +1,12 @@
 use rusqlite::Connection;
 
-use super::shared::is_there;
+use super::steps::Steps;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{self, Walk};
 use crate::limits;
 use crate::model::{Related, Timestamp};
 use crate::request::RelatedTo;
-use crate::sqlite::tables::{collections, expiry, relations};
+use crate::sqlite::tables::collections;
 
 pub fn run(conn: &Connection, request: &RelatedTo) -> Result<Vec<Related>> {
     let RelatedTo { collection, ids, depth, kinds, min_strength, direction, limit } = request;
@@ -20,20 +20,7 @@ pub fn run(conn: &Connection, request: &RelatedTo) -> Result<Vec<Related>> {
         return Err(Error::new(ErrorKind::Argument, "min_strength is NaN; give a number from 0 to 1"));
     }
     let collection = collections::require(conn, collection)?;
-    let walk = Walk { depth: *depth, min_strength: *min_strength, limit: *limit };
-    let now = Timestamp::now();
-    let expired = expiry::any(conn, now)?;
-    graph::walk(ids, walk, |from| {
-        let mut steps = relations::steps(conn, collection.id, from, *direction, kinds.as_deref())?;
-        if expired {
-            let mut there = Vec::with_capacity(steps.len());
-            for step in steps {
-                if is_there(conn, collection.id, &step.from, now)? && is_there(conn, collection.id, &step.to, now)? {
-                    there.push(step);
-                }
-            }
-            steps = there;
-        }
-        Ok(steps)
-    })
+    let walk = Walk { depth: *depth, min_strength: *min_strength };
+    let steps = Steps::new(conn, collection.id, *direction, kinds.as_deref(), Timestamp::now())?;
+    graph::related(ids, walk, *limit, |from| steps.of(from))
 }
