@@ -51,7 +51,7 @@ from .tracing import instrument, uninstrument
 from .tracing import instrument_if_asked as _instrument_if_asked
 from .transaction import Pending, Transaction, TransactionCollection
 from .transfer import ExportResult, ImportResult, export, import_
-from .types import Embedder, Filter, Metric, Mode, OnConflict, Progress, Rerank, Syntax
+from .types import Direction, Embedder, Expand, Filter, Metric, Mode, OnConflict, Progress, Rerank, Syntax
 
 __all__ = [
     "AddResult",
@@ -68,9 +68,11 @@ __all__ = [
     "ConflictError",
     "CorruptError",
     "DimensionMismatchError",
+    "Direction",
     "Document",
     "DocumentNotFoundError",
     "Embedder",
+    "Expand",
     "ExportResult",
     "Filter",
     "FilterError",

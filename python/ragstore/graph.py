@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ._ragstore import Write
 from .arguments import count, mapping_or_none, number, optional, string, strings
 from .document import moment
+from .types import Direction
 
 if TYPE_CHECKING:
     from . import _ragstore
 
 __all__ = ["Graph", "Related", "Relation", "relate", "unrelate"]
-
-Direction = Literal["out", "in", "both"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ _COLUMNS = (
     "keyword_score",
     "rank",
     "collection",
+    "path",
 )
 
 
@@ -282,6 +283,7 @@ class Hits(Sequence[Hit]):
         columns["metadata"] = [json.dumps(value, ensure_ascii=False) for value in columns["metadata"]]
         kinds = dict.fromkeys(_COLUMNS, pa.string())
         kinds.update(dict.fromkeys(("score", "distance", "vector_score", "keyword_score"), pa.float64()))
+        kinds["path"] = pa.list_(pa.string())
         kinds.update(dict.fromkeys(("index", "start", "end", "vector_rank", "keyword_rank", "rank"), pa.int64()))
         return pa.table(columns, schema=pa.schema(list(kinds.items())))
 
@@ -294,7 +296,7 @@ class Hits(Sequence[Hit]):
         lines = [f"Hits({len(self)}, {self.took_ms:.1f} ms{', ' if flags else ''}{flags})"]
         for place, hit in enumerate(self._hits[:10], 1):
             text = " ".join(hit.snippet(12, "", "").split())
-            lines.append(f"{place:>3}. {hit.score:8.4f}  {hit.uri or hit.document_id}#{hit.index}  {text[:100]}")
+            lines.append(f"{place:>3}. {hit.score:8.4f}  {_source(hit)}  {text[:100]}")
         if len(self) > 10:
             lines.append(f"     and {len(self) - 10} more")
         return "\n".join(lines)
@@ -312,7 +314,7 @@ class Hits(Sequence[Hit]):
                 f"<tr><td>{place}</td>"
                 f'<td style="min-width:7em">{hit.score:.4f}'
                 f'<div style="background:#4c8bf5;height:4px;width:{width:.0f}%"></div></td>'
-                f'<td style="text-align:left">{html.escape(hit.uri or hit.document_id)}#{hit.index}</td>'
+                f'<td style="text-align:left">{html.escape(_source(hit))}</td>'
                 f'<td style="text-align:left">{text}</td></tr>'
             )
         notes = [f"{len(self)} hits", f"{self.took_ms:.1f} ms", "exact" if self.exact else "approximate"]
@@ -323,3 +325,9 @@ class Hits(Sequence[Hit]):
             "<thead><tr><th></th><th>score</th><th>source</th><th>text</th></tr></thead>"
             f"<tbody>{''.join(rows)}</tbody></table>"
         )
+
+
+def _source(hit: Hit) -> str:
+    """Where it is, and over what a search came to it from a hit."""
+    source = f"{hit.uri or hit.document_id}#{hit.index}"
+    return source if hit.path is None else f"{source} via {' > '.join(hit.path[:-1])}"

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._ragstore import Options
 from .arguments import count, mapping_or_none, number, optional, string, strings
 from .results import Hits, RecallReport
-from .types import Filter, Mode, Rerank, Syntax
+from .types import Expand, Filter, Mode, Rerank, Syntax
 from .vectors import as_matrix, as_query
 
 if TYPE_CHECKING:
@@ -52,12 +52,13 @@ class Searching:
         group_size: int = 1,
         window: tuple[int, int] | None = None,
         rerank: Rerank | None = None,
+        expand: Expand | Mapping[str, Any] | None = None,
         explain: bool = False,
     ) -> Hits:
         """Find the chunks that answer a question.
 
         What is asked for applies in this order: `where`, the ranking, `rerank`, `min_score`, `mmr`, `group_by`, `k`,
-        `window`.
+        `expand`, `window`.
 
         Parameters
         ----------
@@ -101,6 +102,28 @@ class Searching:
         rerank : callable, optional
             Gets the text and the texts of n hits, and returns n finite scores, the higher the better. They become
             the scores of the hits; `rank`, `vector_rank` and `keyword_rank` stay those of the ranking.
+        expand : Expand, optional
+            Add neighbors of the hits in the graph, beside the k hits: chunks that relations lead to from a hit or its
+            document, and for a document the first of its chunks. `where` and expiry hold for them; a way may lead over
+            what does not match the filter. A mapping of any of these keys; ``{}`` takes all as they are:
+
+            ``"depth"`` : int
+                Relations on the way, at most 32. 1.
+            ``"weight"`` : float
+                More than 0, at most 1. 0.3. A neighbor has the score s of its hit times `weight` times the strength of
+                the way, which is the product of its relations: with f for that product, ``f * s``, and where s is
+                negative ``(2 - f) * s``. The best of its ways counts.
+            ``"types"`` : list of str
+                Follow only relations of these types. All.
+            ``"direction"`` : {"both", "out", "in"}
+                "both".
+            ``"min_strength"`` : float
+                Weaker ways are not followed; from 0 to 1. 0.
+            ``"limit"`` : int
+                Neighbors, the best of them; at most 4,096. As many as `k`.
+
+            A neighbor stands before the first hit that scores less, and has a `Hit.path`; its `rank`, its distance and
+            its ranks and scores in either ranking are None. `min_score` and `group_size` are not asked of it.
         explain : bool
             Give `Hits.plan`: what was asked of the indexes, candidates, and milliseconds of each stage.
 
@@ -112,9 +135,9 @@ class Searching:
         Raises
         ------
         TypeError
-            When `mode` needs what is not there, or would not use what is.
+            When `mode` needs what is not there, or would not use what is; or something is of a wrong type.
         ValueError
-            A number is out of its range.
+            A number is out of its range, or `expand` has another key.
         InvalidVectorError, DimensionMismatchError
             The vector cannot be compared.
         FilterError
@@ -130,6 +153,15 @@ class Searching:
         ...     _ = pets.add_texts(["Cats purr.", "Dogs bark."], [[1.0, 0.0], [0.0, 1.0]], ids=["cat", "dog"])
         ...     pets.search("who barks?").ids, pets.search(vector=[0.9, 0.1], k=1).ids
         (['dog'], ['cat'])
+
+        With what the graph says of the hits:
+
+        >>> with ragstore.open() as store:
+        ...     pets = store.create_collection("pets")
+        ...     _ = pets.add_texts(["Cats purr.", "Cats chase mice.", "Cheese."], ids=["cats", "mice", "cheese"])
+        ...     pets.relate("mice", "cheese", "like", strength=0.5)
+        ...     [(hit.id, hit.path) for hit in pets.search("who purrs or chases?", expand={"depth": 1, "weight": 0.3})]
+        [('cats', None), ('mice', None), ('cheese', ('mice', 'cheese'))]
         """
         mode = choose_mode(optional("text", text), vector, mode, embedder=self._embedding is not None)
         if vector is None and mode != "keyword":
@@ -149,6 +181,7 @@ class Searching:
             rerank=None if rerank is None else _scorer(rerank),
             mmr=None if mmr is None else number("mmr", mmr),
             group_size=None if group_by is None else count("group_size", group_size, 1),
+            expand=None if expand is None else _expansion(expand),
             window=None if window is None else _window(window),
             explain=bool(explain),
         )
@@ -388,6 +421,23 @@ def _included(include: Sequence[str] | None) -> tuple[bool, bool] | None:
         if part not in _PARTS:
             raise ValueError(f'include names {part!r}; it may name "text" and "metadata"')
     return "text" in parts, "metadata" in parts
+
+
+def _expansion(expand: Expand | Mapping[str, Any]) -> Any:
+    """What the core takes: each key in its place."""
+    given: dict[str, Any] = dict(mapping_or_none("expand", expand) or {})
+    row = (
+        count('expand["depth"]', given.pop("depth", 1)),
+        number('expand["weight"]', given.pop("weight", 0.3)),
+        None if (types := given.pop("types", None)) is None else strings('expand["types"]', types),
+        string('expand["direction"]', given.pop("direction", "both")),
+        number('expand["min_strength"]', given.pop("min_strength", 0.0)),
+        None if (limit := given.pop("limit", None)) is None else count('expand["limit"]', limit),
+    )
+    if given:
+        keys = ", ".join(f'"{key}"' for key in Expand.__annotations__)
+        raise ValueError(f"expand has the key {next(iter(given))!r}; its keys are {keys}")
+    return row
 
 
 def _window(window: tuple[int, int]) -> tuple[int, int]:

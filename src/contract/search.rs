@@ -52,7 +52,7 @@ pub(super) fn fusions(store: &dyn Store) {
     let first = &hits.hits[0];
     assert_eq!(first.document_id, "b");
     let (vector, keyword) = (first.vector.unwrap(), first.keyword.unwrap());
-    assert_eq!((vector.rank, keyword.rank, first.rank), (2, 1, 1));
+    assert_eq!((vector.rank, keyword.rank, first.rank), (2, 1, Some(1)));
     assert!((first.score - (1.0 / 62.0 + 1.0 / 61.0)).abs() < 1e-12);
     let order = |weights: [f64; 2]| -> Vec<String> {
         [Fusion::Weighted { weights }, Fusion::ReciprocalRank { k: 0, weights }]
@@ -91,7 +91,7 @@ pub(super) fn diversity(store: &dyn Store) {
     assert_eq!(ids(&answer(store, &diverse(1.0)).unwrap()), ["a1", "a2"]);
     let hits = answer(store, &diverse(0.4)).unwrap();
     assert_eq!(ids(&hits), ["a1", "c2"]);
-    assert_eq!(hits.hits[1].rank, 6);
+    assert_eq!(hits.hits[1].rank, Some(6));
     let narrow = Search { fetch_k: Some(3), ..diverse(0.4) };
     assert_eq!(ids(&answer(store, &narrow).unwrap()), ["a1", "a3"]);
     let words = Search { mmr: Some(0.5), ..Search::new("c", both("abc", Fusion::default()), 3) };
@@ -144,7 +144,7 @@ pub(super) fn reranking(store: &dyn Store) {
     let hits = answer(store, &by(last_letter)).unwrap();
     assert_eq!(ids(&hits), ["a3", "a2"]);
     let first = &hits.hits[0];
-    assert_eq!((first.score, first.rank, first.vector.unwrap().rank), (f64::from(b'i'), 3, 3));
+    assert_eq!((first.score, first.rank, first.vector.unwrap().rank), (f64::from(b'i'), Some(3), 3));
     let narrow = Search { fetch_k: Some(2), ..by(last_letter) };
     assert_eq!(ids(&answer(store, &narrow).unwrap()), ["a2", "a1"]);
     let least = Search { min_score: Some(f64::from(b'i')), ..by(last_letter) };

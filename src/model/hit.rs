@@ -26,8 +26,8 @@ pub struct Hit {
     pub text: Option<String>,
     /// Higher is better; comparable within one search only.
     pub score: f64,
-    /// Its place in the ranking, from 1, before anything moved it.
-    pub rank: u32,
+    /// Its place in the ranking, from 1, before anything moved it; `None` where the graph led to it.
+    pub rank: Option<u32>,
     /// Of the vector, where the search had one and the hit has an embedding among its candidates.
     pub distance: Option<f64>,
     pub document_id: String,
@@ -38,6 +38,8 @@ pub struct Hit {
     pub metadata: Metadata,
     pub vector: Option<Leg>,
     pub keyword: Option<Leg>,
+    /// Where the graph led to it: the ids on the way, from a hit or its document to this one or its document.
+    pub path: Option<Vec<String>>,
 }
 
 /// Finds the words of a query in a text, as the collection's tokenizer sees both.

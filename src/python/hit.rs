@@ -24,8 +24,8 @@ use crate::model::{self, Marker};
 ///     Its text.
 /// score : float
 ///     Higher is better; comparable within one search only.
-/// rank : int
-///     Its place in the ranking, from 1, before rerank, mmr or group_by moved it.
+/// rank : int or None
+///     Its place in the ranking, from 1, before rerank, mmr or group_by moved it; None where the graph led to it.
 /// distance : float or None
 ///     Of its vector, by the metric of the space, where the search had a vector.
 /// document_id : str
@@ -41,6 +41,9 @@ use crate::model::{self, Marker};
 ///     Its place in either ranking, from 1.
 /// vector_score, keyword_score : float or None
 ///     Its score in either ranking.
+/// path : tuple of str or None
+///     Where the graph led to it, with `expand`: the ids on the way, from a hit or its document to this one or its
+///     document.
 #[pyclass(frozen, module = "ragstore")]
 pub(super) struct Hit {
     hit: model::Hit,
@@ -70,7 +73,7 @@ impl Hit {
     }
 
     #[getter]
-    fn rank(&self) -> u32 {
+    fn rank(&self) -> Option<u32> {
         self.hit.rank
     }
 
@@ -148,6 +151,11 @@ impl Hit {
         self.hit.keyword.map(|leg| leg.score)
     }
 
+    #[getter]
+    fn path<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        self.hit.path.as_ref().map(|path| PyTuple::new(py, path)).transpose()
+    }
+
     /// The text with the words of the query marked; "" without text.
     ///
     /// A search without text marks nothing. The text itself is not escaped.
@@ -199,7 +207,9 @@ impl Hit {
                 format!("{start:?}")
             },
         );
-        format!("Hit(id={:?}, score={:.4}, text={text})", self.hit.id, self.hit.score)
+        let ids = |path: &Vec<String>| path.iter().map(|id| format!("{id:?}")).collect::<Vec<_>>().join(", ");
+        let path = self.hit.path.as_ref().map(|path| format!(", path=({})", ids(path))).unwrap_or_default();
+        format!("Hit(id={:?}, score={:.4}, text={text}{path})", self.hit.id, self.hit.score)
     }
 }
 

@@ -11,7 +11,7 @@ use super::errors::guarded;
 use super::open::seconds;
 use super::watch::Signals;
 use crate::error::Error;
-use crate::request::{Fusion, Include, Mode, Rerank, Search, Syntax};
+use crate::request::{Expand, Fusion, Include, Mode, Rerank, Search, Syntax};
 
 #[pyclass(frozen, module = "ragstore._ragstore")]
 pub(super) struct Options {
@@ -26,9 +26,13 @@ pub(super) struct Options {
     rerank: Option<Arc<Py<PyAny>>>,
     mmr: Option<f64>,
     group_size: Option<usize>,
+    expand: Option<Expand>,
     window: Option<(u64, u64)>,
     explain: bool,
 }
+
+/// `depth`, `weight`, `types`, `direction`, `min_strength` and `limit` of `expand`.
+type ExpandRow = (usize, f64, Option<Vec<String>>, String, f64, Option<usize>);
 
 #[pymethods]
 impl Options {
@@ -36,8 +40,8 @@ impl Options {
     #[allow(clippy::too_many_arguments)]
     #[pyo3(signature = (
         *, syntax = "natural", fusion = "rrf", weights = None, rrf_k = 60, candidates = None, timeout = None,
-        recall = 0.99, include = None, min_score = None, fetch_k = None, rerank = None, mmr = None, group_size = None, window = None,
-        explain = false
+        recall = 0.99, include = None, min_score = None, fetch_k = None, rerank = None, mmr = None, group_size = None, expand = None,
+        window = None, explain = false
     ))]
     fn new(
         syntax: &str,
@@ -53,6 +57,7 @@ impl Options {
         rerank: Option<Py<PyAny>>,
         mmr: Option<f64>,
         group_size: Option<usize>,
+        expand: Option<ExpandRow>,
         window: Option<(u64, u64)>,
         explain: bool,
     ) -> PyResult<Self> {
@@ -79,6 +84,7 @@ impl Options {
                 rerank: rerank.map(Arc::new),
                 mmr,
                 group_size,
+                expand: expand.map(expansion).transpose()?,
                 window,
                 explain,
             })
@@ -97,11 +103,18 @@ impl Options {
             rerank: self.rerank.as_ref().map(|rerank| reranking(rerank, signals)),
             mmr: self.mmr,
             group_size: self.group_size,
+            expand: self.expand.clone(),
             window: self.window,
             explain: self.explain,
             ..Search::new(collection, mode, k)
         }
     }
+}
+
+fn expansion(row: ExpandRow) -> Result<Expand, Error> {
+    let (depth, weight, kinds, direction, min_strength, limit) = row;
+    let direction = direction.parse().map_err(|e: Error| e.context("expand"))?;
+    Ok(Expand { depth, weight, kinds, direction, min_strength, limit })
 }
 
 /// Calls back into Python, which returns a list of float.

@@ -90,7 +90,7 @@ pub use relations::Relations;
 pub use remove_peer::RemovePeer;
 pub use repair::Repair;
 pub use scan_state::ScanState;
-pub use search::{Accuracy, Fusion, Include, Mode, Rerank, Search, Syntax};
+pub use search::{Accuracy, Expand, Fusion, Include, Mode, Rerank, Search, Syntax};
 pub use search_batch::SearchBatch;
 pub use search_store::SearchStore;
 pub use set_embeddings::SetEmbeddings;

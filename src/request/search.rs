@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
 use crate::filter::Filter;
+use crate::model::Direction;
 
 /// Ranks the chunks of a collection.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub struct Search {
     pub mmr: Option<f64>,
     /// At most so many hits of one document, and k documents.
     pub group_size: Option<usize>,
+    /// Neighbors in the graph, beside the hits.
+    pub expand: Option<Expand>,
     /// Chunks before and after each hit that its text is widened by.
     pub window: Option<(u64, u64)>,
     /// Give [`crate::model::Hits::plan`].
@@ -52,9 +55,33 @@ impl Search {
             rerank: None,
             mmr: None,
             group_size: None,
+            expand: None,
             window: None,
             explain: false,
         }
+    }
+}
+
+/// Which neighbors of the hits are added to them. A way is as strong as the product of its relations.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expand {
+    /// Relations on the way, at most [`crate::limits::GRAPH_DEPTH`].
+    pub depth: usize,
+    /// The share of its score that a hit passes on over a way of strength 1; more than 0, at most 1.
+    pub weight: f64,
+    /// `None`: relations of any type.
+    pub kinds: Option<Vec<String>>,
+    pub direction: Direction,
+    /// Weaker ways are not followed.
+    pub min_strength: f64,
+    /// Neighbors, at most [`crate::limits::K`]; `None`: as many as k.
+    pub limit: Option<usize>,
+}
+
+impl Default for Expand {
+    fn default() -> Self {
+        let direction = Direction::Both;
+        Self { depth: 1, weight: 0.3, kinds: None, direction, min_strength: 0.0, limit: None }
     }
 }
 

@@ -43,7 +43,7 @@ impl<'c> Reading<'c> {
             id: row.get(0)?,
             text: row.get(1)?,
             score,
-            rank,
+            rank: Some(rank),
             distance,
             document_id: row.get(2)?,
             uri: row.get(3)?,
@@ -52,6 +52,7 @@ impl<'c> Reading<'c> {
             metadata: merged(row.get(8)?, row.get(7)?)?,
             vector,
             keyword,
+            path: None,
         })
     }
 }

@@ -1,3 +1,4 @@
+mod expand;
 mod expression;
 mod hits;
 mod keyword;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 pub use self::hits::Reading;
+use self::expand::Around;
 use self::plan::Plan;
 pub use self::plan::scan_of;
 use self::rank::Ranking;
@@ -30,6 +32,7 @@ use crate::sqlite::tables::collections::{self, CollectionRow};
 /// What one snapshot says.
 struct Found {
     candidates: Vec<Candidate>,
+    neighbors: Vec<Hit>,
     ranking: Ranking,
     marker: Option<Arc<dyn Marker>>,
 }
@@ -38,23 +41,39 @@ pub fn run(readers: &Readers, request: &Search, pulse: &Arc<Pulse>) -> Result<Hi
     check(request)?;
     let name: Arc<str> = Arc::from(request.collection.as_str());
     let mut plan = Plan::new(request.explain);
-    let Found { mut candidates, mut ranking, marker } = readers.read_while(pulse, |conn| {
+    let Found { mut candidates, mut neighbors, mut ranking, marker } = readers.read_while(pulse, |conn| {
         let collection = collections::require(conn, &request.collection)?;
         let ranker = Ranker::new(conn, readers, pulse, &collection, request.filter.as_ref(), request.accuracy)?;
-        let (ranking, mut candidates) = select::candidates(&ranker, request, &mut plan)?;
+        let (mut ranking, mut candidates) = select::candidates(&ranker, request, &mut plan)?;
         pulse.spare(|| plan.timed("read", pulse, |_| read(conn, request, &name, &mut candidates, ranker.now)))?;
+        let mut neighbors = Vec::new();
+        if let Some(expand) = &request.expand
+            && request.rerank.is_none()
+        {
+            let around = Around { conn, collection: &collection, pulse, now: ranker.now };
+            neighbors = around.neighbors(request, expand, &candidates, &mut plan, &mut ranking.complete)?;
+        }
         let marker = request.mode.text().map(|(text, syntax)| marker(&collection, text, syntax)).transpose()?;
-        Ok(Found { candidates, ranking, marker })
+        Ok(Found { candidates, neighbors, ranking, marker })
     })?;
     if let Some(rerank) = &request.rerank {
         // The caller's function may take its time: no snapshot waits for it.
         let query = request.mode.text().map_or("", |(text, _)| text);
         plan.timed("rerank", pulse, |_| select::rerank(&mut candidates, rerank, query, request.min_score))?;
         candidates = select::select(candidates, request, &mut plan, pulse, &mut ranking.complete)?;
+        if let Some(expand) = &request.expand {
+            neighbors = readers.read_while(pulse, |conn| {
+                // What is gone by now has no neighbors.
+                let Some(collection) = collections::find(conn, &request.collection)? else { return Ok(Vec::new()) };
+                let around = Around { conn, collection: &collection, pulse, now: Timestamp::now() };
+                around.neighbors(request, expand, &candidates, &mut plan, &mut ranking.complete)
+            })?;
+        }
     }
     pulse.check()?;
+    let hits = candidates.into_iter().filter_map(widened).collect();
     Ok(Hits {
-        hits: candidates.into_iter().filter_map(widened).collect(),
+        hits: expand::merged(hits, neighbors, request.group_size.is_some()),
         exact: ranking.exact,
         complete: ranking.complete,
         took: pulse.elapsed(),
@@ -115,6 +134,9 @@ fn check(request: &Search) -> Result<()> {
         && !(1..=limits::WINDOW).contains(&size)
     {
         return refused(format!("group_size is {size}; it is from 1 to {}", limits::WINDOW));
+    }
+    if let Some(expand) = &request.expand {
+        expand::check(expand)?;
     }
     if let Some((before, after)) = request.window
         && before.max(after) > limits::WINDOW as u64

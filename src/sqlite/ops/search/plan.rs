@@ -108,6 +108,7 @@ fn index(followed: &Followed) -> Value {
     })
 }
 
-fn millis(duration: Duration) -> f64 {
+/// As plans tell them.
+pub fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }

@@ -32,6 +32,11 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// Of a row that is not read yet.
+    pub fn new(ranked: Ranked) -> Self {
+        Self { ranked, document: None, vector: None, hit: None, passage: None }
+    }
+
     fn score(&self) -> f64 {
         self.hit.as_ref().map_or(self.ranked.score, |hit| hit.score)
     }
@@ -74,8 +79,7 @@ fn pool(request: &Search) -> usize {
 fn of(ranking: &Ranking, request: &Search) -> Vec<Candidate> {
     let wanted =
         |ranked: &&Ranked| request.rerank.is_some() || request.min_score.is_none_or(|least| ranked.score >= least);
-    let candidate = |&ranked| Candidate { ranked, document: None, vector: None, hit: None, passage: None };
-    ranking.ranked.iter().filter(wanted).map(candidate).collect()
+    ranking.ranked.iter().filter(wanted).copied().map(Candidate::new).collect()
 }
 
 /// Ranks deeper until the candidates hold what is asked of documents.
