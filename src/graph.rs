@@ -39,9 +39,9 @@ pub struct Reach {
 struct Node {
     id: String,
     seed: bool,
-    /// The labels that no other beats.
-    best: Vec<usize>,
-    /// The labels of the level that found it last.
+    /// Its labels; none beats one that is as short or shorter.
+    labels: Vec<usize>,
+    /// Those of the level that found it last, among all.
     here: Range<usize>,
 }
 
@@ -63,7 +63,7 @@ impl Label {
     }
 }
 
-/// A way to an id that is no seed: none from as good a seed is as strong.
+/// A way to an id that is no seed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Way<'r> {
     pub id: &'r str,
@@ -143,7 +143,8 @@ pub fn related(
 ) -> Result<Vec<Related>> {
     let seeds: Vec<Seed> = ids.iter().map(|id| Seed { id: id.clone(), class: 0 }).collect();
     let reach = self::walk(&seeds, walk, steps)?;
-    let mut ways: Vec<Way<'_>> = reach.ways().collect();
+    let strongest = |ways| Iterator::max_by(ways, |a: &Way<'_>, b: &Way<'_>| a.strength.total_cmp(&b.strength));
+    let mut ways: Vec<Way<'_>> = reach.ways().filter_map(strongest).collect();
     ways.sort_unstable_by(|a, b| b.strength.total_cmp(&a.strength).then(a.depth.cmp(&b.depth)).then(a.id.cmp(b.id)));
     ways.truncate(limit);
     let related = |way: Way<'_>| Related {
@@ -156,11 +157,10 @@ pub fn related(
 }
 
 impl Reach {
-    /// The ways to all ids but the seeds, those to one id together: of each class at most one, and of two classes the
-    /// worse one's only where it is stronger.
-    pub fn ways(&self) -> impl Iterator<Item = Way<'_>> {
-        self.nodes.iter().filter(|node| !node.seed).flat_map(|node| {
-            node.best.iter().map(|&label| {
+    /// The ways to each id but the seeds. One is there unless another is as short, as strong and from as good a seed.
+    pub fn ways(&self) -> impl Iterator<Item = impl Iterator<Item = Way<'_>>> {
+        self.nodes.iter().filter(|node| !node.seed).map(|node| {
+            node.labels.iter().map(|&label| {
                 let Label { class, strength, depth, .. } = self.labels[label];
                 Way { id: &node.id, class, strength, depth, label }
             })
@@ -183,14 +183,14 @@ impl Reach {
         match places.entry(id) {
             Entry::Occupied(place) => *place.get(),
             Entry::Vacant(place) => {
-                self.nodes.push(Node { id: place.key().clone(), seed: false, best: Vec::new(), here: 0..0 });
+                self.nodes.push(Node { id: place.key().clone(), seed: false, labels: Vec::new(), here: 0..0 });
                 *place.insert(self.nodes.len() - 1)
             }
         }
     }
 
     fn beaten(&self, label: &Label) -> bool {
-        self.nodes[label.node].best.iter().any(|&best| self.labels[best].beats(label))
+        self.nodes[label.node].labels.iter().any(|&known| self.labels[known].beats(label))
     }
 
     /// Takes a label into the level that begins at `level`, unless another beats it. Those of one node come together.
@@ -200,10 +200,8 @@ impl Reach {
         }
         let place = self.labels.len();
         self.labels.push(label);
-        let labels = &self.labels;
-        let Node { best, here, .. } = &mut self.nodes[label.node];
-        best.retain(|&other| !label.beats(&labels[other]));
-        best.push(place);
+        let Node { labels, here, .. } = &mut self.nodes[label.node];
+        labels.push(place);
         let start = if here.end == place && here.start >= level { here.start } else { place };
         *here = start..place + 1;
     }
@@ -256,7 +254,8 @@ mod tests {
     /// The ways of a walk with these classes: path, class, strength.
     fn ways_of(seeds: &[(&str, usize)], depth: usize, min_strength: f64) -> Vec<(String, usize, f64)> {
         let seeds: Vec<Seed> = seeds.iter().map(|&(id, class)| Seed { id: id.into(), class }).collect();
-        let edges = [("a", "x", 0.4), ("b", "x", 0.8), ("c", "x", 0.8), ("x", "y", 0.5), ("b", "y", 0.4), ("a", "b", 0.9)];
+        let edges =
+            [("a", "x", 0.4), ("b", "x", 0.8), ("c", "x", 0.8), ("x", "y", 0.5), ("b", "y", 0.4), ("a", "b", 0.9)];
         let steps = |from: &[String]| {
             let edges = edges.iter().filter(|(source, _, _)| from.iter().any(|id| id == source));
             let step = |&(from, to, strength): &(&str, &str, f64)| Step { from: from.into(), to: to.into(), strength };
@@ -264,7 +263,7 @@ mod tests {
         };
         let reach = walk(&seeds, Walk { depth, min_strength }, steps).unwrap();
         let told = |way: Way<'_>| (reach.path(&way).join("-"), way.class, (way.strength * 1e6).round() / 1e6);
-        let mut found: Vec<_> = reach.ways().map(told).collect();
+        let mut found: Vec<_> = reach.ways().flatten().map(told).collect();
         found.sort_by(|a, b| a.0.cmp(&b.0));
         found
     }
@@ -289,7 +288,10 @@ mod tests {
     fn a_better_class_that_is_too_weak_to_go_on_hides_no_other() {
         let way = |path: &str, class, strength| (path.to_owned(), class, strength);
         let found = ways_of(&[("a", 0), ("c", 1)], 2, 0.37);
-        assert_eq!(found, [way("a-b", 0, 0.9), way("a-b-x", 0, 0.72), way("c-x", 1, 0.8), way("c-x-y", 1, 0.4)]);
+        let to_x = [way("a-b-x", 0, 0.72), way("a-x", 0, 0.4), way("c-x", 1, 0.8)];
+        assert_eq!(found[1..4], to_x);
+        assert_eq!([&found[0], &found[4]], [&way("a-b", 0, 0.9), &way("c-x-y", 1, 0.4)]);
+        assert_eq!(found.len(), 5);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Neighbors of hits in the graph of their collection.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use super::select::Candidate;
 use super::{read, widened};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
-use crate::graph::{self, Seed, Walk};
+use crate::graph::{self, Reach, Seed, Walk, Way};
 use crate::limits;
 use crate::model::{Hit, Timestamp};
 use crate::request::{Expand, Search};
@@ -106,6 +107,31 @@ fn seeds(hits: &[&Hit]) -> (Vec<Seed>, Vec<f64>) {
     (seeds, scores)
 }
 
+/// A way, and what it leaves of the score of its hit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Scored<'r> {
+    score: f64,
+    way: Way<'r>,
+}
+
+impl Scored<'_> {
+    /// The greatest score comes first, then the shortest way.
+    fn order(&self, other: &Self) -> Ordering {
+        other.score.total_cmp(&self.score).then(self.way.depth.cmp(&other.way.depth))
+    }
+}
+
+/// For each id that is reached the first of its ways, in their order and then that of the ids.
+fn best<'r>(reach: &'r Reach, scores: &[f64], weight: f64) -> Vec<Scored<'r>> {
+    let mut all: Vec<Scored<'r>> = Vec::new();
+    for ways in reach.ways() {
+        let scored = ways.map(|way| Scored { score: lessened(scores[way.class], weight * way.strength), way });
+        all.extend(scored.min_by(|a, b| a.order(b).then(a.way.class.cmp(&b.way.class))));
+    }
+    all.sort_unstable_by(|a, b| a.order(b).then(a.way.id.cmp(b.way.id)));
+    all
+}
+
 /// The snapshot in which neighbors are looked for.
 pub struct Around<'a> {
     pub conn: &'a Connection,
@@ -136,8 +162,17 @@ impl Around<'_> {
         let hits: Vec<&Hit> = hits.iter().filter_map(|candidate| candidate.hit.as_ref()).collect();
         let (seeds, scores) = seeds(&hits);
         let mut reached = 0;
+        let mut look = || -> Result<Vec<Found>> {
+            if hits.is_empty() || !relations::any(self.conn)? {
+                return Ok(Vec::new());
+            }
+            let reach = self.walk(expand, &seeds)?;
+            let ways = best(&reach, &scores, expand.weight);
+            reached = ways.len();
+            self.found(request.filter.as_ref(), &hits, (&reach, &ways), expand.limit.unwrap_or(request.k))
+        };
         let mut neighbors = Vec::new();
-        match self.walk(request, expand, &hits, &seeds, &scores, &mut reached) {
+        match look() {
             Ok(found) => neighbors = self.pulse.spare(|| self.read(request, found))?,
             Err(error) if error.kind() == ErrorKind::Cancelled && self.pulse.late() => *complete = false,
             Err(error) => return Err(error),
@@ -148,53 +183,41 @@ impl Around<'_> {
         Ok(neighbors)
     }
 
-    /// Of several ways to a chunk the one that leaves most of a score counts, then the shortest; so are chunks ordered,
-    /// those that are alike by rowid.
-    fn walk(
-        &self,
-        request: &Search,
-        expand: &Expand,
-        hits: &[&Hit],
-        seeds: &[Seed],
-        scores: &[f64],
-        reached: &mut usize,
-    ) -> Result<Vec<Found>> {
-        if hits.is_empty() || !relations::any(self.conn)? {
-            return Ok(Vec::new());
-        }
-        let Expand { depth, weight, kinds, direction, min_strength, limit } = expand;
-        let walk = Walk { depth: *depth, min_strength: *min_strength };
+    fn walk(&self, expand: &Expand, seeds: &[Seed]) -> Result<Reach> {
+        let Expand { depth, kinds, direction, min_strength, .. } = expand;
         let steps = Steps::new(self.conn, self.collection.id, *direction, kinds.as_deref(), self.now)?;
-        let reach = graph::walk(seeds, walk, |from| if self.pulse.beats() { steps.of(from) } else { Err(interrupted()) })?;
-        let score = |way: &graph::Way<'_>| lessened(scores[way.class], weight * way.strength);
-        let mut ways: Vec<(f64, graph::Way<'_>)> = reach.ways().map(|way| (score(&way), way)).collect();
-        ways.sort_by(|(one, a), (other, b)| {
-            other.total_cmp(one).then(a.depth.cmp(&b.depth)).then(a.id.cmp(b.id)).then(a.class.cmp(&b.class))
-        });
-        let mut seen = HashSet::new();
-        ways.retain(|(_, way)| seen.insert(way.id));
-        *reached = ways.len();
+        let walk = Walk { depth: *depth, min_strength: *min_strength };
+        graph::walk(seeds, walk, |from| if self.pulse.beats() { steps.of(from) } else { Err(interrupted()) })
+    }
 
-        let limit = limit.unwrap_or(request.k);
+    /// The chunks at the ends of ways, each once and no hit, those that are alike by rowid.
+    fn found(
+        &self,
+        filter: Option<&Filter>,
+        hits: &[&Hit],
+        (reach, ways): (&Reach, &[Scored<'_>]),
+        limit: usize,
+    ) -> Result<Vec<Found>> {
         let mut given: HashSet<String> = hits.iter().map(|hit| hit.id.clone()).collect();
         let mut found: Vec<Found> = Vec::new();
-        let mut rest = ways.as_slice();
+        let mut rest = ways;
         while !rest.is_empty() && found.len() < limit {
+            if !self.pulse.beats() {
+                return Err(interrupted());
+            }
             // What is alike is looked up together, since its order is that of the rowids.
             let mut together = rest.len().min(TOGETHER);
-            let alike = |a: &(f64, graph::Way<'_>), b: &(f64, graph::Way<'_>)| a.0 == b.0 && a.1.depth == b.1.depth;
-            while together < rest.len() && alike(&rest[together - 1], &rest[together]) {
+            while together < rest.len() && rest[together - 1].order(&rest[together]).is_eq() {
                 together += 1;
             }
             let (now, later) = rest.split_at(together);
             rest = later;
-            let ids: Vec<&str> = now.iter().map(|(_, way)| way.id).collect();
-            let chunks = self.chunks(&ids, request.filter.as_ref())?;
+            let ids: Vec<&str> = now.iter().map(|scored| scored.way.id).collect();
+            let chunks = self.chunks(&ids, filter)?;
             let mut chunks: Vec<_> = now.iter().zip(chunks).filter_map(|(way, chunk)| Some((way, chunk?))).collect();
-            chunks.sort_by(|((one, a), (row, _)), ((other, b), (next, _))| {
-                other.total_cmp(one).then(a.depth.cmp(&b.depth)).then(row.cmp(next)).then(a.id.cmp(b.id))
-            });
-            for ((score, way), (chunk_id, uid)) in chunks {
+            // A chunk may come by its own id and by its document's: they are in the order of the ids already.
+            chunks.sort_by(|(a, (row, _)), (b, (next, _))| a.order(b).then(row.cmp(next)));
+            for (Scored { score, way }, (chunk_id, uid)) in chunks {
                 if given.insert(uid) {
                     found.push(Found { chunk_id, score: *score, path: reach.path(way) });
                 }
@@ -266,5 +289,94 @@ impl Around<'_> {
         read(self.conn, request, &name, &mut candidates, self.now)?;
         let hits = candidates.into_iter().filter_map(widened).zip(found);
         Ok(hits.map(|(hit, found)| Hit { rank: None, path: Some(found.path), ..hit }).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Step;
+    use crate::model::Metadata;
+
+    fn hit(id: &str, document: &str, score: f64) -> Hit {
+        Hit {
+            collection: "c".into(),
+            id: id.into(),
+            text: None,
+            score,
+            rank: None,
+            distance: None,
+            document_id: document.into(),
+            uri: None,
+            index: 0,
+            chars: None,
+            metadata: Metadata::empty(),
+            vector: None,
+            keyword: None,
+            path: None,
+        }
+    }
+
+    fn ids(hits: &[Hit]) -> String {
+        hits.iter().map(|hit| hit.id.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_neighbor_never_scores_more_than_its_hit() {
+        assert_eq!([lessened(0.8, 0.25), lessened(0.8, 1.0), lessened(0.8, 0.0)], [0.2, 0.8, 0.0]);
+        assert_eq!([lessened(-0.5, 0.25), lessened(-0.5, 1.0), lessened(-0.5, 0.0)], [-0.875, -0.5, -1.0]);
+        assert_eq!([lessened(0.0, 0.5), lessened(f64::INFINITY, 0.0)], [0.0, 0.0]);
+        for (score, share) in [(f64::INFINITY, 0.5), (f64::NEG_INFINITY, 0.5), (1e308, 0.999), (-1e308, 1e-9)] {
+            assert!(lessened(score, share) <= score);
+        }
+    }
+
+    #[test]
+    fn what_scores_alike_is_of_one_class() {
+        let hits = [hit("a1", "a", 0.5), hit("b1", "b", 0.9), hit("a2", "a", 0.9), hit("d", "d", -1.0)];
+        let (seeds, scores) = seeds(&hits.iter().collect::<Vec<_>>());
+        let classes: Vec<(&str, usize)> = seeds.iter().map(|seed| (seed.id.as_str(), seed.class)).collect();
+        assert_eq!(classes, [("a1", 1), ("a", 0), ("b1", 0), ("b", 0), ("a2", 0), ("d", 2)]);
+        assert_eq!(scores, [0.9, 0.5, -1.0]);
+    }
+
+    #[test]
+    fn the_way_that_leaves_most_counts_then_the_shortest() {
+        let edges =
+            [("a", "x", 0.4), ("b", "x", 1.0), ("b", "y", 0.5), ("x", "z", 1.0), ("a", "z", 0.4), ("d", "w", 0.5)];
+        let steps = |from: &[String]| {
+            let edges = edges.iter().filter(|(source, _, _)| from.iter().any(|id| id == source));
+            let step = |&(from, to, strength): &(&str, &str, f64)| Step { from: from.into(), to: to.into(), strength };
+            Ok(edges.map(step).collect())
+        };
+        let seed = |(class, id): (usize, &&str)| Seed { id: (*id).into(), class };
+        let seeds: Vec<Seed> = ["a", "b", "d"].iter().enumerate().map(seed).collect();
+        let reach = graph::walk(&seeds, Walk { depth: 2, min_strength: 0.0 }, steps).unwrap();
+        let told = |scores: &[f64]| -> Vec<(String, f64)> {
+            best(&reach, scores, 0.5).iter().map(|scored| (reach.path(&scored.way).join("-"), scored.score)).collect()
+        };
+        let way = |path: &str, score| (path.to_owned(), score);
+        let worth = [way("b-x", 0.75), way("b-x-z", 0.75), way("b-y", 0.375), way("d-w", -1.75)];
+        assert_eq!(told(&[2.0, 1.5, -1.0]), worth);
+        let better = [way("a-x", 0.8), way("a-z", 0.8), way("b-y", 0.375), way("d-w", -1.75)];
+        assert_eq!(told(&[4.0, 1.5, -1.0]), better);
+        // All ways from nothing leave nothing.
+        let nothing = [way("b-y", 0.0), way("a-x", 0.0), way("a-z", 0.0), way("d-w", -1.75)];
+        let mut found = told(&[0.0, 0.0, -1.0]);
+        found.sort_by_key(|(path, _)| (path.starts_with('d'), path.starts_with('a'), path.clone()));
+        assert_eq!(found, nothing);
+    }
+
+    #[test]
+    fn a_neighbor_stands_before_the_first_hit_that_scores_less() {
+        let neighbors = || vec![hit("p", "p", 0.9), hit("q", "q", 0.5), hit("r", "r", 0.1)];
+        let sorted = vec![hit("a", "a", 0.9), hit("b", "b", 0.5), hit("d", "d", 0.4)];
+        assert_eq!(ids(&merged(sorted, neighbors(), false)), "a p b q d r");
+        // Hits keep the order that diversity gave them.
+        let chosen = vec![hit("a", "a", 0.95), hit("b", "b", 0.2), hit("d", "d", 0.8)];
+        assert_eq!(ids(&merged(chosen, neighbors(), false)), "a p q b d r");
+        let groups = vec![hit("a1", "a", 0.95), hit("a2", "a", 0.3), hit("b1", "b", 0.45), hit("b2", "b", 0.05)];
+        assert_eq!(ids(&merged(groups, neighbors(), true)), "a1 a2 p q b1 b2 r");
+        assert_eq!(ids(&merged(Vec::new(), neighbors(), true)), "p q r");
     }
 }

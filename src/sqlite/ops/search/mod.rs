@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-pub use self::hits::Reading;
 use self::expand::Around;
+pub use self::hits::Reading;
 use self::plan::Plan;
 pub use self::plan::scan_of;
 use self::rank::Ranking;
