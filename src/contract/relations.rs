@@ -2,14 +2,20 @@
 
 use serde_json::json;
 
-use super::{Test, add, add_as, chunk, collection, document, kind, nothing, object};
+use super::search::near;
+use super::{Test, add, add_as, answer, chunk, collection, document, filter, kind, nothing, object, vectors};
 use crate::error::{ErrorKind, Result};
-use crate::model::{Direction, Metadata, NewDocument, OnConflict};
-use crate::request::{Clear, Delete, Relate, RelatedTo, Relations, Unrelate};
+use crate::model::{Direction, Hit, Metadata, NewDocument, OnConflict, Timestamp};
+use crate::request::{Clear, Delete, Expand, Relate, RelatedTo, Relations, Rerank, Search, Unrelate};
 use crate::store::Store;
 
-pub const TESTS: [(&str, Test); 3] =
-    [("relations", relations), ("related", related), ("relations_of_what_is_deleted", relations_of_what_is_deleted)];
+pub const TESTS: [(&str, Test); 5] = [
+    ("relations", relations),
+    ("related", related),
+    ("relations_of_what_is_deleted", relations_of_what_is_deleted),
+    ("expanding", expanding),
+    ("expanding_what_was_reranked", expanding_what_was_reranked),
+];
 
 fn relate(store: &dyn Store, source: &str, target: &str, kind: &str, strength: f64) -> Result<()> {
     store.relate(Relate {
@@ -130,4 +136,90 @@ fn relations_of_what_is_deleted(store: &dyn Store) {
     relate(store, "a", "d", "t", 1.0).unwrap();
     store.clear(Clear { collection: "c".into() }).unwrap();
     assert_eq!(of(store, "d", Direction::Both, None), "");
+}
+
+/// Documents a, b, d and e of two chunks each, and what relates them: a to b, b to the second chunk of d, that to e.
+fn four(store: &dyn Store) {
+    let one = |id: &str| {
+        let chunks = ["1", "2"].map(|place| chunk(&format!("{id}{place}"), &format!("text {place}")));
+        NewDocument { chunks: Some(chunks.into()), ..document(id, "text") }
+    };
+    let rows = [[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [0.0, 1.0], [0.0, 1.0], [-0.6, 0.8], [0.0, 1.0], [-1.0, 0.0]];
+    add(store, ["a", "b", "d", "e"].map(one).into(), vectors(&rows)).unwrap();
+    relate(store, "a", "b", "t", 0.5).unwrap();
+    relate(store, "b", "d2", "t", 1.0).unwrap();
+    relate(store, "d2", "e", "u", 1.0).unwrap();
+}
+
+/// Each hit, after the way to it.
+fn told(hits: &[Hit]) -> String {
+    let one = |hit: &Hit| match &hit.path {
+        Some(path) => format!("{}:{}", path.join("-"), hit.id),
+        None => hit.id.clone(),
+    };
+    hits.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+fn expanded(k: usize, expand: Expand) -> Search {
+    Search { expand: Some(expand), ..Search::new("c", near(1.0, 0.0), k) }
+}
+
+fn expanding(store: &dyn Store) {
+    four(store);
+    let hits = |request: &Search| told(&answer(store, request).unwrap().hits);
+    let wide = Expand { depth: 3, limit: Some(9), ..Expand::default() };
+    assert_eq!(hits(&expanded(1, Expand::default())), "a1 a-b:b1");
+    assert_eq!(hits(&expanded(1, wide.clone())), "a1 a-b:b1 a-b-d2:d2 a-b-d2-e:e1");
+    assert_eq!(hits(&expanded(2, Expand { weight: 1.0, ..Expand::default() })), "a1 b1 b-d2:d2");
+    let found = answer(store, &expanded(1, wide.clone())).unwrap();
+    assert!(found.complete);
+    let [hit, neighbor, ..] = found.hits.as_slice() else { panic!("too few") };
+    assert_eq!((hit.rank, hit.score, neighbor.score), (Some(1), 1.0, 0.3 * 0.5));
+    assert_eq!((neighbor.rank, neighbor.distance, neighbor.vector, neighbor.keyword), (None, None, None, None));
+    assert_eq!((neighbor.text.as_deref(), neighbor.document_id.as_str(), neighbor.index), (Some("text 1"), "b", 0));
+    // The filter holds for what is given, and not for what a way leads over; a document stands for what it lets through.
+    let second = filter(json!({ "index": 1, "doc": { "$ne": "b" } }));
+    let least = Search { filter: second, ..expanded(1, wide.clone()) };
+    assert_eq!(hits(&least), "a2 a-b-d2:d2 a-b-d2-e:e2");
+    let kinds = |kind: &str| Expand { kinds: Some(vec![kind.into()]), ..wide.clone() };
+    assert_eq!(hits(&expanded(1, kinds("t"))), "a1 a-b:b1 a-b-d2:d2");
+    assert_eq!(hits(&expanded(1, kinds("u"))), "a1");
+    assert_eq!(hits(&expanded(1, Expand { direction: Direction::In, ..wide.clone() })), "a1");
+    assert_eq!(hits(&expanded(1, Expand { min_strength: 0.6, ..wide.clone() })), "a1");
+    assert_eq!(hits(&expanded(1, Expand { limit: Some(2), ..wide.clone() })), "a1 a-b:b1 a-b-d2:d2");
+    let grouped = Search { group_size: Some(2), ..expanded(1, wide.clone()) };
+    assert_eq!(hits(&grouped), "a1 a2 a-b:b1 a-b-d2:d2 a-b-d2-e:e1");
+    let windowed = Search { window: Some((0, 1)), ..expanded(1, Expand::default()) };
+    assert_eq!(answer(store, &windowed).unwrap().hits[1].text.as_deref(), Some("text 1\ntext 2"));
+    let plan = answer(store, &Search { explain: true, ..expanded(1, wide.clone()) }).unwrap().plan.unwrap();
+    assert_eq!([&plan["expand"]["seeds"], &plan["expand"]["found"], &plan["expand"]["added"]], [2, 3, 3]);
+    // What has expired is neither given nor on a way.
+    let gone = NewDocument { expires_at: Some(Timestamp(1)), ..document("b", "text") };
+    add_as(store, vec![gone], None, OnConflict::Replace).unwrap();
+    assert_eq!(hits(&expanded(1, wide.clone())), "a1");
+    let refused = |expand: Expand| kind(answer(store, &expanded(1, expand)));
+    for depth in [0, 33] {
+        assert_eq!(refused(Expand { depth, ..wide.clone() }), ErrorKind::Argument);
+    }
+    for weight in [0.0, -0.1, 1.1, f64::NAN] {
+        assert_eq!(refused(Expand { weight, ..wide.clone() }), ErrorKind::Argument);
+    }
+    for min_strength in [-0.1, 1.1, f64::NAN] {
+        assert_eq!(refused(Expand { min_strength, ..wide.clone() }), ErrorKind::Argument);
+    }
+    assert_eq!(refused(Expand { limit: Some(0), ..wide.clone() }), ErrorKind::Argument);
+    assert_eq!(refused(Expand { limit: Some(5000), ..wide }), ErrorKind::Limit);
+}
+
+fn expanding_what_was_reranked(store: &dyn Store) {
+    four(store);
+    let last = Rerank::new(|_, texts| {
+        let place = |text: &&str| if text.ends_with('2') { -1.0 } else { -2.0 };
+        Ok(texts.iter().map(place).collect())
+    });
+    let request = Search { rerank: Some(last), ..expanded(1, Expand { depth: 2, ..Expand::default() }) };
+    let found = answer(store, &request).unwrap().hits;
+    // A bad score makes a neighbor worse.
+    assert_eq!(told(&found), "a2 a-b:b1");
+    assert_eq!([found[0].score, found[1].score], [-1.0, -1.0 * (2.0 - 0.3 * 0.5)]);
 }

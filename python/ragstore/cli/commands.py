@@ -245,7 +245,7 @@ def _hit(hit: ragstore.Hit, output: Output) -> str:
     marks = ("\x1b[1m", "\x1b[0m") if output.colour else ("", "")
     text = text.replace(begin, marks[0]).replace(end, marks[1])
     place = printable(f"{hit.uri or hit.document_id}#{hit.index}")
-    return f"{hit.rank or "":>3}. {hit.score:<9.4g}  {output.bold(place)}  {text}".rstrip()
+    return f"{hit.rank or '':>3}. {hit.score:<9.4g}  {output.bold(place)}  {text}".rstrip()
 
 
 def _plain(hit: ragstore.Hit) -> dict[str, Any]:
