@@ -1,5 +1,6 @@
 //! Walks over relations, pure.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
@@ -15,11 +16,10 @@ pub struct Walk {
 }
 
 /// Where a walk begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Seed {
     pub id: String,
-    /// What ways from here are worth beside others that are as strong: those of a lower class are worth more.
-    pub class: usize,
+    pub score: f64,
 }
 
 /// A relation as a walk sees it: from an id that the walk has come to, to another.
@@ -51,15 +51,26 @@ struct Label {
     node: usize,
     /// The label that it goes on from; of a seed, itself.
     before: usize,
-    class: usize,
+    /// Of the seed.
+    score: f64,
     strength: f64,
     depth: usize,
+    /// What it is worth, and would be without any strength.
+    worth: [f64; 2],
 }
 
 impl Label {
-    /// As strong at least, and from as good a seed: so is whatever goes on from here.
-    fn beats(&self, other: &Self) -> bool {
-        self.class <= other.class && self.strength >= other.strength
+    /// Nothing that goes on from the other is worth more than what goes on from here likewise.
+    fn beats(&self, other: &Self, walk: Walk) -> bool {
+        /// How much more a worth must be to stay more after products that are rounded.
+        const CLEARLY: f64 = 1e-9;
+        if self.score >= other.score && self.strength >= other.strength {
+            return true;
+        }
+        // What is worth more for any strength between none and that of now: it is so at both ends.
+        let ([worth, least], [others, others_least]) = (self.worth, other.worth);
+        let more = worth > others + CLEARLY * others.abs() && least >= others_least;
+        more && (walk.min_strength <= 0.0 || self.strength >= other.strength)
     }
 }
 
@@ -67,29 +78,34 @@ impl Label {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Way<'r> {
     pub id: &'r str,
-    /// Of the seed.
-    pub class: usize,
     /// The product of the strengths on the way.
     pub strength: f64,
     /// Relations on the way.
     pub depth: usize,
+    pub worth: f64,
     label: usize,
 }
 
 /// Walks from some ids; `steps` gives the relations of some ids.
 ///
-/// A way is as strong as the product of its relations. Level by level the walk goes on from those ids alone to which it
-/// found a way that none before beats: no relation is stronger than 1, so a way in circles is never among them, and the
-/// work grows with the relations in reach, not with the number of ways through them. Of several classes it follows those
-/// only that no better one beats.
-pub fn walk(seeds: &[Seed], walk: Walk, mut steps: impl FnMut(&[String]) -> Result<Vec<Step>>) -> Result<Reach> {
+/// A way is as strong as the product of its relations. What it is `worth` grows with the score of its seed and with its
+/// strength, and evenly with that. Level by level the walk goes on from those ids alone to which it found a way that none
+/// before beats: no relation is stronger than 1, so a way in circles is never among them, and the work grows with the
+/// relations in reach, not with the number of ways through them.
+pub fn walk(
+    seeds: &[Seed],
+    walk: Walk,
+    worth: impl Fn(f64, f64) -> f64,
+    mut steps: impl FnMut(&[String]) -> Result<Vec<Step>>,
+) -> Result<Reach> {
+    let worth = |score, strength| [worth(score, strength), worth(score, 0.0)];
     let mut reach = Reach { nodes: Vec::new(), labels: Vec::new() };
     let mut places: HashMap<String, usize> = HashMap::new();
-    for seed in seeds {
-        let node = reach.node(&mut places, seed.id.clone());
+    for Seed { id, score } in seeds {
+        let node = reach.node(&mut places, id.clone());
         reach.nodes[node].seed = true;
-        let before = reach.labels.len();
-        reach.keep(Label { node, before, class: seed.class, strength: 1.0, depth: 0 }, 0);
+        let (score, before) = (*score, reach.labels.len());
+        reach.keep(Label { node, before, score, strength: 1.0, depth: 0, worth: worth(score, 1.0) }, walk, 0);
     }
     let mut level = 0;
     for depth in 1..=walk.depth {
@@ -109,26 +125,26 @@ pub fn walk(seeds: &[Seed], walk: Walk, mut steps: impl FnMut(&[String]) -> Resu
             let Some(&node) = places.get(&step.from) else { continue };
             let mut to = None;
             for before in reach.nodes[node].here.clone() {
-                let Label { class, strength, .. } = reach.labels[before];
+                let Label { score, strength, .. } = reach.labels[before];
                 let strength = strength * step.strength;
                 if strength >= walk.min_strength {
                     let node = *to.get_or_insert_with(|| reach.node(&mut places, step.to.clone()));
-                    let label = Label { node, before, class, strength, depth };
-                    if !reach.beaten(&label) {
+                    let label = Label { node, before, score, strength, depth, worth: worth(score, strength) };
+                    if !reach.beaten(&label, walk) {
                         found.push(label);
                     }
                 }
             }
         }
-        // Of ways that are as good, the one over the least id.
+        // Of ways that are alike, the one over the least id.
         let over = |label: &Label| &reach.nodes[reach.labels[label.before].node].id;
         found.sort_by(|a, b| {
-            let best = (a.node, a.class).cmp(&(b.node, b.class)).then(b.strength.total_cmp(&a.strength));
-            best.then_with(|| over(a).cmp(over(b)))
+            let best = b.worth[0].total_cmp(&a.worth[0]).then(b.strength.total_cmp(&a.strength));
+            a.node.cmp(&b.node).then(best).then(b.score.total_cmp(&a.score)).then_with(|| over(a).cmp(over(b)))
         });
         level = reach.labels.len();
         for label in found {
-            reach.keep(label, level);
+            reach.keep(label, walk, level);
         }
     }
     Ok(reach)
@@ -141,11 +157,9 @@ pub fn related(
     limit: usize,
     steps: impl FnMut(&[String]) -> Result<Vec<Step>>,
 ) -> Result<Vec<Related>> {
-    let seeds: Vec<Seed> = ids.iter().map(|id| Seed { id: id.clone(), class: 0 }).collect();
-    let reach = self::walk(&seeds, walk, steps)?;
-    let strongest = |ways| Iterator::max_by(ways, |a: &Way<'_>, b: &Way<'_>| a.strength.total_cmp(&b.strength));
-    let mut ways: Vec<Way<'_>> = reach.ways().filter_map(strongest).collect();
-    ways.sort_unstable_by(|a, b| b.strength.total_cmp(&a.strength).then(a.depth.cmp(&b.depth)).then(a.id.cmp(b.id)));
+    let seeds: Vec<Seed> = ids.iter().map(|id| Seed { id: id.clone(), score: 0.0 }).collect();
+    let reach = self::walk(&seeds, walk, |_, strength| strength, steps)?;
+    let mut ways = reach.best();
     ways.truncate(limit);
     let related = |way: Way<'_>| Related {
         id: way.id.to_owned(),
@@ -156,15 +170,26 @@ pub fn related(
     Ok(ways.into_iter().map(related).collect())
 }
 
+impl Way<'_> {
+    /// What is worth most comes first, then the shortest.
+    pub fn order(&self, other: &Self) -> Ordering {
+        other.worth.total_cmp(&self.worth).then(self.depth.cmp(&other.depth))
+    }
+}
+
 impl Reach {
-    /// The ways to each id but the seeds. One is there unless another is as short, as strong and from as good a seed.
-    pub fn ways(&self) -> impl Iterator<Item = impl Iterator<Item = Way<'_>>> {
-        self.nodes.iter().filter(|node| !node.seed).map(|node| {
-            node.labels.iter().map(|&label| {
-                let Label { class, strength, depth, .. } = self.labels[label];
-                Way { id: &node.id, class, strength, depth, label }
-            })
-        })
+    /// The first way in their order to each id but the seeds, in their order and then in that of the ids.
+    pub fn best(&self) -> Vec<Way<'_>> {
+        let mut ways: Vec<Way<'_>> = Vec::new();
+        for node in self.nodes.iter().filter(|node| !node.seed) {
+            let way = |&label: &usize| {
+                let Label { strength, depth, worth: [worth, _], .. } = self.labels[label];
+                Way { id: &node.id, strength, depth, worth, label }
+            };
+            ways.extend(node.labels.iter().map(way).min_by(Way::order));
+        }
+        ways.sort_unstable_by(|a, b| a.order(b).then_with(|| a.id.cmp(b.id)));
+        ways
     }
 
     /// The ids on a way, from the one that it began with to its own.
@@ -189,13 +214,13 @@ impl Reach {
         }
     }
 
-    fn beaten(&self, label: &Label) -> bool {
-        self.nodes[label.node].labels.iter().any(|&known| self.labels[known].beats(label))
+    fn beaten(&self, label: &Label, walk: Walk) -> bool {
+        self.nodes[label.node].labels.iter().any(|&known| self.labels[known].beats(label, walk))
     }
 
     /// Takes a label into the level that begins at `level`, unless another beats it. Those of one node come together.
-    fn keep(&mut self, label: Label, level: usize) {
-        if self.beaten(&label) {
+    fn keep(&mut self, label: Label, walk: Walk, level: usize) {
+        if self.beaten(&label, walk) {
             return;
         }
         let place = self.labels.len();
@@ -251,9 +276,8 @@ mod tests {
         assert!(reach(&["a"], 0, 0.0, 9).is_empty() && reach(&[], 9, 0.0, 9).is_empty());
     }
 
-    /// The ways of a walk with these classes: path, class, strength.
-    fn ways_of(seeds: &[(&str, usize)], depth: usize, min_strength: f64) -> Vec<(String, usize, f64)> {
-        let seeds: Vec<Seed> = seeds.iter().map(|&(id, class)| Seed { id: id.into(), class }).collect();
+    /// The ways of a walk from seeds with scores, each with what it is worth.
+    fn worth(seeds: &[(&str, f64)], depth: usize, min_strength: f64) -> Vec<(String, f64)> {
         let edges =
             [("a", "x", 0.4), ("b", "x", 0.8), ("c", "x", 0.8), ("x", "y", 0.5), ("b", "y", 0.4), ("a", "b", 0.9)];
         let steps = |from: &[String]| {
@@ -261,37 +285,62 @@ mod tests {
             let step = |&(from, to, strength): &(&str, &str, f64)| Step { from: from.into(), to: to.into(), strength };
             Ok(edges.map(step).collect())
         };
-        let reach = walk(&seeds, Walk { depth, min_strength }, steps).unwrap();
-        let told = |way: Way<'_>| (reach.path(&way).join("-"), way.class, (way.strength * 1e6).round() / 1e6);
-        let mut found: Vec<_> = reach.ways().flatten().map(told).collect();
-        found.sort_by(|a, b| a.0.cmp(&b.0));
-        found
+        let seeds: Vec<Seed> = seeds.iter().map(|&(id, score)| Seed { id: id.into(), score }).collect();
+        let value = |score: f64, strength: f64| if score < 0.0 { score * (2.0 - strength) } else { score * strength };
+        let reach = walk(&seeds, Walk { depth, min_strength }, value, steps).unwrap();
+        reach.best().iter().map(|way| (reach.path(way).join("-"), (way.worth * 1e6).round() / 1e6)).collect()
     }
 
     #[test]
-    fn of_two_classes_the_worse_needs_a_stronger_way() {
-        let way = |path: &str, class, strength| (path.to_owned(), class, strength);
-        // What a finds through b, which is a seed itself, beats nothing that b finds, but is worth more.
-        let both = [way("a-b-x", 0, 0.72), way("b-x", 1, 0.8)];
-        assert_eq!(ways_of(&[("a", 0), ("b", 1)], 2, 0.5), both);
-        assert_eq!(ways_of(&[("a", 1), ("b", 0)], 1, 0.5), [way("b-x", 0, 0.8)]);
-        // The same strength of a worse class wins nothing; of one class the least id does.
-        assert_eq!(ways_of(&[("b", 1), ("c", 0)], 1, 0.5), [way("c-x", 0, 0.8)]);
-        assert_eq!(ways_of(&[("c", 0), ("b", 0)], 1, 0.5), [way("b-x", 0, 0.8)]);
-        // A seed that is given twice is of its better class.
-        for twice in [[("b", 2), ("b", 1)], [("b", 1), ("b", 2)]] {
-            assert_eq!(ways_of(&twice, 1, 0.5), [way("b-x", 1, 0.8)]);
+    fn the_way_that_is_worth_most_counts() {
+        // Over another seed, since it began with a better one.
+        assert_eq!(worth(&[("a", 1.0), ("b", 0.7)], 2, 0.0), ways(&[("a-b-x", 0.72), ("a-b-y", 0.36)]));
+        // Shorter, since the better one is too far.
+        assert_eq!(worth(&[("a", 1.0), ("b", 0.7)], 1, 0.0), ways(&[("b-x", 0.56), ("b-y", 0.28)]));
+        assert_eq!(worth(&[("a", 1.0), ("c", 0.3)], 1, 0.0), ways(&[("a-b", 0.9), ("a-x", 0.4)]));
+        // Of ways that are alike, over the least id; a seed that is given twice has its better score.
+        assert_eq!(worth(&[("c", 1.0), ("b", 1.0)], 1, 0.5), ways(&[("b-x", 0.8)]));
+        for twice in [[("b", 0.5), ("b", 1.0)], [("b", 1.0), ("b", 0.5)]] {
+            assert_eq!(worth(&twice, 1, 0.5), ways(&[("b-x", 0.8)]));
         }
     }
 
     #[test]
-    fn a_better_class_that_is_too_weak_to_go_on_hides_no_other() {
-        let way = |path: &str, class, strength| (path.to_owned(), class, strength);
-        let found = ways_of(&[("a", 0), ("c", 1)], 2, 0.37);
-        let to_x = [way("a-b-x", 0, 0.72), way("a-x", 0, 0.4), way("c-x", 1, 0.8)];
-        assert_eq!(found[1..4], to_x);
-        assert_eq!([&found[0], &found[4]], [&way("a-b", 0, 0.9), &way("c-x-y", 1, 0.4)]);
-        assert_eq!(found.len(), 5);
+    fn a_way_that_is_too_weak_to_go_on_hides_no_other() {
+        // To x the way from a is worth more, but too weak to lead on to y.
+        assert_eq!(worth(&[("a", 3.0), ("c", 1.0)], 1, 0.4), ways(&[("a-b", 2.7), ("a-x", 1.2)]));
+        let found = ways(&[("a-b", 2.7), ("a-b-x", 2.16), ("c-x-y", 0.4)]);
+        assert_eq!(worth(&[("a", 3.0), ("c", 1.0)], 2, 0.38), found);
+        let found = ways(&[("a-b", 2.7), ("a-b-x", 2.16), ("a-b-y", 1.08)]);
+        assert_eq!(worth(&[("a", 3.0), ("c", 1.0)], 2, 0.0), found);
+    }
+
+    #[test]
+    fn what_is_worth_less_now_may_be_worth_more_later() {
+        // To x: -1.5 * (2 - 0.8) = -1.8 against -1.25 * (2 - 0.4) = -2; to y: -1.5 * (2 - 0.4) = -2.4 against -2.25.
+        let found = worth(&[("a", -1.25), ("c", -1.5)], 1, 0.0);
+        assert_eq!(found, ways(&[("a-b", -1.375), ("c-x", -1.8)]));
+        let steps = |from: &[String]| {
+            let step = |from: &str, to: &str, strength| Step { from: from.into(), to: to.into(), strength };
+            let all = [step("a", "x", 0.4), step("c", "x", 0.8), step("x", "y", 0.5)];
+            Ok(all.into_iter().filter(|step| from.contains(&step.from)).collect())
+        };
+        let seeds = [("a", -1.25), ("c", -1.5)].map(|(id, score)| Seed { id: id.into(), score });
+        let value = |score: f64, strength: f64| score * (2.0 - strength);
+        let reach = walk(&seeds, Walk { depth: 2, min_strength: 0.0 }, value, steps).unwrap();
+        let paths: Vec<String> = reach.best().iter().map(|way| reach.path(way).join("-")).collect();
+        assert_eq!(paths, ["c-x", "a-x-y"]);
+    }
+
+    #[test]
+    fn a_worse_seed_that_can_only_be_worth_less_is_not_followed() {
+        let steps = |from: &[String]| {
+            assert!(from.len() < 3);
+            Ok(from.iter().map(|id| Step { from: id.clone(), to: "hub".into(), strength: 0.5 }).collect())
+        };
+        let seeds = [("a", 1.0), ("b", 0.9)].map(|(id, score)| Seed { id: id.into(), score });
+        let reach = walk(&seeds, Walk { depth: 1, min_strength: 0.0 }, |score, strength| score * strength, steps);
+        assert_eq!(reach.unwrap().labels.len(), 3);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Neighbors of hits in the graph of their collection.
 
-use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -85,51 +84,20 @@ fn lessened(score: f64, share: f64) -> f64 {
     }
 }
 
-/// Where the ways from hits begin: at the ids of their chunks and documents, those of the greatest score in class 0. The
-/// scores of the classes come with them.
-fn seeds(hits: &[&Hit]) -> (Vec<Seed>, Vec<f64>) {
-    let mut scores: Vec<f64> = hits.iter().map(|hit| hit.score).collect();
-    scores.sort_by(|a, b| b.total_cmp(a));
-    scores.dedup();
-    let mut classes: HashMap<&str, usize> = HashMap::new();
+/// Where the ways from hits begin: at the ids of their chunks and of their documents.
+fn seeds(hits: &[&Hit]) -> Vec<Seed> {
+    let mut scores: HashMap<&str, f64> = HashMap::new();
     let mut ids: Vec<&str> = Vec::new();
     for hit in hits {
-        let class = scores.partition_point(|&score| score > hit.score);
         for id in [hit.id.as_str(), hit.document_id.as_str()] {
-            let best = classes.entry(id).or_insert_with(|| {
+            let score = scores.entry(id).or_insert_with(|| {
                 ids.push(id);
-                class
+                hit.score
             });
-            *best = class.min(*best);
+            *score = score.max(hit.score);
         }
     }
-    let seeds = ids.into_iter().map(|id| Seed { id: id.to_owned(), class: classes[id] }).collect();
-    (seeds, scores)
-}
-
-/// A way, and what it leaves of the score of its hit.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Scored<'r> {
-    score: f64,
-    way: Way<'r>,
-}
-
-impl Scored<'_> {
-    /// The greatest score comes first, then the shortest way.
-    fn order(&self, other: &Self) -> Ordering {
-        other.score.total_cmp(&self.score).then(self.way.depth.cmp(&other.way.depth))
-    }
-}
-
-/// For each id that is reached the first of its ways, in their order and then that of the ids.
-fn best<'r>(reach: &'r Reach, scores: &[f64], weight: f64) -> Vec<Scored<'r>> {
-    let mut all: Vec<Scored<'r>> = Vec::new();
-    for ways in reach.ways() {
-        let scored = ways.map(|way| Scored { score: lessened(scores[way.class], weight * way.strength), way });
-        all.extend(scored.min_by(|a, b| a.order(b).then(a.way.class.cmp(&b.way.class))));
-    }
-    all.sort_unstable_by(|a, b| a.order(b).then(a.way.id.cmp(b.way.id)));
-    all
+    ids.into_iter().map(|id| Seed { id: id.to_owned(), score: scores[id] }).collect()
 }
 
 /// The snapshot in which neighbors are looked for.
@@ -160,14 +128,14 @@ impl Around<'_> {
     ) -> Result<Vec<Hit>> {
         let began = self.pulse.elapsed();
         let hits: Vec<&Hit> = hits.iter().filter_map(|candidate| candidate.hit.as_ref()).collect();
-        let (seeds, scores) = seeds(&hits);
+        let seeds = seeds(&hits);
         let mut reached = 0;
         let mut look = || -> Result<Vec<Found>> {
             if hits.is_empty() || !relations::any(self.conn)? {
                 return Ok(Vec::new());
             }
             let reach = self.walk(expand, &seeds)?;
-            let ways = best(&reach, &scores, expand.weight);
+            let ways = reach.best();
             reached = ways.len();
             self.found(request.filter.as_ref(), &hits, (&reach, &ways), expand.limit.unwrap_or(request.k))
         };
@@ -184,10 +152,11 @@ impl Around<'_> {
     }
 
     fn walk(&self, expand: &Expand, seeds: &[Seed]) -> Result<Reach> {
-        let Expand { depth, kinds, direction, min_strength, .. } = expand;
+        let Expand { depth, weight, kinds, direction, min_strength, .. } = expand;
         let steps = Steps::new(self.conn, self.collection.id, *direction, kinds.as_deref(), self.now)?;
         let walk = Walk { depth: *depth, min_strength: *min_strength };
-        graph::walk(seeds, walk, |from| if self.pulse.beats() { steps.of(from) } else { Err(interrupted()) })
+        let worth = |score, strength| lessened(score, weight * strength);
+        graph::walk(seeds, walk, worth, |from| if self.pulse.beats() { steps.of(from) } else { Err(interrupted()) })
     }
 
     /// The chunks at the ends of ways, each once and no hit, those that are alike by rowid.
@@ -195,7 +164,7 @@ impl Around<'_> {
         &self,
         filter: Option<&Filter>,
         hits: &[&Hit],
-        (reach, ways): (&Reach, &[Scored<'_>]),
+        (reach, ways): (&Reach, &[Way<'_>]),
         limit: usize,
     ) -> Result<Vec<Found>> {
         let mut given: HashSet<String> = hits.iter().map(|hit| hit.id.clone()).collect();
@@ -212,14 +181,14 @@ impl Around<'_> {
             }
             let (now, later) = rest.split_at(together);
             rest = later;
-            let ids: Vec<&str> = now.iter().map(|scored| scored.way.id).collect();
+            let ids: Vec<&str> = now.iter().map(|way| way.id).collect();
             let chunks = self.chunks(&ids, filter)?;
             let mut chunks: Vec<_> = now.iter().zip(chunks).filter_map(|(way, chunk)| Some((way, chunk?))).collect();
             // A chunk may come by its own id and by its document's: they are in the order of the ids already.
             chunks.sort_by(|(a, (row, _)), (b, (next, _))| a.order(b).then(row.cmp(next)));
-            for (Scored { score, way }, (chunk_id, uid)) in chunks {
+            for (way, (chunk_id, uid)) in chunks {
                 if given.insert(uid) {
-                    found.push(Found { chunk_id, score: *score, path: reach.path(way) });
+                    found.push(Found { chunk_id, score: way.worth, path: reach.path(way) });
                 }
             }
         }
@@ -295,7 +264,6 @@ impl Around<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::Step;
     use crate::model::Metadata;
 
     fn hit(id: &str, document: &str, score: f64) -> Hit {
@@ -332,39 +300,11 @@ mod tests {
     }
 
     #[test]
-    fn what_scores_alike_is_of_one_class() {
+    fn a_document_begins_with_the_best_score_of_its_hits() {
         let hits = [hit("a1", "a", 0.5), hit("b1", "b", 0.9), hit("a2", "a", 0.9), hit("d", "d", -1.0)];
-        let (seeds, scores) = seeds(&hits.iter().collect::<Vec<_>>());
-        let classes: Vec<(&str, usize)> = seeds.iter().map(|seed| (seed.id.as_str(), seed.class)).collect();
-        assert_eq!(classes, [("a1", 1), ("a", 0), ("b1", 0), ("b", 0), ("a2", 0), ("d", 2)]);
-        assert_eq!(scores, [0.9, 0.5, -1.0]);
-    }
-
-    #[test]
-    fn the_way_that_leaves_most_counts_then_the_shortest() {
-        let edges =
-            [("a", "x", 0.4), ("b", "x", 1.0), ("b", "y", 0.5), ("x", "z", 1.0), ("a", "z", 0.4), ("d", "w", 0.5)];
-        let steps = |from: &[String]| {
-            let edges = edges.iter().filter(|(source, _, _)| from.iter().any(|id| id == source));
-            let step = |&(from, to, strength): &(&str, &str, f64)| Step { from: from.into(), to: to.into(), strength };
-            Ok(edges.map(step).collect())
-        };
-        let seed = |(class, id): (usize, &&str)| Seed { id: (*id).into(), class };
-        let seeds: Vec<Seed> = ["a", "b", "d"].iter().enumerate().map(seed).collect();
-        let reach = graph::walk(&seeds, Walk { depth: 2, min_strength: 0.0 }, steps).unwrap();
-        let told = |scores: &[f64]| -> Vec<(String, f64)> {
-            best(&reach, scores, 0.5).iter().map(|scored| (reach.path(&scored.way).join("-"), scored.score)).collect()
-        };
-        let way = |path: &str, score| (path.to_owned(), score);
-        let worth = [way("b-x", 0.75), way("b-x-z", 0.75), way("b-y", 0.375), way("d-w", -1.75)];
-        assert_eq!(told(&[2.0, 1.5, -1.0]), worth);
-        let better = [way("a-x", 0.8), way("a-z", 0.8), way("b-y", 0.375), way("d-w", -1.75)];
-        assert_eq!(told(&[4.0, 1.5, -1.0]), better);
-        // All ways from nothing leave nothing.
-        let nothing = [way("b-y", 0.0), way("a-x", 0.0), way("a-z", 0.0), way("d-w", -1.75)];
-        let mut found = told(&[0.0, 0.0, -1.0]);
-        found.sort_by_key(|(path, _)| (path.starts_with('d'), path.starts_with('a'), path.clone()));
-        assert_eq!(found, nothing);
+        let found = seeds(&hits.iter().collect::<Vec<_>>());
+        let found: Vec<(&str, f64)> = found.iter().map(|seed| (seed.id.as_str(), seed.score)).collect();
+        assert_eq!(found, [("a1", 0.5), ("a", 0.9), ("b1", 0.9), ("b", 0.9), ("a2", 0.9), ("d", -1.0)]);
     }
 
     #[test]
