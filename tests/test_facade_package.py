@@ -2,7 +2,6 @@
 
 import doctest
 import importlib
-import inspect
 import pkgutil
 import subprocess
 import sys
@@ -62,7 +61,6 @@ def test_the_surface_is_the_agreed_one():
     }
     assert {"create_collection", "transaction", "search_batch", "neighbors", "to_arrow", "sync"} <= public
     assert "forget" not in public
-    assert "expand" not in inspect.signature(ragstore.Collection.search).parameters
 
 
 # the plugin

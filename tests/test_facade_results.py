@@ -148,6 +148,7 @@ COLUMNS = [
     "keyword_score",
     "rank",
     "collection",
+    "path",
 ]
 
 

@@ -45,7 +45,7 @@ class Expand(TypedDict, total=False):
     depth : int
         Relations on the way, at most 32; 1 when not given.
     weight : float
-        The share of its score that a hit passes on over a way of strength 1; more than 0, at most 1, 0.3 when not given.
+        The share of its score that a hit passes on over a way of strength 1; at most 1, 0.3 when not given.
     types : sequence of str
         Follow only relations of these types; of all when not given.
     direction : {"both", "out", "in"}
