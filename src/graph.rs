@@ -270,6 +270,16 @@ mod tests {
     }
 
     #[test]
+    fn of_what_is_as_strong_the_nearest_comes_first() {
+        let steps = |from: &[String]| {
+            let chain = [("a", "z"), ("z", "m"), ("a", "y")].into_iter().filter(|(id, _)| from.iter().any(|f| f == id));
+            Ok(chain.map(|(from, to)| Step { from: from.into(), to: to.into(), strength: 1.0 }).collect())
+        };
+        let found = related(&["a".to_owned()], Walk { depth: 2, min_strength: 0.0 }, 9, steps).unwrap();
+        assert_eq!(found.iter().map(|r| r.id.as_str()).collect::<Vec<_>>(), ["y", "z", "m"]);
+    }
+
+    #[test]
     fn walks_are_bounded() {
         assert_eq!(reach(&["a"], 9, 0.6, 9).len(), 3);
         assert_eq!(reach(&["a"], 9, 0.0, 2), ways(&[("a-c", 0.9), ("a-c-b", 0.81)]));
@@ -336,7 +346,8 @@ mod tests {
     fn a_worse_seed_that_can_only_be_worth_less_is_not_followed() {
         let steps = |from: &[String]| {
             assert!(from.len() < 3);
-            Ok(from.iter().map(|id| Step { from: id.clone(), to: "hub".into(), strength: 0.5 }).collect())
+            let strength = |id: &str| if id == "b" { 0.95 } else { 0.9 };
+            Ok(from.iter().map(|id| Step { from: id.clone(), to: "hub".into(), strength: strength(id) }).collect())
         };
         let seeds = [("a", 1.0), ("b", 0.9)].map(|(id, score)| Seed { id: id.into(), score });
         let reach = walk(&seeds, Walk { depth: 1, min_strength: 0.0 }, |score, strength| score * strength, steps);

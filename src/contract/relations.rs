@@ -221,5 +221,5 @@ fn expanding_what_was_reranked(store: &dyn Store) {
     let found = answer(store, &request).unwrap().hits;
     // A bad score makes a neighbor worse.
     assert_eq!(told(&found), "a2 a-b:b1");
-    assert_eq!([found[0].score, found[1].score], [-1.0, -1.0 * (2.0 - 0.3 * 0.5)]);
+    assert_eq!([found[0].score, found[1].score], [-1.0, -(2.0 - 0.3 * 0.5)]);
 }
