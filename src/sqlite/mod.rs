@@ -12,6 +12,7 @@ mod ffi;
 pub mod file;
 mod file_system;
 mod filter_sql;
+mod forget;
 pub mod fork;
 mod guard;
 mod health;
@@ -63,11 +64,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, Source};
 use crate::filter::Filter;
 use crate::model::{
-    Change, CheckReport, Chunk, CollectionInfo, Conflict, Document, Exported, Health, Hits, Namespace, NewDocument,
-    OnConflict, Peer, RecallReport, Related, Relation, RepairReport, StateEntry, StoreStats, SyncLog, Timestamp,
+    Change, CheckReport, Chunk, CollectionInfo, Conflict, Document, Exported, ForgetReport, Health, Hits, Namespace,
+    NewDocument, OnConflict, Peer, RecallReport, Related, Relation, RepairReport, StateEntry, StoreStats, SyncLog,
+    Timestamp,
 };
 use crate::request::{
-    Backup, CachedEmbeddings, Changes, Check, CheckRecall, Export, ExportChanges, GetDocument, ListDocuments,
+    Backup, CachedEmbeddings, Changes, Check, CheckRecall, Export, ExportChanges, Forget, GetDocument, ListDocuments,
     Neighbors, NoteExport, Open, Operation, Rekey, RelatedTo, Relations, Repair, ScanState, Search, SearchBatch,
     SearchStore, Write, Written,
 };
@@ -242,6 +244,11 @@ impl Store for SqliteStore {
             }
         }
         writer.operate(operation, watch)
+    }
+
+    fn forget(&self, request: Forget, watch: &mut dyn Watch) -> Result<ForgetReport> {
+        let timeout = self.request.lock().timeout;
+        forget::run(&*self.opened()?, request, timeout, watch)
     }
 
     fn backup(&self, request: &Backup, watch: &mut dyn Watch) -> Result<()> {

@@ -1,0 +1,146 @@
+//! Deletion that is proven: what was deleted is removed from every file of the store, and then looked for in all of them.
+//!
+//! ```text
+//! ops/forget.rs      one transaction: deletes, and takes pieces of what it deletes: the traces
+//! derived            snapshots of the collection go, beside the file and in memory
+//! writer/purge.rs    text index and file are written anew, the log is emptied
+//! search.rs          every file is searched, byte by byte
+//! living.rs          what was found is dropped where content that is there has it, too
+//! ```
+//!
+//! The transaction comes first and stays; whatever fails after it, another call goes on from there.
+
+mod living;
+mod search;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::lock;
+use super::opened::Opened;
+use super::pulse::Pulse;
+use super::txn::Progress;
+use super::watched::watched;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::ForgetReport;
+use crate::request::{Forget, Forgotten, Write, Written};
+use crate::store::Watch;
+use crate::traces::Traces;
+
+const PAUSE: Duration = Duration::from_millis(20);
+/// Steps of a call, for its progress.
+const STEPS: u64 = 4;
+
+/// Forgets documents of an open store.
+pub fn run(opened: &Opened, request: Forget, timeout: Duration, watch: &mut dyn Watch) -> Result<ForgetReport> {
+    let began = Instant::now();
+    let mut steps = Steps { watch, step: 0 };
+    let written = opened.writer()?.write(vec![Write::Forget(request)], &mut steps)?.pop();
+    let Some(Written::Forgotten(forgotten)) = written else {
+        return Err(Error::internal(format!("a deletion was answered by {written:?}")));
+    };
+    let searched = remove(opened, &forgotten, timeout, &mut steps).map_err(|error| {
+        error.context(
+            "the documents are deleted, but files may still hold some of their content; when what is in the way is gone, \
+             call forget again, with no ids if none is left: it goes on from there",
+        )
+    })?;
+    let Forgotten { documents, chunks, embeddings, relations, cached_embeddings, traces, .. } = *forgotten;
+    Ok(ForgetReport {
+        documents,
+        chunks,
+        embeddings,
+        relations,
+        cached_embeddings,
+        traces: traces.len() as u64,
+        shared: searched.shared,
+        searched_files: searched.files,
+        searched_bytes: searched.bytes,
+        remains: searched.remains,
+        kept: kept(&opened.file),
+        took: began.elapsed(),
+    })
+}
+
+fn remove(
+    opened: &Opened,
+    forgotten: &Forgotten,
+    timeout: Duration,
+    steps: &mut Steps<'_>,
+) -> Result<search::Searched> {
+    let derived = &opened.readers.derived;
+    steps.next()?;
+    let deadline = Instant::now() + timeout;
+    let any = derived.forget_collection(&opened.file, forgotten.collection_id, &mut || {
+        if !steps.keep_going(0, 0) {
+            return Err(cancelled());
+        }
+        if Instant::now() >= deadline {
+            return Err(lock::timed_out().context("another process builds an index"));
+        }
+        thread::sleep(PAUSE);
+        Ok(())
+    })?;
+    steps.next()?;
+    opened.writer()?.purge(forgotten.collection_id, steps)?;
+    steps.next()?;
+    let searched = verify(opened, &forgotten.traces, steps)?;
+    if any {
+        derived.look_about();
+    }
+    Ok(searched)
+}
+
+/// Searches every file, on a connection of its own.
+fn verify(opened: &Opened, traces: &Traces, watch: &mut dyn Watch) -> Result<search::Searched> {
+    watched(watch, |progress| {
+        let pulse = Pulse::new(None, Arc::<Progress>::clone(progress));
+        opened
+            .readers
+            .apart_while(&pulse, |conn| search::run(conn, &opened.file, opened.cipher.is_some(), traces, progress))
+    })
+}
+
+/// What this library or an older version of it may have left beside the file: it is the user's to keep or to remove.
+fn kept(file: &Path) -> Vec<PathBuf> {
+    let (Some(folder), Some(name)) = (file.parent(), file.file_name()) else { return Vec::new() };
+    let name = name.to_string_lossy();
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_copy = |other: &str| {
+        let own = other.strip_prefix(&*name);
+        own.is_some_and(|rest| (rest.starts_with(".format-") && rest.ends_with(".bak")) || rest.starts_with("-rekey"))
+            || other.starts_with(".ragstore-backup-")
+            || other.starts_with(".ragstore-repair-")
+    };
+    let mut found: Vec<PathBuf> =
+        entries.filter(|entry| is_copy(&entry.file_name().to_string_lossy())).map(|entry| entry.path()).collect();
+    found.sort();
+    found
+}
+
+fn cancelled() -> Error {
+    Error::new(ErrorKind::Cancelled, "cancelled by the caller")
+}
+
+/// The progress of all steps together, each a part of the same length.
+struct Steps<'w> {
+    watch: &'w mut dyn Watch,
+    step: u64,
+}
+
+impl Steps<'_> {
+    fn next(&mut self) -> Result<()> {
+        self.step += 1;
+        if self.keep_going(0, 0) { Ok(()) } else { Err(cancelled()) }
+    }
+}
+
+impl Watch for Steps<'_> {
+    fn keep_going(&mut self, done: u64, total: u64) -> bool {
+        const PARTS: u64 = 100;
+        let part = if total == 0 { 0 } else { done.min(total) * PARTS / total };
+        self.watch.keep_going(self.step * PARTS + part, STEPS * PARTS)
+    }
+}
