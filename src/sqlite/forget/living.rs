@@ -48,7 +48,9 @@ impl Living<'_> {
     fn value(&mut self, bytes: &[u8]) {
         let found = &mut self.found;
         self.finder.begin();
-        self.finder.block(bytes, &mut |piece, _| drop(found.insert(piece)));
+        self.finder.block(bytes, &mut |piece, _| {
+            found.insert(piece);
+        });
     }
 
     fn check(&self) -> Result<()> {
