@@ -11,6 +11,8 @@ use foldhash::fast::RandomState;
 /// Bytes of a piece, and of one of what is shorter.
 const LONG: usize = 16;
 const SHORT: usize = 8;
+/// A closer stride would find no more than a few bytes less. A number of a vector has as many.
+const LEAST: usize = 4;
 /// Different bytes of a piece that says something: one number again and again, as in zeros or in a vector of ones, is in
 /// every file.
 const TELLING: [u32; 2] = [5, 4];
@@ -65,9 +67,9 @@ impl std::fmt::Debug for Traces {
     }
 }
 
-/// The stride at which so many bytes become about so many pieces.
+/// The stride at which so many bytes become about so many pieces, and no less than [`LEAST`].
 pub fn stride(bytes: u64, pieces: usize) -> usize {
-    usize::try_from(bytes.div_ceil(pieces.max(1) as u64)).unwrap_or(usize::MAX).max(LONG)
+    usize::try_from(bytes.div_ceil(pieces.max(1) as u64)).unwrap_or(usize::MAX).max(LEAST)
 }
 
 /// Whether a piece has enough different bytes to be known by.
@@ -320,7 +322,7 @@ mod tests {
 
     #[test]
     fn many_bytes_make_no_more_pieces_than_wanted() {
-        assert_eq!(stride(100, 1000), 16);
+        assert_eq!(stride(100, 1000), 4);
         let stride = stride(1_000_000, 1000);
         let mut traces = Traces::default();
         traces.add(Kind::Text, &Random(3).bytes(1_000_000), stride);

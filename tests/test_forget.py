@@ -37,10 +37,10 @@ def fill(store: ragstore.Store, count: int = COUNT) -> ragstore.Collection:
 
 
 def code(vector: np.ndarray) -> bytes:
-    """As an index quantises it: a byte for each component, of the unit vector scaled to 127."""
+    """As an index quantises it: a byte for each component of the unit vector, scaled to 127, with zero at 128."""
     unit = vector.astype(np.float64) / np.linalg.norm(vector.astype(np.float64))
     scaled = unit * (127 / np.abs(unit).max())
-    return np.rint(scaled).astype(np.int8).tobytes()
+    return (np.rint(scaled) + 128).astype(np.uint8).tobytes()
 
 
 def needles(number: int, rows: np.ndarray) -> list[bytes]:

@@ -27,7 +27,10 @@ pub fn fill_telling(store: &dyn Store, documents: usize) {
     }
     let telling = |number: usize| NewDocument {
         metadata: object(json!({ "person": format!("the name of person {number} of all") })),
-        ..document(&format!("telling{number}"), &format!("A telling text that says zyzzyva{number}quokka, and more."))
+        ..document(
+            &format!("telling{number}"),
+            &format!("A telling text, number {number} of all, says zyzzyva{number}quokka."),
+        )
     };
     let rows: Vec<f32> = (0..documents).flat_map(telling_vector).collect();
     let embeddings = Embeddings::new(Arc::new(Matrix::new(rows, DIMENSION).unwrap())).unwrap();
