@@ -151,7 +151,7 @@ mod tests {
 
     use super::*;
     use crate::contract::forget::{fill_telling, nearest};
-    use crate::request::{Derived as Place, IndexAt, Key, Open};
+    use crate::request::{Checkpoint, Derived as Place, IndexAt, Key, Open, Operation};
     use crate::sqlite::SqliteStore;
     use crate::store::{Store, Unwatched};
     use crate::traces::Kind;
@@ -189,7 +189,7 @@ mod tests {
                 let store = SqliteStore::open(&open).unwrap();
                 fill_telling(&store, 200);
                 if moved {
-                    let truncate = crate::request::Operation::Checkpoint(crate::request::Checkpoint::Truncate);
+                    let truncate = Operation::Checkpoint(Checkpoint::Truncate);
                     store.operate(truncate, &mut Unwatched).unwrap();
                 }
                 let forgotten = delete_only(&store, &["telling7", "telling8"]);
@@ -221,7 +221,8 @@ mod tests {
         let open = Open { index_at, ..Open::file(folder.path().join("a.db")) };
         let store = SqliteStore::open(&open).unwrap();
         fill_telling(&store, 200);
-        assert_eq!(nearest(&store, 7), "telling7");
+        // Builds them.
+        store.operate(Operation::Optimize, &mut Unwatched).unwrap();
         let forgotten = delete_only(&store, &["telling7"]);
         let searched = verify(&store.opened().unwrap(), &forgotten.traces, &mut Unwatched).unwrap();
         let kinds: BTreeSet<_> = searched
@@ -230,7 +231,7 @@ mod tests {
             .filter(|residue| residue.file.extension().is_some_and(|extension| extension == "index"))
             .map(|residue| residue.kind)
             .collect();
-        assert_eq!(kinds, BTreeSet::from(["code", "vector"]), "{:?}", searched.remains);
+        assert_eq!(kinds, BTreeSet::from(["code", "term", "vector"]), "{:?}", searched.remains);
         assert!(store.forget(request(&[]), &mut Unwatched).unwrap().ok());
         let after = verify(&store.opened().unwrap(), &forgotten.traces, &mut Unwatched).unwrap();
         assert_eq!(after.remains, []);

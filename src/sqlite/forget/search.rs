@@ -2,7 +2,7 @@
 //! would drop the locks of this process when it closes. Of an encrypted store the pages are read as SQLite decrypts them:
 //! that is what the holder of the key could find.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -44,8 +44,11 @@ pub fn run(conn: &Connection, file: &Path, encrypted: bool, traces: &Traces, pro
     let own = ffi::length(conn, Part::Database)? + ffi::length(conn, Part::Log)?;
     progress.total.store(own + sizes.sum::<u64>(), Ordering::Relaxed);
     search.database(file, encrypted)?;
-    for path in snapshots {
-        search.snapshot(path)?;
+    let mut looked_at = BTreeSet::new();
+    // Until there is none that came meanwhile.
+    while let Some(path) = derived::files(file).into_iter().find(|path| !looked_at.contains(path)) {
+        search.snapshot(path.clone())?;
+        looked_at.insert(path);
     }
     let Search { files, found, bytes, .. } = search;
     let some = traces.only(found.keys().map(|(_, piece)| *piece));
