@@ -106,6 +106,12 @@ impl Traces {
         }
     }
 
+    /// With others.
+    pub fn extend(&mut self, others: Self) {
+        self.long.extend(others.long);
+        self.short.extend(others.short);
+    }
+
     /// Only those.
     #[must_use]
     pub fn only(&self, pieces: impl Iterator<Item = Piece>) -> Self {

@@ -292,12 +292,17 @@ def test_a_reader_of_an_old_state_is_waited_for_and_named(path):
             # The control: what is left is seen by the same search.
             assert found(path.parent, [b"zyzzyva3quokka"])
             assert collection.count() == 49
+            # Other writes go on.
+            collection.add_texts(["meanwhile"], ids=["meanwhile"])
             reader.stdin.close()
             reader.wait()
         report = collection.forget(["id3"])
         assert report
+        # What the first one deleted is looked for by the second.
         assert report.documents == 0
+        assert report.traces > 10
         assert found(path.parent, [b"zyzzyva3quokka"]) == set()
+        assert collection.forget([]).traces == 0
 
 
 def test_what_delete_left_goes_with_an_empty_list(path):

@@ -75,6 +75,7 @@ use crate::request::{
 };
 use crate::store::{Batches, Cached, Capabilities, Exporter, Interrupt, Store, Unwatched, Vectors, Watch};
 use crate::sync::{ReplicaId, Watermark};
+use crate::traces::Traces;
 
 /// What SQLite has to tell becomes events. Once, before anything else here.
 pub fn listen() {
@@ -91,6 +92,8 @@ pub struct SqliteStore {
     encrypted: AtomicBool,
     closed: AtomicBool,
     opened: RwLock<Opened>,
+    /// Pieces of what was deleted by calls of `forget` that could not end: the next one looks for them, too.
+    unproven: Mutex<Traces>,
     token: ForkToken,
     source: Source,
 }
@@ -117,6 +120,7 @@ impl SqliteStore {
             path,
             closed: AtomicBool::new(false),
             opened: RwLock::new(opened),
+            unproven: Mutex::default(),
             token,
             source,
         })
@@ -248,7 +252,7 @@ impl Store for SqliteStore {
 
     fn forget(&self, request: Forget, watch: &mut dyn Watch) -> Result<ForgetReport> {
         let timeout = self.request.lock().timeout;
-        forget::run(&*self.opened()?, request, timeout, watch)
+        forget::run(&*self.opened()?, request, timeout, &self.unproven, watch)
     }
 
     fn backup(&self, request: &Backup, watch: &mut dyn Watch) -> Result<()> {

@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use super::lock;
 use super::opened::Opened;
 use super::pulse::Pulse;
@@ -34,20 +36,32 @@ const PAUSE: Duration = Duration::from_millis(20);
 const STEPS: u64 = 4;
 
 /// Forgets documents of an open store.
-pub fn run(opened: &Opened, request: Forget, timeout: Duration, watch: &mut dyn Watch) -> Result<ForgetReport> {
+pub fn run(
+    opened: &Opened,
+    request: Forget,
+    timeout: Duration,
+    unproven: &Mutex<Traces>,
+    watch: &mut dyn Watch,
+) -> Result<ForgetReport> {
     let began = Instant::now();
     let mut steps = Steps { watch, step: 0 };
     let written = opened.writer()?.write(vec![Write::Forget(request)], &mut steps)?.pop();
     let Some(Written::Forgotten(forgotten)) = written else {
         return Err(Error::internal(format!("a deletion was answered by {written:?}")));
     };
-    let searched = remove(opened, &forgotten, timeout, &mut steps).map_err(|error| {
+    let Forgotten { collection_id, documents, chunks, embeddings, relations, cached_embeddings, mut traces } =
+        *forgotten;
+    traces.extend(std::mem::take(&mut *unproven.lock()));
+    let searched = remove(opened, collection_id, &traces, timeout, &mut steps).map_err(|error| {
+        unproven.lock().extend(traces.clone());
         error.context(
             "the documents are deleted, but files may still hold some of their content; when what is in the way is gone, \
              call forget again, with no ids if none is left: it goes on from there",
         )
     })?;
-    let Forgotten { documents, chunks, embeddings, relations, cached_embeddings, traces, .. } = *forgotten;
+    if !searched.remains.is_empty() {
+        unproven.lock().extend(traces.clone());
+    }
     Ok(ForgetReport {
         documents,
         chunks,
@@ -66,14 +80,15 @@ pub fn run(opened: &Opened, request: Forget, timeout: Duration, watch: &mut dyn 
 
 fn remove(
     opened: &Opened,
-    forgotten: &Forgotten,
+    collection_id: i64,
+    traces: &Traces,
     timeout: Duration,
     steps: &mut Steps<'_>,
 ) -> Result<search::Searched> {
     let derived = &opened.readers.derived;
     steps.next()?;
     let deadline = Instant::now() + timeout;
-    let any = derived.forget_collection(&opened.file, forgotten.collection_id, &mut || {
+    let any = derived.forget_collection(&opened.file, collection_id, &mut || {
         if !steps.keep_going(0, 0) {
             return Err(cancelled());
         }
@@ -84,9 +99,9 @@ fn remove(
         Ok(())
     })?;
     steps.next()?;
-    opened.writer()?.purge(forgotten.collection_id, steps)?;
+    opened.writer()?.purge(collection_id, steps)?;
     steps.next()?;
-    let searched = verify(opened, &forgotten.traces, steps)?;
+    let searched = verify(opened, traces, steps)?;
     if any {
         derived.look_about();
     }

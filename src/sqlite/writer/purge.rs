@@ -4,10 +4,10 @@
 //! vec0 overwrites a vector with zeros as it deletes it.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Worker;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::request::Checkpoint;
 use crate::sqlite::ops::set_tokenizer;
 use crate::sqlite::ops::shared::Target;
@@ -20,6 +20,8 @@ use crate::sqlite::vacuum;
 
 /// Leaves of FTS5 written in one transaction.
 const LEAVES: u32 = 1_000;
+/// How long readers are waited for at a time.
+const TURN: Duration = Duration::from_millis(50);
 
 impl Worker {
     /// Writes the text index of a collection and then the whole file anew, and empties the log. Between two steps other
@@ -43,7 +45,19 @@ impl Worker {
         self.renew()?;
         self.make_room(&cancelled)?;
         vacuum::run(self.desk(progress), &self.config.path)?;
-        self.wait_for_log(Checkpoint::Truncate, Instant::now() + self.config.timeout, &cancelled)
+        self.empty_log(&cancelled)
+    }
+
+    /// Waits for readers of older states, and lets other writes have their turns meanwhile.
+    fn empty_log(&mut self, cancelled: &dyn Fn() -> bool) -> Result<()> {
+        let deadline = Instant::now() + self.config.timeout;
+        loop {
+            self.renew()?;
+            match self.wait_for_log(Checkpoint::Truncate, deadline.min(Instant::now() + TURN), cancelled) {
+                Err(error) if error.kind() == ErrorKind::Locked && Instant::now() < deadline => self.serve()?,
+                outcome => return outcome,
+            }
+        }
     }
 }
 
