@@ -1,8 +1,8 @@
 //! Pieces of what is to be gone, and the search for them in bytes.
 //!
-//! A *trace* is a piece of a text, a vector or a code: 16 bytes, or 8 of what is shorter than that. The pieces themselves
-//! are kept, not their hashes, so that what is found is what was looked for. They are taken at a stride: whatever is left
-//! of a content, in one run of at least `stride + 15` bytes, holds one of them.
+//! A *trace* is a piece of a text, a vector or a code: 16 bytes, or 8 of what is shorter than that. The pieces
+//! themselves are kept, not their hashes, so that what is found is what was looked for. They are taken at a stride:
+//! whatever is left of a content, in one run of at least `stride + 15` bytes, holds one of them.
 
 use std::collections::HashMap;
 
@@ -13,8 +13,8 @@ const LONG: usize = 16;
 const SHORT: usize = 8;
 /// A closer stride would find no more than a few bytes less. A number of a vector has as many.
 const LEAST: usize = 4;
-/// Different bytes of a piece that says something: one number again and again, as in zeros or in a vector of ones, is in
-/// every file.
+/// Different bytes of a piece that says something: one number again and again, as in zeros or in a vector of ones, is
+/// in every file.
 const TELLING: [u32; 2] = [5, 4];
 
 /// What a trace is a piece of.
@@ -89,8 +89,8 @@ fn short(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 impl Traces {
-    /// Takes the pieces of a content, of which the first and the last are always among them. What has fewer than 8 bytes,
-    /// or too few different ones, has none.
+    /// Takes the pieces of a content, of which the first and the last are always among them. What has fewer than 8
+    /// bytes, or too few different ones, has none.
     pub fn add(&mut self, kind: Kind, bytes: &[u8], stride: usize) {
         let length = if bytes.len() < LONG { SHORT } else { LONG };
         let Some(last) = bytes.len().checked_sub(length) else { return };

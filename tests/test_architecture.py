@@ -8,7 +8,19 @@ SOURCES = {path.relative_to(ROOT / "src"): path.read_text() for path in sorted((
 
 LAYERS = [
     {"error", "limits", "hlc", "model", "events", "top_k"},
-    {"filter", "request", "fusion", "graph", "mmr", "split", "highlight", "sync", "text_index", "vector_index", "traces"},
+    {
+        "filter",
+        "request",
+        "fusion",
+        "graph",
+        "mmr",
+        "split",
+        "highlight",
+        "sync",
+        "text_index",
+        "vector_index",
+        "traces",
+    },
     {"store", "contract", "exchange"},
     {"sqlite", "postgres"},
     {"connect"},

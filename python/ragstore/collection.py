@@ -423,9 +423,9 @@ class Collection(Searching, Graph):
     ) -> ForgetReport:
         """Delete documents so that no file of the store holds anything of them any more, and prove it.
 
-        They are deleted in one transaction, with their chunks, embeddings, relations and what the embedding cache has of
-        their texts. Then the text index of the collection and the whole file are written anew, the write-ahead log is
-        emptied, and indexes beside the file go. Then all files are searched, byte by byte, for pieces of what was
+        They are deleted in one transaction, with their chunks, embeddings, relations and what the embedding cache has
+        of their texts. Then indexes beside the file go, the text index of the collection and the whole file are written
+        anew, and the write-ahead log is emptied. Then all files are searched, byte by byte, for pieces of what was
         deleted that no other content has. What stays is the id and the uri, for peers. See the guide to deletion.
 
         It takes the time and the disk of `Store.vacuum`. Others read and write meanwhile.

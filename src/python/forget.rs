@@ -13,7 +13,7 @@ use crate::model::ForgetReport;
 use crate::request::Forget;
 
 /// `ForgetRow` of the stub.
-type Row = ([u64; 5], [u64; 4], Vec<(String, &'static str, u64)>, Vec<String>, f64);
+type Row = ((u64, u64, u64, u64, u64), (u64, u64, u64, u64), Vec<(String, &'static str, u64)>, Vec<String>, f64);
 
 fn name(path: &OsStr) -> String {
     path.to_string_lossy().into_owned()
@@ -23,8 +23,8 @@ fn row(report: ForgetReport) -> Row {
     let ForgetReport { documents, chunks, embeddings, relations, cached_embeddings, .. } = report;
     let ForgetReport { traces, shared, searched_files, searched_bytes, .. } = report;
     (
-        [documents, chunks, embeddings, relations, cached_embeddings],
-        [traces, shared, searched_files, searched_bytes],
+        (documents, chunks, embeddings, relations, cached_embeddings),
+        (traces, shared, searched_files, searched_bytes),
         report.remains.into_iter().map(|left| (name(left.file.as_os_str()), left.kind, left.count)).collect(),
         report.kept.iter().map(|path| name(path.as_os_str())).collect(),
         report.took.as_secs_f64(),

@@ -3,8 +3,8 @@ use crate::traces::Traces;
 
 /// Deletes documents and removes what the files still hold of them.
 ///
-/// `filter` alone names the documents of which a chunk matches, and those without chunks that match; with `document_ids`
-/// it narrows them. What has expired is among them.
+/// `filter` alone names the documents of which a chunk matches, and those without chunks that match; with
+/// `document_ids` it narrows them. What has expired is among them.
 #[derive(Debug, Clone)]
 pub struct Forget {
     pub collection: String,

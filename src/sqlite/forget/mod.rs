@@ -1,4 +1,5 @@
-//! Deletion that is proven: what was deleted is removed from every file of the store, and then looked for in all of them.
+//! Deletion that is proven: what was deleted is removed from every file of the store, and then looked for in all of
+//! them.
 //!
 //! ```text
 //! ops/forget.rs      one transaction: deletes, and takes pieces of what it deletes: the traces
@@ -55,8 +56,8 @@ pub fn run(
     let searched = remove(opened, collection_id, &traces, timeout, &mut steps).map_err(|error| {
         unproven.lock().extend(traces.clone());
         error.context(
-            "the documents are deleted, but files may still hold some of their content; when what is in the way is gone, \
-             call forget again, with no ids if none is left: it goes on from there",
+            "the documents are deleted, but files may still hold some of their content; when what is in the way is gone, call \
+             forget again, if only with an empty list of ids, and it goes on from there",
         )
     })?;
     if !searched.remains.is_empty() {

@@ -1,6 +1,6 @@
 //! Every file of a store, byte by byte. The database and its log are read through SQLite's own descriptors: one of ours
-//! would drop the locks of this process when it closes. Of an encrypted store the pages are read as SQLite decrypts them:
-//! that is what the holder of the key could find.
+//! would drop the locks of this process when it closes. Of an encrypted store the pages are read as SQLite decrypts
+//! them: that is what the holder of the key could find.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;

@@ -22,8 +22,8 @@ const TRACES: usize = 1 << 20;
 /// A moment at which nothing had expired: what nobody sees any more is on the disk all the same.
 const EVER: Timestamp = Timestamp(i64::MIN);
 
-/// Deletes documents as [`super::delete`] does, with more of what belongs to them. Pieces of all of it are taken in the same
-/// transaction, of exactly what goes.
+/// Deletes documents as [`super::delete`] does, with more of what belongs to them. Pieces of all of it are taken in the
+/// same transaction, of exactly what goes.
 pub fn run(txn: &mut Txn<'_>, request: &Forget, progress: &Progress) -> Result<Forgotten> {
     let conn = txn.conn;
     let target = Target::find(conn, &request.collection)?;

@@ -1,5 +1,5 @@
-//! The terms that the pages of an FTS5 table hold, beside those that FTS5 finds in them: a term of which every row is gone
-//! may stay behind in a page, found by nobody (fts5_index.c has the form of a page).
+//! The terms that the pages of an FTS5 table hold, beside those that FTS5 finds in them: a term of which every row is
+//! gone may stay behind in a page, found by nobody (fts5_index.c has the form of a page).
 
 use std::collections::HashSet;
 use std::hash::BuildHasher;
@@ -53,8 +53,9 @@ pub fn stored(conn: &Connection, table: FtsTable, each: &mut dyn FnMut(&[u8])) -
     Ok(())
 }
 
-/// A leaf: where its first rowid is and where its content ends, in two bytes each, and from there on where its terms are,
-/// each as its distance from the one before. A term is as many bytes of the one before, but for the first, and new ones.
+/// A leaf: where its first rowid is and where its content ends, in two bytes each, and from there on where its terms
+/// are, each as its distance from the one before. A term is as many bytes of the one before, but for the first, and new
+/// ones.
 fn terms(leaf: &[u8], term: &mut Vec<u8>, each: &mut dyn FnMut(&[u8])) -> Option<()> {
     let end = usize::from(u16::from_be_bytes([*leaf.get(2)?, *leaf.get(3)?]));
     let (content, mut places) = (leaf.get(..end)?, leaf.get(end..)?);

@@ -1,5 +1,5 @@
-//! Removing what was deleted from the pages and from the log: SQLite leaves it in free pages and in free places of pages,
-//! FTS5 in segments that are not merged yet, and the log until it begins anew.
+//! Removing what was deleted from the pages and from the log: SQLite leaves it in free pages and in free places of
+//! pages, FTS5 in segments that are not merged yet, and the log until it begins anew.
 //!
 //! vec0 overwrites a vector with zeros as it deletes it.
 
@@ -61,7 +61,8 @@ impl Worker {
     }
 }
 
-/// Merges some of the segments, in which rows that are gone have no postings then, and says whether there is more to do.
+/// Merges some of the segments, in which rows that are gone have no postings then, and says whether there is more to
+/// do.
 fn merge(txn: &Txn<'_>, collection_id: i64, first: bool) -> Result<bool> {
     // A collection may be gone by now.
     let Some(row) = collections::list(txn.conn)?.into_iter().find(|row| row.id == collection_id) else {
@@ -74,8 +75,8 @@ fn merge(txn: &Txn<'_>, collection_id: i64, first: bool) -> Result<bool> {
     fts::merge(txn.conn, table, first, LEAVES)
 }
 
-/// Where a merge left a term that no row has, which FTS5 may do when it does not know that nothing older has it, the next
-/// generation takes the place of the text index.
+/// Where a merge left a term that no row has, which FTS5 may do when it does not know that nothing older has it, the
+/// next generation takes the place of the text index.
 fn rebuild(txn: &Txn<'_>, collection_id: i64, progress: &Progress) -> Result<()> {
     let Some(row) = collections::list(txn.conn)?.into_iter().find(|row| row.id == collection_id) else {
         return Ok(());
