@@ -1,6 +1,7 @@
 """`forget`: nothing of what it deletes is left in any file of the store, and what is left is found."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -407,3 +408,29 @@ def test_a_report_says_what_remains():
     assert not report.ok
     assert report.to_dict()["remains"] == ({"file": "kb.db", "kind": "text", "count": 2},)
     assert Path(report.remains[0].file).name == "kb.db"
+
+
+def test_a_term_that_a_merge_leaves_behind(path):
+    with ragstore.open(path) as store:
+        collection = store.create_collection("c")
+        for id, content in [("a", "common zyzzyvaquokka"), ("b", "common other")]:
+            collection.add_texts([content], ids=[id])
+        collection.delete(["a"])
+    connection = sqlite3.connect(path)
+    (record,) = connection.execute("SELECT block FROM fts_1_1_data WHERE id = 10").fetchone()
+    # One level, with three segments: with empty ones above it a merge does not know that nothing is older.
+    assert record[4:6] == bytes([1, 3])
+    connection.execute(
+        "UPDATE fts_1_1_data SET block = ? WHERE id = 10", [record[:4] + b"\x03" + record[5:] + bytes(4)]
+    )
+    connection.commit()
+    connection.close()
+    with ragstore.open(path) as store:
+        collection = store["c"]
+        assert collection.forget([])
+        assert found(path.parent, [b"zyzzyvaquokka"]) == set()
+        assert collection.keyword_search("common").ids == ["b"]
+        assert store.check().ok
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT fts_generation FROM collections").fetchone() == (2,)
+    connection.close()

@@ -56,8 +56,8 @@ pub fn run(
     let searched = remove(opened, collection_id, &traces, timeout, &mut steps).map_err(|error| {
         unproven.lock().extend(traces.clone());
         error.context(
-            "the documents are deleted, but files may still hold some of their content; when what is in the way is gone, call \
-             forget again, if only with an empty list of ids, and it goes on from there",
+            "the documents are deleted, but files may still hold some of their content; when what is in the way is \
+             gone, call forget again, if only with an empty list of ids: it goes on from there",
         )
     })?;
     if !searched.remains.is_empty() {
