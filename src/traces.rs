@@ -141,28 +141,61 @@ impl Traces {
     }
 }
 
+/// One bit of many for each of some numbers: nearly all of what is looked at ends here.
+struct Sieve {
+    bits: Vec<u64>,
+    shift: u32,
+}
+
+impl Sieve {
+    fn new(numbers: impl ExactSizeIterator<Item = u64>) -> Self {
+        const BITS: std::ops::RangeInclusive<usize> = 1 << 12..=1 << 25;
+        let wanted = numbers.len().saturating_mul(16).clamp(*BITS.start(), *BITS.end()).next_power_of_two();
+        let mut sieve = Self { bits: vec![0; wanted / 64], shift: 64 - wanted.trailing_zeros() };
+        for number in numbers {
+            let (word, bit) = sieve.place(number);
+            sieve.bits[word] |= bit;
+        }
+        sieve
+    }
+
+    #[inline]
+    fn place(&self, number: u64) -> (usize, u64) {
+        let place = number.wrapping_mul(SPREAD) >> self.shift;
+        ((place >> 6) as usize, 1 << (place & 63))
+    }
+
+    #[inline]
+    fn holds(&self, number: u64) -> bool {
+        let (word, bit) = self.place(number);
+        self.bits[word] & bit != 0
+    }
+}
+
+/// The golden ratio spreads what differs in a few bits over all of them.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Of both halves: texts have one of them in common more often than not.
+#[inline]
+fn folded(piece: u128) -> u64 {
+    (piece as u64).wrapping_mul(SPREAD).rotate_left(32) ^ (piece >> 64) as u64
+}
+
 /// Looks for traces in bytes that come in blocks, also across the ends of those.
 pub struct Finder<'t> {
     traces: &'t Traces,
-    /// One bit of many for the first 8 bytes of each piece: nearly all of what is looked at ends here.
-    bits: Vec<u64>,
-    shift: u32,
+    long: Sieve,
+    /// Often there is none.
+    short: Option<Sieve>,
     /// The last bytes of what came before.
     before: Vec<u8>,
 }
 
 impl<'t> Finder<'t> {
     pub fn new(traces: &'t Traces) -> Self {
-        const BITS: std::ops::RangeInclusive<usize> = 1 << 12..=1 << 25;
-        let wanted = traces.len().saturating_mul(16).clamp(*BITS.start(), *BITS.end()).next_power_of_two();
-        let shift = 64 - wanted.trailing_zeros();
-        let mut bits = vec![0u64; wanted / 64];
-        let heads = traces.long.keys().map(|piece| *piece as u64).chain(traces.short.keys().copied());
-        for head in heads {
-            let (word, bit) = place(head, shift);
-            bits[word] |= bit;
-        }
-        Self { traces, bits, shift, before: Vec::new() }
+        let long = Sieve::new(traces.long.keys().map(|piece| folded(*piece)));
+        let short = (!traces.short.is_empty()).then(|| Sieve::new(traces.short.keys().copied()));
+        Self { traces, long, short, before: Vec::new() }
     }
 
     /// What comes next has nothing to do with what came before.
@@ -194,29 +227,22 @@ impl<'t> Finder<'t> {
     /// The pieces that begin at a place and end after another.
     #[inline]
     fn at(&self, bytes: &[u8], at: usize, after: usize, found: &mut dyn FnMut(Piece, Kind)) {
-        let Some(head) = short(bytes, at) else { return };
-        let (word, bit) = place(head, self.shift);
-        if self.bits[word] & bit == 0 {
-            return;
-        }
-        if at + SHORT > after
-            && let Some(kind) = self.traces.short.get(&head)
+        if let Some(sieve) = &self.short
+            && at + SHORT > after
+            && let Some(piece) = short(bytes, at)
+            && sieve.holds(piece)
+            && let Some(kind) = self.traces.short.get(&piece)
         {
-            found(Piece::Short(head), *kind);
+            found(Piece::Short(piece), *kind);
         }
         if at + LONG > after
             && let Some(piece) = long(bytes, at)
+            && self.long.holds(folded(piece))
             && let Some(kind) = self.traces.long.get(&piece)
         {
             found(Piece::Long(piece), *kind);
         }
     }
-}
-
-fn place(head: u64, shift: u32) -> (usize, u64) {
-    // The golden ratio spreads what differs in a few bits over all of them.
-    let hash = head.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> shift;
-    ((hash >> 6) as usize, 1 << (hash & 63))
 }
 
 #[cfg(test)]

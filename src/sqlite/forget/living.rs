@@ -22,11 +22,15 @@ const OFTEN: usize = 4_096;
 
 /// Those of the traces that any row of the store has: of tables, of vectors, and of the words of text indexes.
 pub fn find(conn: &Connection, traces: &Traces, progress: &Progress) -> Result<HashSet<Piece, RandomState>> {
-    let mut living = Living { conn, finder: Finder::new(traces), progress, found: HashSet::default() };
+    let mut living =
+        Living { wanted: traces.len(), conn, finder: Finder::new(traces), progress, found: HashSet::default() };
     if traces.is_empty() {
         return Ok(living.found);
     }
     living.tables()?;
+    if living.all_found() {
+        return Ok(living.found);
+    }
     for collection in collections::list(conn)? {
         let table = FtsTable { collection_id: collection.id, generation: collection.fts_generation };
         living.terms(table)?;
@@ -38,6 +42,7 @@ pub fn find(conn: &Connection, traces: &Traces, progress: &Progress) -> Result<H
 }
 
 struct Living<'l> {
+    wanted: usize,
     conn: &'l Connection,
     finder: Finder<'l>,
     progress: &'l Progress,
@@ -51,6 +56,11 @@ impl Living<'_> {
         self.finder.block(bytes, &mut |piece, _| {
             found.insert(piece);
         });
+    }
+
+    /// There is no more to look for.
+    fn all_found(&self) -> bool {
+        self.found.len() == self.wanted
     }
 
     fn check(&self) -> Result<()> {
@@ -77,6 +87,9 @@ impl Living<'_> {
                     }
                 }
                 self.check()?;
+                if self.all_found() {
+                    return Ok(());
+                }
             }
         }
         Ok(())
@@ -105,7 +118,7 @@ impl Living<'_> {
                 Ok(())
             })?;
             self.check()?;
-            if read == 0 {
+            if read == 0 || self.all_found() {
                 return Ok(());
             }
         }
