@@ -4,7 +4,7 @@
 //! themselves are kept, not their hashes, so that what is found is what was looked for. They are taken at a stride:
 //! whatever is left of a content, in one run of at least `stride + 15` bytes, holds one of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 
@@ -123,6 +123,15 @@ impl Traces {
             };
         }
         some
+    }
+
+    /// All but those.
+    #[must_use]
+    pub fn without(&self, pieces: &HashSet<Piece, RandomState>) -> Self {
+        let mut others = self.clone();
+        others.long.retain(|piece, _| !pieces.contains(&Piece::Long(*piece)));
+        others.short.retain(|piece, _| !pieces.contains(&Piece::Short(*piece)));
+        others
     }
 
     /// How many.
@@ -349,6 +358,8 @@ mod tests {
         assert!(traces.any(Kind::Term) && traces.any(Kind::Vector) && !traces.any(Kind::Code));
         let some = traces.only([Piece::Short(u64::from_le_bytes(*b"quokkas!")), Piece::Short(3)].into_iter());
         assert_eq!(some.len(), 1);
+        let found = std::iter::once(Piece::Short(u64::from_le_bytes(*b"quokkas!"))).collect();
+        assert_eq!(traces.without(&found).len(), 2);
         assert_eq!(format!("{traces:?}"), "Traces(3)");
     }
 

@@ -22,8 +22,7 @@ const OFTEN: usize = 4_096;
 
 /// Those of the traces that any row of the store has: of tables, of vectors, and of the words of text indexes.
 pub fn find(conn: &Connection, traces: &Traces, progress: &Progress) -> Result<HashSet<Piece, RandomState>> {
-    let mut living =
-        Living { wanted: traces.len(), conn, finder: Finder::new(traces), progress, found: HashSet::default() };
+    let mut living = Living::new(conn, traces, progress);
     if traces.is_empty() {
         return Ok(living.found);
     }
@@ -31,12 +30,20 @@ pub fn find(conn: &Connection, traces: &Traces, progress: &Progress) -> Result<H
     if living.all_found() {
         return Ok(living.found);
     }
+    living.terms()?;
     for collection in collections::list(conn)? {
-        let table = FtsTable { collection_id: collection.id, generation: collection.fts_generation };
-        living.terms(table)?;
         for table in spaces::list(conn, collection.id)?.iter().filter_map(spaces::SpaceRow::table) {
             living.vectors(table, traces.any(Kind::Code))?;
         }
+    }
+    Ok(living.found)
+}
+
+/// Those of the traces that are in words of text indexes: a common word would be found everywhere.
+pub fn words(conn: &Connection, traces: &Traces, progress: &Progress) -> Result<HashSet<Piece, RandomState>> {
+    let mut living = Living::new(conn, traces, progress);
+    if traces.any(Kind::Term) {
+        living.terms()?;
     }
     Ok(living.found)
 }
@@ -49,7 +56,11 @@ struct Living<'l> {
     found: HashSet<Piece, RandomState>,
 }
 
-impl Living<'_> {
+impl<'l> Living<'l> {
+    fn new(conn: &'l Connection, traces: &'l Traces, progress: &'l Progress) -> Self {
+        Self { wanted: traces.len(), conn, finder: Finder::new(traces), progress, found: HashSet::default() }
+    }
+
     fn value(&mut self, bytes: &[u8]) {
         let found = &mut self.found;
         self.finder.begin();
@@ -95,11 +106,15 @@ impl Living<'_> {
         Ok(())
     }
 
-    fn terms(&mut self, table: FtsTable) -> Result<()> {
-        fts_terms::living(self.conn, table, &mut |term| {
-            self.value(term);
-            self.check()
-        })
+    fn terms(&mut self) -> Result<()> {
+        for collection in collections::list(self.conn)? {
+            let table = FtsTable { collection_id: collection.id, generation: collection.fts_generation };
+            fts_terms::living(self.conn, table, &mut |term| {
+                self.value(term);
+                self.check()
+            })?;
+        }
+        Ok(())
     }
 
     /// Codes are asked of vectors only where one was found: it takes longer.
