@@ -42,7 +42,7 @@ class ForgetReport:
     traces : int
         Pieces of texts, metadata, hashes, words, vectors and codes that were searched for.
     shared : int
-        How many of them were found and are of other content, too.
+        How many of them other content has, too: words that other texts have, and what was found and is in a row.
     searched_files, searched_bytes : int
         Files of the store, and their bytes.
     remains : tuple of Residue

@@ -37,6 +37,8 @@ pub struct Searched {
 pub fn run(conn: &Connection, file: &Path, encrypted: bool, traces: &Traces, progress: &Progress) -> Result<Searched> {
     // The log is open once something was read.
     conn.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
+    let words = living::words(conn, traces, progress)?;
+    let traces = &traces.without(&words);
     let mut search =
         Search { conn, finder: Finder::new(traces), progress, files: Vec::new(), found: HashMap::default(), bytes: 0 };
     let snapshots = derived::files(file);
@@ -64,7 +66,7 @@ pub fn run(conn: &Connection, file: &Path, encrypted: bool, traces: &Traces, pro
         .map(|((at, kind), count)| Residue { file: files[at].clone(), kind: kind.as_str(), count })
         .collect();
     remains.sort_by(|a, b| (&a.file, a.kind).cmp(&(&b.file, b.kind)));
-    Ok(Searched { files: files.len() as u64, bytes, shared: living.len() as u64, remains })
+    Ok(Searched { files: files.len() as u64, bytes, shared: (words.len() + living.len()) as u64, remains })
 }
 
 struct Search<'s> {
