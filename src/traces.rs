@@ -225,9 +225,16 @@ impl<'t> Finder<'t> {
         } else {
             self.before.extend_from_slice(&bytes[..joined]);
         }
-        for at in 0..bytes.len().saturating_sub(SHORT - 1) {
-            self.at(bytes, at, 0, found);
+        for (at, window) in bytes.windows(LONG).enumerate() {
+            let Some(piece) = window.first_chunk() else { continue };
+            let piece = u128::from_le_bytes(*piece);
+            let short = self.short.as_ref().is_some_and(|sieve| sieve.holds(piece as u64));
+            if short || self.long.holds(folded(piece)) {
+                self.at(bytes, at, 0, found);
+            }
         }
+        let rest = bytes.len().saturating_sub(LONG - 1)..bytes.len();
+        rest.for_each(|at| self.at(bytes, at, 0, found));
         self.before.extend_from_slice(&bytes[joined.max(bytes.len().saturating_sub(LONG - 1))..]);
         let excess = self.before.len().saturating_sub(LONG - 1);
         self.before.drain(..excess);
