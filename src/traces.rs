@@ -150,34 +150,35 @@ impl Traces {
     }
 }
 
-/// One bit of many for each of some numbers: nearly all of what is looked at ends here.
+/// Two bits of one word of many for each of some numbers: nearly all of what is looked at ends here.
 struct Sieve {
-    bits: Vec<u64>,
+    words: Vec<u64>,
     shift: u32,
 }
 
 impl Sieve {
     fn new(numbers: impl ExactSizeIterator<Item = u64>) -> Self {
-        const BITS: std::ops::RangeInclusive<usize> = 1 << 12..=1 << 25;
-        let wanted = numbers.len().saturating_mul(16).clamp(*BITS.start(), *BITS.end()).next_power_of_two();
-        let mut sieve = Self { bits: vec![0; wanted / 64], shift: 64 - wanted.trailing_zeros() };
+        const WORDS: std::ops::RangeInclusive<usize> = 1 << 6..=1 << 19;
+        let wanted = (numbers.len() / 4).clamp(*WORDS.start(), *WORDS.end()).next_power_of_two();
+        let mut sieve = Self { words: vec![0; wanted], shift: 64 - wanted.trailing_zeros() };
         for number in numbers {
-            let (word, bit) = sieve.place(number);
-            sieve.bits[word] |= bit;
+            let (word, bits) = sieve.place(number);
+            sieve.words[word] |= bits;
         }
         sieve
     }
 
     #[inline]
     fn place(&self, number: u64) -> (usize, u64) {
-        let place = number.wrapping_mul(SPREAD) >> self.shift;
-        ((place >> 6) as usize, 1 << (place & 63))
+        let hash = number.wrapping_mul(SPREAD);
+        let bit = |below: u32| 1 << ((hash >> (self.shift - below)) & 63);
+        ((hash >> self.shift) as usize, bit(6) | bit(12))
     }
 
     #[inline]
     fn holds(&self, number: u64) -> bool {
-        let (word, bit) = self.place(number);
-        self.bits[word] & bit != 0
+        let (word, bits) = self.place(number);
+        self.words[word] & bits == bits
     }
 }
 
