@@ -428,7 +428,7 @@ class Collection(Searching, Graph):
         anew, and the write-ahead log is emptied. Then all files are searched, byte by byte, for pieces of what was
         deleted that no other content has. What stays is the id and the uri, for peers. See the guide to deletion.
 
-        It takes the time and the disk of `Store.vacuum`. Others read and write meanwhile.
+        It takes the disk of `Store.vacuum`, and two to three times its time. Others read and write meanwhile.
 
         Parameters
         ----------
