@@ -1,5 +1,6 @@
 """`forget`: nothing of what it deletes is left in any file of the store, and what is left is found."""
 
+import itertools
 import json
 import sqlite3
 import subprocess
@@ -352,13 +353,12 @@ def test_a_peer_is_told_and_deletes(tmp_path):
 def test_others_read_and_write_meanwhile(path):
     with ragstore.open(path) as store:
         collection = fill(store)
-        stop, failures, written = threading.Event(), [], []
+        stop, failures = threading.Event(), []
 
         def others(number):
-            while not stop.is_set():
+            for turn in itertools.takewhile(lambda _: not stop.is_set(), itertools.count()):
                 try:
-                    written.append(f"new{number}-{len(written)}")
-                    collection.add_texts([f"Something new of {number}."], vectors(1), ids=[written[-1]])
+                    collection.add_texts([f"Something new of {number}."], vectors(1), ids=[f"new{number}-{turn}"])
                     collection.search("words3", vector=vectors(1)[0], k=3)
                 except ragstore.RagstoreError as error:
                     failures.append(error)

@@ -156,7 +156,7 @@ impl Steps<'_> {
 impl Watch for Steps<'_> {
     fn keep_going(&mut self, done: u64, total: u64) -> bool {
         const PARTS: u64 = 100;
-        let part = if total == 0 { 0 } else { done.min(total) * PARTS / total };
+        let part = (done.min(total) * PARTS).checked_div(total).unwrap_or(0);
         self.watch.keep_going(self.step * PARTS + part, STEPS * PARTS)
     }
 }

@@ -1,3 +1,4 @@
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 
@@ -91,8 +92,8 @@ fn find(conn: &Connection, target: &Target, request: &Forget) -> Result<BTreeMap
     }
     for row in matching::chunks(conn, target.id(), filter)?.iter() {
         let id = chunks::by_row(conn, row)?.document_id;
-        if !found.contains_key(&id) {
-            found.insert(id, documents::by_row(conn, id)?);
+        if let Entry::Vacant(entry) = found.entry(id) {
+            entry.insert(documents::by_row(conn, id)?);
         }
     }
     let text = "SELECT id FROM documents d WHERE collection_id = ?1
