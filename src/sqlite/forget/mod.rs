@@ -20,6 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use rusqlite::Connection;
 
 use super::lock;
 use super::opened::Opened;
@@ -109,13 +110,14 @@ fn remove(
     Ok(searched)
 }
 
-/// Searches every file, on a connection of its own.
+/// Searches every file, and then what is there, on connections of their own.
 fn verify(opened: &Opened, traces: &Traces, watch: &mut dyn Watch) -> Result<search::Searched> {
     watched(watch, |progress| {
         let pulse = Pulse::new(None, Arc::<Progress>::clone(progress));
-        opened
-            .readers
-            .apart_while(&pulse, |conn| search::run(conn, &opened.file, opened.cipher.is_some(), traces, progress))
+        let (readers, encrypted) = (&opened.readers, opened.cipher.is_some());
+        let search = |conn: &Connection| search::run(conn, &opened.file, encrypted, traces, progress);
+        let found = readers.apart_while(&pulse, search)?;
+        readers.apart_while(&pulse, |conn| search::judge(conn, found, progress))
     })
 }
 

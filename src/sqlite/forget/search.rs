@@ -33,8 +33,19 @@ pub struct Searched {
     pub remains: Vec<Residue>,
 }
 
-/// Searches the files of a store for traces that no content has.
-pub fn run(conn: &Connection, file: &Path, encrypted: bool, traces: &Traces, progress: &Progress) -> Result<Searched> {
+/// What is in the files, whosever it is.
+pub struct Found {
+    files: Vec<PathBuf>,
+    bytes: u64,
+    words: usize,
+    /// The traces that are in a file.
+    traces: Traces,
+    /// By file and piece, how often.
+    places: HashMap<(usize, Piece), (Kind, u64), RandomState>,
+}
+
+/// Searches the files of a store for traces.
+pub fn run(conn: &Connection, file: &Path, encrypted: bool, traces: &Traces, progress: &Progress) -> Result<Found> {
     // The log is open once something was read.
     conn.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
     let words = living::words(conn, traces, progress)?;
@@ -53,10 +64,17 @@ pub fn run(conn: &Connection, file: &Path, encrypted: bool, traces: &Traces, pro
         looked_at.insert(path);
     }
     let Search { files, found, bytes, .. } = search;
-    let some = traces.only(found.keys().map(|(_, piece)| *piece));
-    let living = living::find(conn, &some, progress)?;
+    let traces = traces.only(found.keys().map(|(_, piece)| *piece));
+    Ok(Found { files, bytes, words: words.len(), traces, places: found })
+}
+
+/// Drops what is of content that is there. To be called on a later snapshot than that of the search: what came meanwhile
+/// is content, too.
+pub fn judge(conn: &Connection, found: Found, progress: &Progress) -> Result<Searched> {
+    let Found { files, bytes, words, traces, places } = found;
+    let living = living::find(conn, &traces, progress)?;
     let mut counts: HashMap<(usize, Kind), u64> = HashMap::new();
-    for ((file, piece), (kind, count)) in found {
+    for ((file, piece), (kind, count)) in places {
         if !living.contains(&piece) {
             *counts.entry((file, kind)).or_default() += count;
         }
@@ -66,7 +84,7 @@ pub fn run(conn: &Connection, file: &Path, encrypted: bool, traces: &Traces, pro
         .map(|((at, kind), count)| Residue { file: files[at].clone(), kind: kind.as_str(), count })
         .collect();
     remains.sort_by(|a, b| (&a.file, a.kind).cmp(&(&b.file, b.kind)));
-    Ok(Searched { files: files.len() as u64, bytes, shared: (words.len() + living.len()) as u64, remains })
+    Ok(Searched { files: files.len() as u64, bytes, shared: (words + living.len()) as u64, remains })
 }
 
 struct Search<'s> {
