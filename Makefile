@@ -12,7 +12,7 @@ LINT := $(RUST) clippy --all-targets
 ENCRYPTED := --release
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-export LIBSQLITE3_FLAGS := -DSQLITE_USE_URI=0 -DSQLITE_DQS=0
+export LIBSQLITE3_FLAGS := -DSQLITE_USE_URI=0 -DSQLITE_DQS=0 -DSQLITE_ENABLE_DBPAGE_VTAB
 
 .PHONY: help demo test lint rust-test python-test faults bench compare build clean
 .DELETE_ON_ERROR:

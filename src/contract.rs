@@ -5,6 +5,7 @@ mod embeddings;
 mod expiry;
 mod export;
 mod filters;
+pub mod forget;
 mod keyword;
 mod operations;
 mod relations;
@@ -27,8 +28,13 @@ use crate::store::{Store, Uninterrupted, Unwatched, Watch};
 
 /// Runs the whole contract; `open` gives an empty store each time, `check` looks behind the contract for leftovers.
 pub fn run(open: &dyn Fn() -> Arc<dyn Store>, check: &dyn Fn(&dyn Store)) {
-    for (name, test) in
-        TESTS.iter().chain(&embedding_cache::TESTS).chain(&expiry::TESTS).chain(&relations::TESTS).chain(&state::TESTS)
+    for (name, test) in TESTS
+        .iter()
+        .chain(&embedding_cache::TESTS)
+        .chain(&expiry::TESTS)
+        .chain(&forget::TESTS)
+        .chain(&relations::TESTS)
+        .chain(&state::TESTS)
     {
         let store = open();
         assert!(store.list_collections().unwrap().is_empty(), "{name} must begin with an empty store");

@@ -30,4 +30,5 @@ pub mod store;
 pub mod sync;
 pub mod text_index;
 mod top_k;
+pub mod traces;
 pub mod vector_index;

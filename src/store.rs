@@ -6,16 +6,16 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::model::{
-    AddResult, Applied, Change, CheckReport, Chunk, CollectionInfo, Conflict, Document, Exported, Health, Hits,
-    Namespace, NewDocument, OnConflict, Peer, RecallReport, Related, Relation, RepairReport, SpaceInfo, StateEntry,
-    StoreStats, SyncLog,
+    AddResult, Applied, Change, CheckReport, Chunk, CollectionInfo, Conflict, Document, Exported, ForgetReport, Health,
+    Hits, Namespace, NewDocument, OnConflict, Peer, RecallReport, Related, Relation, RepairReport, SpaceInfo,
+    StateEntry, StoreStats, SyncLog,
 };
 use crate::request::{
     Add, AddChunks, AddPeer, ApplyChanges, Backup, CacheEmbeddings, CachedEmbeddings, Changes, Check, CheckRecall,
     Clear, ClearEmbeddingCache, CreateCollection, CreateIndex, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings,
-    DeleteSpace, DeleteState, DropIndex, Expire, Export, ExportChanges, GetDocument, ListDocuments, LogSync, Neighbors,
-    Operation, Rekey, Relate, RelatedTo, Relations, RemovePeer, Repair, ScanState, Search, SearchBatch, SearchStore,
-    SetEmbeddings, SetModel, SetState, SetTokenizer, Unrelate, UpdateMetadata, Write, Written,
+    DeleteSpace, DeleteState, DropIndex, Expire, Export, ExportChanges, Forget, GetDocument, ListDocuments, LogSync,
+    Neighbors, Operation, Rekey, Relate, RelatedTo, Relations, RemovePeer, Repair, ScanState, Search, SearchBatch,
+    SearchStore, SetEmbeddings, SetModel, SetState, SetTokenizer, Unrelate, UpdateMetadata, Write, Written,
 };
 use crate::sync::{ReplicaId, Watermark};
 
@@ -233,6 +233,10 @@ pub trait Store: Send + Sync {
     /// What lost to changes that were made without knowing of it, the last first.
     fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>>;
 
+    /// Deletes documents, removes what the files of the store still hold of them, and looks for it in all of these.
+    /// `Locked` where readers or another process stayed in the way for longer than the timeout: they are deleted then, and
+    /// another call goes on.
+    fn forget(&self, request: Forget, watch: &mut dyn Watch) -> Result<ForgetReport>;
     /// Works on the file itself. `Locked` where readers or another process stayed in the way for longer than the timeout.
     fn operate(&self, operation: Operation, watch: &mut dyn Watch) -> Result<()>;
     /// Writes a copy of one moment to another file, which is replaced when the copy is whole and verified.

@@ -40,6 +40,7 @@ from .exceptions import (
     WalFullError,
     WrongKeyError,
 )
+from .forget import ForgetReport, Residue
 from .graph import Related, Relation
 from .operations import Health, IndexStats, Reason, StoreStats
 from .results import AddResult, CollectionInfo, Hits, RecallReport, SpaceInfo
@@ -76,6 +77,7 @@ __all__ = [
     "ExportResult",
     "Filter",
     "FilterError",
+    "ForgetReport",
     "ForkError",
     "Health",
     "Hit",
@@ -105,6 +107,7 @@ __all__ = [
     "Relation",
     "RepairReport",
     "Rerank",
+    "Residue",
     "SchemaTooNewError",
     "SpaceInfo",
     "State",

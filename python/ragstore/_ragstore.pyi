@@ -16,6 +16,7 @@ from .rows import (
     DocumentRow,
     ExportedDocumentRow,
     ExportedEmbeddingsRow,
+    ForgetRow,
     HitsRow,
     ProblemRow,
     RelationRow,
@@ -41,6 +42,7 @@ __all__ = [
     "before_fork",
     "check",
     "error_classes",
+    "forget",
     "new_id",
     "open",
     "repair",
@@ -67,6 +69,13 @@ def check(
     path: str, key: str | bytes | None, quick: bool, progress: Callable[[int, int], object] | None
 ) -> list[ProblemRow]: ...
 def repair(path: str, key: str | bytes | None, to: str, progress: Callable[[int, int], object] | None) -> RepairRow: ...
+def forget(
+    store: Store,
+    collection: str,
+    document_ids: list[str] | None,
+    where: Mapping[str, Any] | None,
+    progress: Callable[[int, int], object] | None,
+) -> ForgetRow: ...
 def split(text: str, size: int, overlap: int, syntax: str) -> list[tuple[int, int]]: ...
 def set_slow(micros: int) -> None: ...
 def new_id() -> str: ...

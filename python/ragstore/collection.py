@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import writes
-from ._ragstore import Write
+from ._ragstore import Write, forget
 from .arguments import count, mapping_or_none, optional, string, strings
 from .display import Report, Rising, reporting
 from .document import Chunk, Document
 from .embedding import BATCH, Embedding
 from .exceptions import InvalidVectorError
+from .forget import ForgetReport
 from .graph import Graph
 from .results import AddResult, CollectionInfo, SpaceInfo
 from .search import Searching
@@ -412,6 +413,66 @@ class Collection(Searching, Graph):
         """
         (found,) = self._raw.write([writes.delete(self.name, ids, document_ids, uris, where)])
         return int(found)
+
+    def forget(
+        self,
+        document_ids: Sequence[str] | None = None,
+        *,
+        where: Filter | None = None,
+        progress: Progress = False,
+    ) -> ForgetReport:
+        """Delete documents so that no file of the store holds anything of them any more, and prove it.
+
+        They are deleted in one transaction, with their chunks, embeddings, relations and what the embedding cache has
+        of their texts. Then indexes beside the file go, the text index of the collection and the whole file are written
+        anew, and the write-ahead log is emptied. Then all files are searched, byte by byte, for pieces of what was
+        deleted that no other content has. What stays is the id and the uri, for peers. See the guide to deletion.
+
+        It takes the disk of `Store.vacuum`, and two to three times its time. Others read and write meanwhile.
+
+        Parameters
+        ----------
+        document_ids : Sequence[str], optional
+            Of documents. What is not there counts for nothing. With an empty list, what earlier calls left is removed.
+        where : Filter, optional
+            Alone it names the documents of which a chunk matches; with ids it narrows them.
+        progress : bool or callable
+            True shows a bar; a callable gets (done, total) on this thread, and what it raises ends the call. The
+            documents are deleted by then or not at all.
+
+        Returns
+        -------
+        ForgetReport
+            With what was found, which is nothing as a rule.
+
+        Raises
+        ------
+        TypeError
+            Without ids and filter; ``where={}`` means every document.
+        FilterError
+            The filter is not well formed.
+        LockedError
+            A reader kept an old state of the file for longer than the timeout, or another process wrote or built an
+            index for as long. The documents are deleted; another call goes on.
+        StoreFullError
+            There is no room to write the file anew. The documents are deleted; another call goes on.
+
+        Examples
+        --------
+        >>> import ragstore
+        >>> with ragstore.open() as store:
+        ...     people = store.create_collection("people")
+        ...     _ = people.add_texts(["Ada likes cats.", "Bob likes dogs."], ids=["ada", "bob"])
+        ...     report = people.forget(["ada"])
+        ...     report.documents, report.ok, people.count()
+        (1, True, 1)
+        """
+        if document_ids is None and where is None:
+            raise TypeError("forget takes document_ids or where; where={} means every document")
+        ids = None if document_ids is None else strings("document_ids", document_ids)
+        condition = mapping_or_none("where", where)
+        with reporting(progress, "forget") as report:
+            return ForgetReport._of(forget(self._raw, self.name, ids, condition, report))
 
     def set_tokenizer(self, tokenizer: str, *, progress: Progress = False) -> None:
         """Index all texts anew with another tokenizer, as one transaction.

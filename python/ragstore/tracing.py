@@ -41,7 +41,7 @@ _OPERATIONS: dict[type, dict[str, str]] = {
         name: name
         for name in (
             *("add", "add_texts", "add_chunks", "set_embeddings", "delete_embeddings", "update_metadata", "delete"),
-            *("clear", "set_tokenizer", "create_index", "drop_index", "create_space", "delete_space"),
+            *("clear", "forget", "set_tokenizer", "create_index", "drop_index", "create_space", "delete_space"),
             *("get", "get_document", "list_documents", "get_chunks", "neighbors", "get_embeddings"),
             *("count", "count_documents", "unchanged"),
             *("search", "vector_search", "keyword_search", "hybrid_search", "search_batch"),

@@ -9,6 +9,7 @@ mod documents;
 mod errors;
 mod events;
 mod export;
+mod forget;
 mod hit;
 mod module;
 mod open;

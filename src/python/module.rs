@@ -11,6 +11,8 @@ mod _ragstore {
     use pyo3::types::PyDict;
 
     #[pymodule_export]
+    use super::super::forget::forget;
+    #[pymodule_export]
     use super::super::hit::Hit;
     #[pymodule_export]
     use super::super::open::{check, open, repair};

@@ -135,6 +135,8 @@ pub(super) fn written<'py>(py: Python<'py>, written: Written) -> PyResult<Bound<
         Written::Repaired(report) => repair(py, &report)?.into_any(),
         // Of a batch, which comes by another way.
         Written::Applied(applied) => applied.applied.into_pyobject(py)?.into_any(),
+        // Of a call of its own.
+        Written::Forgotten(forgotten) => forgotten.documents.into_pyobject(py)?.into_any(),
         Written::Count(count) => count.into_pyobject(py)?.into_any(),
         Written::Done => py.None().into_bound(py),
     })

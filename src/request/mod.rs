@@ -24,6 +24,7 @@ mod drop_index;
 mod expire;
 mod export;
 mod export_changes;
+mod forget;
 mod get_document;
 mod key;
 mod list_documents;
@@ -74,6 +75,7 @@ pub use drop_index::DropIndex;
 pub use expire::Expire;
 pub use export::Export;
 pub use export_changes::ExportChanges;
+pub use forget::{Forget, Forgotten};
 pub use get_document::{DocumentKey, GetDocument};
 pub use key::{Key, Secret};
 pub use list_documents::ListDocuments;
@@ -125,6 +127,8 @@ pub enum Write {
     DeleteState(DeleteState),
     DropIndex(DropIndex),
     Expire(Expire),
+    /// Deletes, and keeps pieces of what it deletes; removing what the files hold of it comes after.
+    Forget(Forget),
     LogSync(LogSync),
     NoteExport(NoteExport),
     /// Restamps what a clock that ran ahead stamped and nobody else has.
@@ -172,6 +176,7 @@ impl Write {
             Self::DeleteState(_) => "delete_state",
             Self::DropIndex(_) => "drop_index",
             Self::Expire(_) => "expire",
+            Self::Forget(_) => "forget",
             Self::LogSync(_) => "log_sync",
             Self::NoteExport(_) => "note_export",
             Self::Reclock => "reclock",
@@ -203,6 +208,8 @@ pub enum Written {
     /// Of `ClearEmbeddingCache`, `Delete`, `DeleteEmbeddings`, `DeleteState`, `Expire`, `Reclock`,
     /// `Unrelate` and `UpdateMetadata`: how many it found.
     Count(u64),
+    /// Of `Forget`.
+    Forgotten(Box<Forgotten>),
     /// Of `CreateIndex`: whether it is new. Of `SetState`: whether what was there is what was expected.
     Made(bool),
     /// Of `Repair`.

@@ -12,6 +12,7 @@ mod ffi;
 pub mod file;
 mod file_system;
 mod filter_sql;
+mod forget;
 pub mod fork;
 mod guard;
 mod health;
@@ -65,16 +66,18 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, Source};
 use crate::filter::Filter;
 use crate::model::{
-    Change, CheckReport, Chunk, CollectionInfo, Conflict, Document, Exported, Health, Hits, Namespace, NewDocument,
-    OnConflict, Peer, RecallReport, Related, Relation, RepairReport, StateEntry, StoreStats, SyncLog, Timestamp,
+    Change, CheckReport, Chunk, CollectionInfo, Conflict, Document, Exported, ForgetReport, Health, Hits, Namespace,
+    NewDocument, OnConflict, Peer, RecallReport, Related, Relation, RepairReport, StateEntry, StoreStats, SyncLog,
+    Timestamp,
 };
 use crate::request::{
-    Backup, CachedEmbeddings, Changes, Check, CheckRecall, Export, ExportChanges, GetDocument, ListDocuments,
+    Backup, CachedEmbeddings, Changes, Check, CheckRecall, Export, ExportChanges, Forget, GetDocument, ListDocuments,
     Neighbors, NoteExport, Open, Operation, Rekey, RelatedTo, Relations, Repair, ScanState, Search, SearchBatch,
     SearchStore, Write, Written,
 };
 use crate::store::{Batches, Cached, Capabilities, Exporter, Interrupt, Store, Unwatched, Vectors, Watch};
 use crate::sync::{ReplicaId, Watermark};
+use crate::traces::Traces;
 
 /// What SQLite has to tell becomes events. Once, before anything else here.
 pub fn listen() {
@@ -91,6 +94,8 @@ pub struct SqliteStore {
     encrypted: AtomicBool,
     closed: AtomicBool,
     opened: RwLock<Opened>,
+    /// Pieces of what was deleted by calls of `forget` that could not end: the next one looks for them, too.
+    unproven: Mutex<Traces>,
     token: ForkToken,
     source: Source,
 }
@@ -117,6 +122,7 @@ impl SqliteStore {
             path,
             closed: AtomicBool::new(false),
             opened: RwLock::new(opened),
+            unproven: Mutex::default(),
             token,
             source,
         })
@@ -244,6 +250,11 @@ impl Store for SqliteStore {
             }
         }
         writer.operate(operation, watch)
+    }
+
+    fn forget(&self, request: Forget, watch: &mut dyn Watch) -> Result<ForgetReport> {
+        let timeout = self.request.lock().timeout;
+        forget::run(&*self.opened()?, request, timeout, &self.unproven, watch)
     }
 
     fn backup(&self, request: &Backup, watch: &mut dyn Watch) -> Result<()> {

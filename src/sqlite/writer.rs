@@ -3,6 +3,7 @@
 
 mod log;
 mod operate;
+mod purge;
 mod renew;
 
 use std::cell::Cell;
@@ -42,9 +43,16 @@ enum Command {
     Close,
 }
 
-/// An operation and who waits for it.
+/// What runs between transactions.
+enum Work {
+    Operation(Operation),
+    /// Of a collection, what was deleted.
+    Purge(i64),
+}
+
+/// Work on the file and who waits for it.
 struct Task {
-    operation: Operation,
+    work: Work,
     progress: Arc<Progress>,
     reply: Sender<Result<()>>,
 }
@@ -103,6 +111,7 @@ impl Job {
             | Write::DropIndex(_)
             | Write::Expire(_)
             | Write::DeleteSpace(_)
+            | Write::Forget(_)
             | Write::Reclock
             | Write::RenewReplica
             | Write::Repair
@@ -212,7 +221,16 @@ impl Writer {
 
     /// Queues an operation and waits for its end.
     pub fn operate(&self, operation: Operation, watch: &mut dyn Watch) -> Result<()> {
-        self.ask(|progress, reply| Command::Operate(Task { operation, progress, reply }), watch)
+        self.work(Work::Operation(operation), watch)
+    }
+
+    /// Queues the removal of what pages and the log still hold of what a collection deleted, and waits for its end.
+    pub fn purge(&self, collection_id: i64, watch: &mut dyn Watch) -> Result<()> {
+        self.work(Work::Purge(collection_id), watch)
+    }
+
+    fn work(&self, work: Work, watch: &mut dyn Watch) -> Result<()> {
+        self.ask(|progress, reply| Command::Operate(Task { work, progress, reply }), watch)
     }
 
     /// Writes and operations that wait for their turn.

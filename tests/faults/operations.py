@@ -13,6 +13,7 @@ import pytest
 import ragstore
 
 from tests.faults import oracle, workload
+from tests.helpers import canaries
 from tests.helpers.damages import damage
 from tests.helpers.older import first_format
 
@@ -33,6 +34,8 @@ class Operation:
     end: Callable[[Path], None] | None = None
     # Reads what it made, as `contents` does.
     made: Callable[[Path], dict] | None = None
+    # Looks at the files of a store in which it came to its end.
+    proof: Callable[[Path], None] | None = None
     # What opens the file before it, and after it.
     keys: tuple[bytes | None, bytes | None] = (None, None)
 
@@ -173,6 +176,39 @@ def imported(path: Path) -> dict:
     return contents(new)
 
 
+FORGOTTEN = IDS[:5]
+WORDS = [chunk.text.split()[0].encode() for id in FORGOTTEN for chunk in after(BEFORE)[id].chunks]
+
+
+def remembered(path: Path) -> None:
+    """The file has what is to be forgotten, the log has nothing."""
+    filled(path)
+    assert canaries.found(path.parent, WORDS) == set(WORDS)
+
+
+def forget(store: ragstore.Store) -> None:
+    assert store["c"].forget(FORGOTTEN)
+
+
+def forgotten(path: Path) -> None:
+    assert canaries.found(path.parent, WORDS) == set()
+
+
+def behind(path: Path) -> None:
+    """Beside it lies a batch of what another store did since both were the same."""
+    filled(path)
+    with ragstore.open(path) as store, ragstore.open() as other:
+        store.sync(other)
+        other["c"].delete(document_ids=IDS[:3])
+        other["c"].update_metadata({"n": 1000}, document_ids=IDS[3:5])
+        many(other)
+        target(path).write_bytes(other.export_changes(store.watermark()))
+
+
+def apply(store: ragstore.Store) -> None:
+    store.apply_changes(target(store.path).read_bytes())
+
+
 OPERATIONS = {
     "create": Operation(lambda store: store.create_collection("c", dimension=3), nothing),
     "recover": Operation(one, killed),
@@ -182,6 +218,8 @@ OPERATIONS = {
     "replace": Operation(replace, filled),
     "transaction": Operation(transaction, filled),
     "delete": Operation(lambda store: store["c"].delete(document_ids=IDS), filled),
+    "forget": Operation(forget, remembered, proof=forgotten),
+    "apply changes": Operation(apply, behind),
     "update metadata": Operation(lambda store: store["c"].update_metadata({"n": 1000}, where={}), filled),
     "set embeddings": Operation(embeddings, filled),
     "create index": Operation(lambda store: store["c"].create_index("n"), filled),
@@ -268,6 +306,8 @@ class Bench:
         """All of the operation is there or nothing of it, and all if it was acknowledged."""
         before, after = self.outcomes[name]
         operation = OPERATIONS[name]
+        if operation.proof and acknowledged:
+            operation.proof(self.path)
         if operation.end and not acknowledged:
             operation.end(self.path)
         if operation.made and (acknowledged or target(self.path).exists()):
@@ -282,6 +322,11 @@ class Bench:
             assert found == after, f"{name} was acknowledged and is not there"
         else:
             assert found in (before, after), f"{name} is there in part"
+        if operation.proof and not acknowledged:
+            with opened(self.path, name) as store:
+                operation.run(store)
+            assert contents(self.path) == after
+            operation.proof(self.path)
 
 
 def act(path: str, name: str, acks: str) -> None:

@@ -190,6 +190,45 @@ impl Folder {
         }
     }
 
+    /// Removes the snapshots of a collection, and whatever has no whole header, once nobody builds, and says whether there
+    /// was one. Who builds after that reads what is there then.
+    ///
+    /// # Errors
+    /// `Locked` where another process builds until the end of `wait`; `Io` where a file cannot be removed.
+    pub fn forget(&self, collection_id: i64, wait: &mut dyn FnMut() -> Result<()>) -> Result<bool> {
+        if !self.exists() {
+            return Ok(false);
+        }
+        let turn = loop {
+            match self.turn()? {
+                Some(turn) => break turn,
+                None => wait()?,
+            }
+        };
+        let mut any = false;
+        for path in self.files() {
+            if file::read_header(&path).is_ok_and(|header| header.collection_id != collection_id) {
+                continue;
+            }
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::from(error).context(path.display()));
+                }
+                _ => any = true,
+            }
+        }
+        open::sync_directory(&self.path)?;
+        drop(turn);
+        Ok(any)
+    }
+
+    /// The snapshots, also unfinished ones.
+    pub fn all(&self) -> Vec<PathBuf> {
+        let mut all: Vec<PathBuf> = self.files().collect();
+        all.sort();
+        all
+    }
+
     /// Removes every snapshot, and the folder where it is empty then.
     pub fn remove(&self) -> Result<()> {
         let entries = match fs::read_dir(&self.path) {

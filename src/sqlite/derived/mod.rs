@@ -89,6 +89,11 @@ impl<K: Kind> Family<K> {
         self.0.lock().retain(|of, _| living.contains(&K::identity(of)));
     }
 
+    /// Drops what is known of a collection.
+    fn forget(&self, collection_id: i64) {
+        self.0.lock().retain(|of, _| K::identity(of).collection_id != collection_id);
+    }
+
     fn held(&self) -> usize {
         let all: Vec<Arc<Index<K>>> = self.0.lock().values().cloned().collect();
         all.iter().filter_map(|index| index.latest()).map(|view| view.held()).sum()
@@ -112,6 +117,11 @@ pub fn remove(file: &Path) -> Result<()> {
     Folder::of(file, true)
         .remove()
         .map_err(|error| error.context("indexes that are not encrypted lie beside the store and cannot be removed"))
+}
+
+/// The snapshots beside a file, also unfinished ones.
+pub fn files(file: &Path) -> Vec<PathBuf> {
+    Folder::of(file, false).all()
 }
 
 /// How an answer of an index came about.
@@ -234,6 +244,39 @@ impl Derived {
         // Of a table with few rows nobody wants one.
         all.retain(|stats| stats.change.is_some() || stats.building.is_some() || stats.problem.is_some());
         Ok(all)
+    }
+
+    /// Removes what was derived of a collection, in memory and beside the file, wherever this store keeps its own: what is
+    /// built after that is of what is there then. Says whether there was a snapshot.
+    pub fn forget_collection(
+        &self,
+        file: &Path,
+        collection_id: i64,
+        wait: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<bool> {
+        let drop_views = || {
+            if let Some(shared) = &self.0 {
+                shared.folding.cancel(collection_id);
+                shared.vectors.forget(collection_id);
+                shared.texts.forget(collection_id);
+            }
+        };
+        drop_views();
+        let mut wait = || {
+            drop_views();
+            wait()
+        };
+        let any = Folder::of(file, true).forget(collection_id, &mut wait)?;
+        // A search may have found the old ones meanwhile.
+        drop_views();
+        Ok(any)
+    }
+
+    /// Has a look at what there is to build.
+    pub fn look_about(&self) {
+        if let Some(shared) = &self.0 {
+            shared.folding.look_about(shared);
+        }
     }
 
     /// Ends what is being built.

@@ -16,6 +16,7 @@ mod delete_embeddings;
 mod delete_space;
 mod delete_state;
 mod drop_index;
+mod forget;
 mod log_sync;
 mod reclock;
 mod relate;
@@ -24,8 +25,7 @@ mod renew_replica;
 mod set_embeddings;
 mod set_model;
 mod set_state;
-mod set_tokenizer;
-mod shared;
+pub mod shared;
 mod staging;
 mod steps;
 mod unrelate;
@@ -56,6 +56,7 @@ pub mod scan_state;
 pub mod search;
 pub mod search_batch;
 pub mod search_store;
+pub mod set_tokenizer;
 pub mod unchanged;
 pub mod watermark;
 
@@ -135,6 +136,7 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
                 Written::Done
             }
             Write::Expire(request) => Written::Count(expire::run(txn, request, progress)?),
+            Write::Forget(request) => Written::Forgotten(Box::new(forget::run(txn, request, progress)?)),
             Write::LogSync(request) => {
                 log_sync::run(txn, request)?;
                 Written::Done

@@ -75,6 +75,16 @@ pub fn clear(conn: &Connection, model: Option<&str>) -> Result<u64> {
     delete(conn, "?1 IS NULL OR model = ?1", params![model])
 }
 
+/// The vectors of one text, of every model.
+pub fn of_text(conn: &Connection, hash: ContentHash) -> Result<Vec<Vec<u8>>> {
+    let mut all = Vec::new();
+    for model in models(conn)? {
+        let text = "SELECT embedding FROM embedding_cache WHERE model = ?1 AND content_hash = ?2";
+        all.extend(sql::query_all(conn, text, params![model, hash.0], |row| row.get::<_, Vec<u8>>(0))?);
+    }
+    Ok(all)
+}
+
 /// Removes the vectors of one text, of every model or of one, and says how many.
 pub fn forget(conn: &Connection, model: Option<&str>, hash: ContentHash) -> Result<u64> {
     // No index begins with the hash alone, so each model is asked.

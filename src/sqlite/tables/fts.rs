@@ -126,7 +126,7 @@ pub fn structure(conn: &Connection, table: FtsTable) -> Result<Structure> {
 }
 
 /// SQLite's integer of one to nine bytes.
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
+pub fn varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for place in 0..9 {
         let (byte, rest) = bytes.split_first()?;

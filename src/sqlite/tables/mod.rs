@@ -8,6 +8,7 @@ pub mod embedding_cache;
 pub mod expiry;
 pub mod field_values;
 pub mod fts;
+pub mod fts_terms;
 pub mod meta;
 pub mod relations;
 pub mod replicas;

@@ -72,6 +72,36 @@ pub fn delete_of(conn: &Connection, stamp: Stamp, collection_id: i64, id: &str) 
     bury(conn, stamp, collection_id, sql::query_all(conn, text, params![collection_id, id], gone)?)
 }
 
+/// How many there are and how many wait for an end.
+pub fn count_all(conn: &Connection) -> Result<u64> {
+    let text = "SELECT (SELECT count(*) FROM relations) + (SELECT count(*) FROM waiting_relations)";
+    sql::query_one(conn, text, [], |row| row.get(0))
+}
+
+/// The metadata of the relations of some ids, which are bound as one JSON array, also of those that wait for an end.
+pub fn metadata_of(conn: &Connection, collection_id: i64, ids: &str) -> Result<Vec<Metadata>> {
+    let of = |table: &str, column: &str| {
+        format!(
+            "SELECT metadata FROM {table} WHERE collection_id = ?1 AND {column} IN (SELECT value FROM json_each(?2))"
+        )
+    };
+    let all = ["relations", "waiting_relations"].map(|table| ["source", "target"].map(|column| of(table, column)));
+    let text = all.concat().join(" UNION ");
+    sql::query_all(conn, &text, params![collection_id, ids], |row| Ok(Metadata::from_stored(row.get(0)?)))
+}
+
+/// Deletes what waits for an end, where the other end is one of some ids, which are bound as one JSON array.
+pub fn delete_waiting(conn: &Connection, stamp: Stamp, collection_id: i64, ids: &str) -> Result<()> {
+    let text = "DELETE FROM waiting_relations
+                WHERE collection_id = ?1 AND (source IN (SELECT value FROM json_each(?2))
+                                              OR target IN (SELECT value FROM json_each(?2)))
+                RETURNING 0, source, type, target";
+    for (_, uid) in sql::query_all(conn, text, params![collection_id, ids], gone)? {
+        changes::bury(conn, stamp, collection_id, Entity::Relation, &uid)?;
+    }
+    Ok(())
+}
+
 /// What is known of a relation of that name, and whether it waits for an end.
 pub fn known(conn: &Connection, collection_id: i64, relation: &Relation) -> Result<Option<Known>> {
     let Relation { source, target, kind, .. } = relation;

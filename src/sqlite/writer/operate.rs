@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{Command, Task, Worker};
+use super::{Command, Task, Work, Worker};
 use crate::error::{Error, Result};
 use crate::request::{Checkpoint, Operation};
 use crate::sqlite::fork;
@@ -21,10 +21,10 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Worker {
     pub(super) fn operate(&mut self, task: Task) {
-        let Task { operation, progress, reply } = task;
+        let Task { work, progress, reply } = task;
         let outcome = match self.poisoned() {
             Some(error) => Err(error),
-            None => catch_unwind(AssertUnwindSafe(|| self.trusted(operation, &progress)))
+            None => catch_unwind(AssertUnwindSafe(|| self.trusted(work, &progress)))
                 .unwrap_or_else(|panic| Err(self.poison(panic.as_ref(), "the operation may be done in part"))),
         };
         // The caller may have gone only by a panic of its own.
@@ -32,10 +32,13 @@ impl Worker {
     }
 
     /// The operation on a connection that met no I/O error, which an I/O error of the operation ends.
-    fn trusted(&mut self, operation: Operation, progress: &Progress) -> Result<()> {
+    fn trusted(&mut self, work: Work, progress: &Progress) -> Result<()> {
         self.renew()?;
         // What moving the log met was looked at then.
-        let result = self.run_operation(operation, progress);
+        let result = match work {
+            Work::Operation(operation) => self.run_operation(operation, progress),
+            Work::Purge(collection_id) => self.purge(collection_id, progress),
+        };
         let result = result.map_err(|error| if self.distrusted.get() { error } else { self.examine(error) });
         if !self.conn.is_autocommit() {
             self.distrusted.set(true);
@@ -63,7 +66,7 @@ impl Worker {
         }
     }
 
-    fn desk<'w>(&'w self, progress: &'w Progress) -> Desk<'w> {
+    pub(super) fn desk<'w>(&'w self, progress: &'w Progress) -> Desk<'w> {
         Desk { conn: &self.conn, guard: self.guard.as_deref(), timeout: self.config.timeout, progress }
     }
 
@@ -100,7 +103,7 @@ impl Worker {
     }
 
     /// Between two steps: the writes that came meanwhile. What else came waits for the end of the operation.
-    fn serve(&mut self) -> Result<()> {
+    pub(super) fn serve(&mut self) -> Result<()> {
         loop {
             let command = match self.next.take() {
                 Some(command) => command,

@@ -1,0 +1,436 @@
+"""`forget`: nothing of what it deletes is left in any file of the store, and what is left is found."""
+
+import itertools
+import json
+import sqlite3
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ragstore
+
+from tests.helpers.canaries import files, found
+
+DIMENSION = 64
+COUNT = 400
+
+
+def text(number: int) -> str:
+    return f"The canary zyzzyva{number}quokka sits at place {number} and says words{number % 7} to the others."
+
+
+def vectors(count: int = COUNT, seed: int = 5) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((count, DIMENSION)).astype(np.float32)
+
+
+def fill(store: ragstore.Store, count: int = COUNT) -> ragstore.Collection:
+    collection = store.create_collection("c")
+    collection.add_texts(
+        [text(number) for number in range(count)],
+        vectors(count),
+        ids=[f"id{number}" for number in range(count)],
+        metadatas=[{"name": f"person of number {number} in the list", "n": number} for number in range(count)],
+    )
+    return collection
+
+
+def code(vector: np.ndarray) -> bytes:
+    """As an index quantises it: a byte for each component of the unit vector, scaled to 127, with zero at 128."""
+    unit = vector.astype(np.float64) / np.linalg.norm(vector.astype(np.float64))
+    scaled = unit * (127 / np.abs(unit).max())
+    return (np.rint(scaled) + 128).astype(np.uint8).tobytes()
+
+
+def needles(number: int, rows: np.ndarray) -> list[bytes]:
+    vector = rows[number]
+    spans = [vector.tobytes()[at : at + 16] for at in range(0, 4 * DIMENSION, 16)]
+    codes = [code(vector)[at : at + 12] for at in range(0, DIMENSION - 12, 12)]
+    words = [f"zyzzyva{number}quokka", f"person of number {number} in"]
+    return [*(word.encode() for word in words), *spans, *codes]
+
+
+def some(count: int = COUNT, step: int = 10) -> list[int]:
+    return list(range(3, count, step))
+
+
+def test_nothing_is_left_in_any_file(path):
+    rows = vectors(2000)
+    with ragstore.open(path) as store:
+        collection = fill(store, 2000)
+        store.checkpoint("truncate")
+        wanted = [needle for number in some(2000, 20) for needle in needles(number, rows)]
+        texts = [needle for needle in wanted if b"quokka" in needle or b"person" in needle]
+        assert set(texts) <= found(path.parent, wanted)
+        report = collection.forget([f"id{number}" for number in some(2000, 20)])
+        assert report
+        assert (report.documents, report.chunks, report.embeddings) == (100, 100, 100)
+        assert report.traces > 1000
+        assert report.searched_bytes >= path.stat().st_size
+        assert found(path.parent, wanted) == set()
+        assert store.check().ok
+        assert collection.count() == 1900
+        assert collection.get("id3") is None
+        assert not collection.keyword_search("zyzzyva3quokka")
+        assert collection.keyword_search("zyzzyva4quokka").ids == ["id4"]
+        assert collection.vector_search(rows[4], k=1).ids == ["id4"]
+    assert found(path.parent, wanted) == set()
+
+
+@pytest.mark.parametrize("place", ["auto", "memory", "off"])
+def test_indexes_beside_the_store_go_and_come_again(path, monkeypatch, place):
+    monkeypatch.setattr(ragstore.store, "_INDEX_AT", (1, 0, True))
+    rows = vectors()
+    with ragstore.open(path) as store:
+        collection = fill(store)
+        assert collection.vector_search(rows[3], k=1).ids == ["id3"]
+        assert collection.keyword_search("zyzzyva3quokka").ids == ["id3"]
+    folder = path.with_name("kb.db-index")
+    before = {name: content for name, content in files(folder).items() if content}
+    assert len(before) == 2
+    assert any(rows[3].tobytes()[:16] in content for content in before.values())
+    # The codes are where the needles say.
+    assert any(code(rows[3])[:12] in content for content in before.values())
+    # Snapshots that another store left are removed, wherever this one keeps its own.
+    with ragstore.open(path, derived=place) as store:
+        collection = store["c"]
+        if place == "auto":
+            assert collection.vector_search(rows[3], k=1).ids == ["id3"]
+        report = collection.forget([f"id{number}" for number in some()])
+        assert report, report
+        wanted = [needle for number in some() for needle in needles(number, rows)]
+        assert found(path.parent, wanted) == set()
+        assert not before.keys() & files(folder).keys()
+        assert collection.vector_search(rows[4], k=1).ids == ["id4"]
+        assert collection.keyword_search("zyzzyva4quokka").ids == ["id4"]
+        assert "id3" not in collection.vector_search(rows[3], k=5).ids
+    assert found(path.parent, wanted) == set()
+
+
+def test_what_other_documents_have_too_is_no_residue(store):
+    collection = store.create_collection("c")
+    sentence = "This sentence stands at the end of every single page of the handbook."
+    vector = vectors(1)
+    collection.add_texts(
+        [f"Of Ada alone, the first one. {sentence}", f"Of Bob alone, the second one. {sentence}"],
+        np.concatenate([vector, vector]),
+        ids=["ada", "bob"],
+    )
+    collection.add_texts(["word"], ids=["carol"], metadatas=[{"a": sentence}])
+    report = collection.forget(["ada"])
+    assert report
+    assert report.shared > 0
+    assert collection.get("bob").text.endswith(sentence)
+    # The words of a text are in the index, folded and cut.
+    collection.add_texts(["internationalisation"], ids=["dan"])
+    collection.add_texts(["Internationalisation"], ids=["eve"])
+    assert collection.forget(["dan"])
+
+
+def test_scripts_escapes_and_long_texts(path):
+    texts = {
+        "hebrew": "מילים סודיות שאיש אינו יודע ואיש לא יקרא לעולם.",
+        "japanese": "誰にも言わない秘密の言葉がここに書かれている。",
+        "emoji": "👩‍🚀🪐 the secret of the seventh planet 🛰️ is told to nobody 🤫",
+        "long": " ".join(f"longword{number * 7919 % 100_003}" for number in range(60_000)),
+        "lines": 'quoted "secret of the quotes" and\nbroken\tlines \\ of the backslash',
+    }
+    with ragstore.open(path) as store:
+        collection = store.create_collection("c")
+        for id, content in texts.items():
+            collection.add([{"id": id, "text": content, "metadata": {"say": content[:200]}}])
+        collection.create_index("say")
+        collection.add_texts(["something else"], ids=["other"])
+        store.checkpoint("truncate")
+        pieces = [
+            content.encode()[at : at + 20] for content in texts.values() for at in range(0, len(content) // 2, 97)
+        ]
+        assert found(path.parent, pieces) >= {texts["hebrew"].encode()[:20], texts["emoji"].encode()[:20]}
+        report = collection.forget(list(texts))
+        assert report, report
+        assert (report.documents, collection.count()) == (5, 1)
+        assert found(path.parent, pieces) == set()
+
+
+def test_filters_and_what_has_expired(store):
+    collection = fill(store, 20)
+    soon = datetime.now(UTC) - timedelta(hours=1)
+    collection.add([ragstore.Document("Long gone but still on the disk.", id="expired", metadata={"n": 5})])
+    collection.add([ragstore.Document("", id="empty", chunks=[], metadata={"n": 5})])
+    assert collection.forget(where={"n": 5}).documents == 3
+    assert collection.forget(["id1", "id2"], where={"n": {"$gte": 2}}).documents == 1
+    collection.add([ragstore.Document("Expired long ago, and yet there.", id="old", expires_at=soon)])
+    assert collection.get_document("old") is None
+    assert collection.forget(["old", "nobody"]).documents == 1
+    assert collection.forget(where={}).documents == 18
+    assert collection.count() == 0
+    with pytest.raises(TypeError, match="document_ids or where"):
+        collection.forget()
+    with pytest.raises(ragstore.FilterError):
+        collection.forget(where={"$x": 1})
+    with pytest.raises(TypeError, match="list of str"):
+        collection.forget("id1")
+    assert not hasattr(store.transaction().__enter__()["c"], "forget")
+
+
+def test_relations_go_also_those_that_wait(path):
+    with ragstore.open(path) as store:
+        collection = fill(store, 6)
+        for target in ("id2", "id3"):
+            collection.relate("id1", target, "knows", metadata={"why": f"the secret reason of {target} and no other"})
+        collection.relate("id3", "id2", "knows", metadata={"why": "quite another reason, which is to stay"})
+        store.checkpoint("truncate")
+        reasons = [f"the secret reason of {target}".encode() for target in ("id2", "id3")]
+        assert found(path.parent, reasons) == set(reasons)
+        report = collection.forget(["id1"])
+        assert report
+        assert report.relations == 2
+        assert found(path.parent, reasons) == set()
+        assert [relation.target for relation in collection.relations("id3")] == ["id2"]
+
+
+def test_a_relation_that_waits_for_its_other_end(tmp_path):
+    with ragstore.open(tmp_path / "a.db") as one, ragstore.open(tmp_path / "b.db") as two:
+        collection = fill(one, 3)
+        collection.relate("id1", "id2", "knows", metadata={"why": "the secret reason of the two of them"})
+        one.sync(two)
+        # The other end goes there before the relation is known to be gone.
+        two["c"].delete(document_ids=["id2"])
+        one["c"].update_metadata({"more": 1}, document_ids=["id2"])
+        collection.relate("id1", "id2", "likes", metadata={"why": "another secret reason of the two"})
+        two.apply_changes(one.export_changes(two.watermark()))
+        report = two["c"].forget(["id1"])
+        assert report
+        two.checkpoint("truncate")
+        assert not [name for name, content in files(tmp_path).items() if "b.db" in name and b"secret reason" in content]
+
+
+def test_cached_embeddings_go_unless_a_text_is_left(path):
+    rows = vectors(3)
+    by_text = {"Alice is the first of all.": rows[0], "Bob is the second of all.": rows[1], "Both have it.": rows[2]}
+
+    def embed(texts):
+        return np.stack([by_text[text] for text in texts])
+
+    with ragstore.open(path) as store:
+        collection = store.create_collection("c", model="m", embedder=embed)
+        for id, content in zip(["alice", "bob", "both", "both too"], [*by_text, "Both have it."], strict=True):
+            collection.add([{"id": id, "text": content}])
+        store.checkpoint("truncate")
+        assert found(path.parent, [rows[0].tobytes()[:16]])
+        report = collection.forget(["alice", "both"])
+        assert report
+        assert (report.documents, report.cached_embeddings) == (2, 1)
+        assert found(path.parent, [row.tobytes()[:16] for row in rows]) == {
+            rows[1].tobytes()[:16],
+            rows[2].tobytes()[:16],
+        }
+        assert store.check().ok
+
+
+def test_all_spaces(path):
+    with ragstore.open(path) as store:
+        collection = fill(store, 300)
+        collection.create_space("small", dimension=16, metric="l2")
+        small = np.random.default_rng(9).standard_normal((300, 16)).astype(np.float32)
+        collection.set_embeddings([f"id{number}" for number in range(300)], small, space="small")
+        store.checkpoint("truncate")
+        spans = [small[number].tobytes()[:16] for number in some(300)]
+        assert found(path.parent, spans) == set(spans)
+        report = collection.forget([f"id{number}" for number in some(300)])
+        assert report
+        assert report.embeddings == 2 * len(some(300))
+        assert found(path.parent, spans) == set()
+
+
+@pytest.mark.parametrize("key", ["passphrase of the store", bytes(range(32))])
+def test_an_encrypted_store(path, key):
+    rows = vectors()
+    with ragstore.open(path, key=key) as store:
+        collection = fill(store)
+        report = collection.forget([f"id{number}" for number in some()])
+        assert report
+        assert report.searched_bytes == path.stat().st_size
+        assert store.check().ok
+        # Decrypted, the same is not there either.
+        store.rekey(None)
+        wanted = [needle for number in some() for needle in needles(number, rows)]
+        assert found(path.parent, wanted) == set()
+        assert found(path.parent, [b"zyzzyva4quokka"])
+
+
+def test_an_ephemeral_store():
+    with ragstore.open() as store:
+        collection = fill(store, 50)
+        report = collection.forget(["id3"])
+        assert report
+        assert report.searched_bytes > 0
+        assert report.kept == ()
+        assert collection.count() == 49
+
+
+def test_a_store_that_is_read_only(path):
+    with ragstore.open(path) as store:
+        fill(store, 3)
+    with ragstore.open(path, read_only=True) as store, pytest.raises(ragstore.ReadOnlyError):
+        store["c"].forget(["id1"])
+
+
+PINNED = """
+import sqlite3, sys
+conn = sqlite3.connect(sys.argv[1])
+conn.execute("BEGIN")
+conn.execute("SELECT count(*) FROM chunks").fetchall()
+print("pinned", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_reader_of_an_old_state_is_waited_for_and_named(path):
+    with ragstore.open(path, timeout=0.5) as store:
+        collection = fill(store, 50)
+        store.checkpoint("truncate")
+        with subprocess.Popen(
+            [sys.executable, "-c", PINNED, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as reader:
+            assert reader.stdout.readline() == "pinned\n"
+            with pytest.raises(ragstore.LockedError, match=rf"the documents are deleted.*process {reader.pid}"):
+                collection.forget(["id3"])
+            # The control: what is left is seen by the same search.
+            assert found(path.parent, [b"zyzzyva3quokka"])
+            assert collection.count() == 49
+            # Other writes go on.
+            collection.add_texts(["meanwhile"], ids=["meanwhile"])
+            reader.stdin.close()
+            reader.wait()
+        report = collection.forget(["id3"])
+        assert report
+        # What the first one deleted is looked for by the second.
+        assert report.documents == 0
+        assert report.traces > 10
+        assert found(path.parent, [b"zyzzyva3quokka"]) == set()
+        assert collection.forget([]).traces == 0
+
+
+def test_what_delete_left_goes_with_an_empty_list(path):
+    with ragstore.open(path) as store:
+        collection = fill(store, 50)
+        store.checkpoint("truncate")
+        collection.delete(["id3"])
+        assert found(path.parent, [b"zyzzyva3quokka"])
+        assert collection.forget([])
+        assert found(path.parent, [b"zyzzyva3quokka"]) == set()
+
+
+def test_copies_beside_the_store_are_named(path):
+    with ragstore.open(path) as store:
+        collection = fill(store, 5)
+        kept = path.with_name("kb.db.format-1.bak")
+        store.backup(kept)
+        store.backup(path.with_name("other.db"))
+        report = collection.forget(["id3"])
+        assert report.kept == (str(kept),)
+        assert json.loads(json.dumps(report.to_dict()))["ok"] is True
+
+
+def test_a_peer_is_told_and_deletes(tmp_path):
+    with ragstore.open(tmp_path / "a.db") as one, ragstore.open(tmp_path / "b.db") as two:
+        fill(one, 30)
+        one.sync(two)
+        assert one["c"].forget(["id3"])
+        one.sync(two)
+        assert two["c"].get("id3") is None
+        assert two["c"].count() == 29
+        # Its files are its own to clean.
+        assert two["c"].forget([])
+        assert found(tmp_path, [b"zyzzyva3quokka"]) == set()
+        assert one.changes(0)[-1].id == "id3"
+
+
+def test_others_read_and_write_meanwhile(path):
+    with ragstore.open(path) as store:
+        collection = fill(store)
+        stop, failures = threading.Event(), []
+
+        def others(number):
+            for turn in itertools.takewhile(lambda _: not stop.is_set(), itertools.count()):
+                try:
+                    collection.add_texts([f"Something new of {number}."], vectors(1), ids=[f"new{number}-{turn}"])
+                    collection.search("words3", vector=vectors(1)[0], k=3)
+                except ragstore.RagstoreError as error:
+                    failures.append(error)
+                    return
+
+        threads = [threading.Thread(target=others, args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        reports = [collection.forget([f"id{number}"]) for number in (3, 13, 23)]
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert not failures
+        assert all(reports), reports
+        assert store.check().ok
+        assert found(path.parent, [f"zyzzyva{number}quokka".encode() for number in (3, 13, 23)]) == set()
+
+
+def test_progress_and_an_end_by_the_caller(path):
+    with ragstore.open(path) as store:
+        collection = fill(store)
+        seen = []
+        assert collection.forget(["id3"], progress=lambda done, total: seen.append((done, total)))
+        assert seen[-1] == (400, 400)
+        assert seen == sorted(seen)
+        assert found(path.parent, [b"zyzzyva3quokka"]) == set()
+
+
+def test_a_removed_collection_and_another_one_stay_apart(path):
+    with ragstore.open(path) as store:
+        collection = fill(store, 20)
+        other = store.create_collection("other")
+        other.add_texts([text(3)], ids=["id3"])
+        report = collection.forget(["id3"])
+        assert report
+        assert report.shared > 0
+        assert other.get("id3").text == text(3)
+        store.delete_collection("c")
+        with pytest.raises(ragstore.CollectionNotFoundError):
+            collection.forget(["id4"])
+
+
+def test_a_report_says_what_remains():
+    residue = ragstore.Residue("kb.db", "text", 2)
+    report = ragstore.ForgetReport(1, 1, 0, 0, 0, 9, 0, 2, 100, (residue,), (), 0.1)
+    assert not report
+    assert not report.ok
+    assert report.to_dict()["remains"] == ({"file": "kb.db", "kind": "text", "count": 2},)
+    assert Path(report.remains[0].file).name == "kb.db"
+
+
+def test_a_term_that_a_merge_leaves_behind(path):
+    with ragstore.open(path) as store:
+        collection = store.create_collection("c")
+        for id, content in [("a", "common zyzzyvaquokka"), ("b", "common other")]:
+            collection.add_texts([content], ids=[id])
+        collection.delete(["a"])
+    connection = sqlite3.connect(path)
+    (record,) = connection.execute("SELECT block FROM fts_1_1_data WHERE id = 10").fetchone()
+    # One level, with three segments: with empty ones above it a merge does not know that nothing is older.
+    assert record[4:6] == bytes([1, 3])
+    connection.execute(
+        "UPDATE fts_1_1_data SET block = ? WHERE id = 10", [record[:4] + b"\x03" + record[5:] + bytes(4)]
+    )
+    connection.commit()
+    connection.close()
+    with ragstore.open(path) as store:
+        collection = store["c"]
+        assert collection.forget([])
+        assert found(path.parent, [b"zyzzyvaquokka"]) == set()
+        assert collection.keyword_search("common").ids == ["b"]
+        assert store.check().ok
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT fts_generation FROM collections").fetchone() == (2,)
+    connection.close()
