@@ -25,6 +25,8 @@ mod expire;
 mod export;
 mod export_changes;
 mod get_document;
+mod import_relations;
+mod import_state;
 mod key;
 mod list_documents;
 mod log_sync;
@@ -75,6 +77,8 @@ pub use expire::Expire;
 pub use export::Export;
 pub use export_changes::ExportChanges;
 pub use get_document::{DocumentKey, GetDocument};
+pub use import_relations::ImportRelations;
+pub use import_state::ImportState;
 pub use key::{Key, Secret};
 pub use list_documents::ListDocuments;
 pub use log_sync::LogSync;
@@ -100,7 +104,7 @@ pub use set_tokenizer::SetTokenizer;
 pub use unrelate::Unrelate;
 pub use update_metadata::{MetadataMode, UpdateMetadata};
 
-use crate::model::{AddResult, Applied, CollectionInfo, RepairReport};
+use crate::model::{AddResult, Applied, CollectionInfo, Imported, RepairReport};
 
 /// The space that every collection has.
 pub const DEFAULT_SPACE: &str = "default";
@@ -125,6 +129,8 @@ pub enum Write {
     DeleteState(DeleteState),
     DropIndex(DropIndex),
     Expire(Expire),
+    ImportRelations(ImportRelations),
+    ImportState(ImportState),
     LogSync(LogSync),
     NoteExport(NoteExport),
     /// Restamps what a clock that ran ahead stamped and nobody else has.
@@ -172,6 +178,8 @@ impl Write {
             Self::DeleteState(_) => "delete_state",
             Self::DropIndex(_) => "drop_index",
             Self::Expire(_) => "expire",
+            Self::ImportRelations(_) => "import_relations",
+            Self::ImportState(_) => "import_state",
             Self::LogSync(_) => "log_sync",
             Self::NoteExport(_) => "note_export",
             Self::Reclock => "reclock",
@@ -203,6 +211,8 @@ pub enum Written {
     /// Of `ClearEmbeddingCache`, `Delete`, `DeleteEmbeddings`, `DeleteState`, `Expire`, `Reclock`,
     /// `Unrelate` and `UpdateMetadata`: how many it found.
     Count(u64),
+    /// Of `ImportRelations` and `ImportState`: what became of each.
+    Imported(Vec<Imported>),
     /// Of `CreateIndex`: whether it is new. Of `SetState`: whether what was there is what was expected.
     Made(bool),
     /// Of `Repair`.

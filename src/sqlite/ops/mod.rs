@@ -16,6 +16,8 @@ mod delete_embeddings;
 mod delete_space;
 mod delete_state;
 mod drop_index;
+mod import_relations;
+mod import_state;
 mod log_sync;
 mod reclock;
 mod relate;
@@ -134,6 +136,8 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
                 Written::Done
             }
             Write::Expire(request) => Written::Count(expire::run(txn, request, progress)?),
+            Write::ImportRelations(request) => Written::Imported(import_relations::run(txn, request, progress)?),
+            Write::ImportState(request) => Written::Imported(import_state::run(txn, request, progress)?),
             Write::LogSync(request) => {
                 log_sync::run(txn, request)?;
                 Written::Done
