@@ -16,7 +16,11 @@ from .rows import (
     DocumentRow,
     ExportedDocumentRow,
     ExportedEmbeddingsRow,
+    ExportedRelationRow,
+    ExportedStateRow,
     HitsRow,
+    NewRelationRow,
+    NewStateRow,
     ProblemRow,
     RelationRow,
     RepairRow,
@@ -155,6 +159,10 @@ class Write:
     @staticmethod
     def unrelate(collection: str, source: str, target: str, kind: str | None) -> Write: ...
     @staticmethod
+    def import_relations(collection: str, relations: list[NewRelationRow], policy: str) -> Write: ...
+    @staticmethod
+    def import_state(entries: list[NewStateRow], policy: str) -> Write: ...
+    @staticmethod
     def set_state(
         namespace: str,
         local: bool,
@@ -264,6 +272,8 @@ class Store:
         collections: list[str] | None,
         collection: Callable[[CollectionRow, list[str], int, int], object],
         page: Callable[[list[ExportedDocumentRow], list[ExportedEmbeddingsRow]], object],
+        relations: Callable[[list[ExportedRelationRow]], object],
+        state: Callable[[list[ExportedStateRow]], object],
     ) -> None: ...
     def search(
         self,

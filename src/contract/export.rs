@@ -1,11 +1,11 @@
 //! Whole collections, read from one snapshot.
 
-use super::{add, chunk, collection, document, ids, kind, vectors};
+use super::{add, add_as, chunk, collection, document, ids, kind, vectors};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::EXPORT_PAGE_ROWS;
 use crate::model::{
-    Metadata, Namespace, NewDocument, NewRelation, NewStateEntry, OnConflict, Relation, StateEntry, StateValue,
-    Timestamp,
+    Imported, Metadata, Namespace, NewDocument, NewRelation, NewStateEntry, OnConflict, Relation, StateEntry,
+    StateValue, Timestamp,
 };
 use crate::request::{
     Clear, CreateIndex, CreateSpace, DEFAULT_SPACE, DeleteEmbeddings, Export, ImportRelations, ImportState,
@@ -104,8 +104,7 @@ pub(super) fn relations_and_state(store: &dyn Store) {
     let past = Some(Timestamp(Timestamp::now().0 - 1));
     let many = EXPORT_PAGE_ROWS + 3;
     let chunks = (0..=many).map(|i| chunk(&format!("c{i}"), "text")).collect();
-    let expired = NewDocument { expires_at: past, ..document("old", "text") };
-    add(store, vec![NewDocument { chunks: Some(chunks), ..document("d", "text") }, expired], None).unwrap();
+    add(store, vec![NewDocument { chunks: Some(chunks), ..document("d", "text") }], None).unwrap();
     let relation = |source: &str, target: &str| NewRelation {
         source: source.into(),
         target: target.into(),
@@ -117,13 +116,11 @@ pub(super) fn relations_and_state(store: &dyn Store) {
     let import = |relations| ImportRelations { collection: "c".into(), relations, on_conflict: OnConflict::Error };
     assert_eq!(store.import_relations(import(relations)).unwrap().len(), many);
     // Its end expires after it was related.
-    let ends = Timestamp(Timestamp::now().0 + 1_000);
-    let mortal = NewDocument { expires_at: Some(ends), ..document("mortal", "text") };
-    add(store, vec![mortal], None).unwrap();
-    store.import_relations(import(vec![relation("d", "mortal")])).unwrap();
-    while Timestamp::now() < ends {
-        std::thread::yield_now();
-    }
+    add(store, vec![document("mortal", "text")], None).unwrap();
+    let outcome = store.import_relations(import(vec![relation("d", "mortal")])).unwrap();
+    assert_eq!(outcome, [Imported::Stored]);
+    let expired = NewDocument { expires_at: past, ..document("mortal", "other") };
+    add_as(store, vec![expired], OnConflict::Replace).unwrap();
     let entry = |name: &str, local, key: &str, expires_at| NewStateEntry {
         namespace: Namespace { name: name.into(), local },
         key: key.into(),
