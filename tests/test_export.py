@@ -422,7 +422,7 @@ DAMAGE = {
     "deep": (lambda folder: (folder / "manifest.json").write_text("[" * 100_000), "LimitError", "nested too deep"),
     "a list": (lambda folder: (folder / "manifest.json").write_text("[]"), "CorruptError", "of type list"),
     "another format": (manifest_with(lambda m: m.update(format="zip")), "CorruptError", "format is 'zip'"),
-    "a later version": (manifest_with(lambda m: m.update(version=2)), "SchemaTooNewError", "version is 2"),
+    "a later version": (manifest_with(lambda m: m.update(version=3)), "SchemaTooNewError", "version is 3"),
     "a name twice": (manifest_with(lambda m: m["collections"].append(m["collections"][0])), "CorruptError", "twice"),
     "no name": (pets_with(name=None), "CorruptError", r"collections\[1\]\.name is of type NoneType"),
     "an empty name": (pets_with(name=""), "CorruptError", r"manifest\.json: collections\[1\]: "),

@@ -21,7 +21,7 @@ from ..tracing import span
 from ..types import OnConflict, Progress
 from .manifest import NAME, CollectionEntry, LinesEntry, Manifest, SpaceEntry
 from .reading import Batch, on_line, placed, read_collection
-from .records import read_relations, read_state
+from .records import RelationCheck, read_relations, read_state
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -188,15 +188,14 @@ def _check(
                 scratch._raw.write(_creating(entry, None))
                 for field in entry.indexes:
                     scratch[entry.name].create_index(field)
+            relations = RelationCheck(folder, entry, scratch._raw)
             for batch in read_collection(folder, entry):
                 batch.check(scratch._raw, entry)
-                if entry.relations is not None:
-                    batch.keep_ids(scratch._raw, entry.name)
+                relations.found(batch.ids())
                 done += len(batch.documents)
                 if report is not None:
                     report(done, total)
-            for records in read_relations(folder, entry):
-                records.check(scratch._raw)
+            relations.finish()
             scratch.delete_collection(entry.name)
         if state is not None:
             state.file.verify(folder)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .. import writes
 from ..document import Chunk, Document
-from ..exceptions import ConflictError, CorruptError, InvalidVectorError, LimitError
+from ..exceptions import CorruptError, InvalidVectorError, LimitError
 from .manifest import CollectionEntry, EmbeddingsEntry, SpaceEntry, parse_json
 
 if TYPE_CHECKING:
@@ -89,17 +89,12 @@ class Batch:
                     raw.kept(entry.name, [document], "error")
             raise
 
-    def keep_ids(self, raw: _ragstore.Store, collection: str) -> None:
-        """Store what relations can name, and nothing else, in a store that keeps nothing but that."""
-        named = [
-            Document(id=document.id, chunks=[Chunk(id=chunk.id) for chunk in document.chunks or () if chunk.id is not None])
-            for document in self.documents
-        ]
-        try:
-            with on_line(self.file, self.lines, ConflictError):
-                raw.write([writes.add(collection, named, None, "error", "default", copy=False)])
-        except ConflictError as error:
-            raise CorruptError(f"{error}; each id is there once in an export") from error
+    def ids(self) -> Iterator[str]:
+        """Of documents and chunks, as far as they say."""
+        for document in self.documents:
+            if document.id is not None:
+                yield document.id
+        yield from (id for id in self.chunk_ids if id is not None)
 
 
 @contextmanager

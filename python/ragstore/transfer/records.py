@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .._ragstore import Write
 from ..arguments import number, string
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from ..rows import NewRelationRow, NewStateRow
     from ..types import OnConflict
 
-__all__ = ["Records", "read_relations", "read_state"]
+__all__ = ["Records", "RelationCheck", "read_relations", "read_state"]
 
 # What makes a batch full.
 _ROWS = 1024
@@ -28,6 +31,9 @@ _BATCH = 8 << 20
 _RELATION_KEYS = frozenset(("source", "target", "type", "strength", "metadata", "created_at"))
 _STATE_KEYS = frozenset(("namespace", "local", "key", "value", "expires_at", "updated_at"))
 
+_TWICE = "an earlier line has it already"
+_NONE = np.empty(0, np.int64)
+
 
 @dataclass
 class Records:
@@ -35,8 +41,6 @@ class Records:
 
     file: str
     change: Callable[[list[Any], str], Write]
-    # What is wrong with one that has no place in a store with all the rest of the export.
-    homeless: str | None
     rows: list[Any] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
 
@@ -47,27 +51,79 @@ class Records:
         return outcomes
 
     def check(self, raw: _ragstore.Store) -> None:
-        """Store them where nothing is but what the export has before them."""
+        """Give them to a store that has at most those before them."""
         try:
             outcomes = self.store(raw, "error")
         except (TypeError, ValueError, ConflictError) as error:
             if len(self.rows) > 1:
                 # Which one, on which line?
                 for row, line in zip(self.rows, self.lines, strict=True):
-                    Records(self.file, self.change, self.homeless, [row], [line]).check(raw)
+                    Records(self.file, self.change, [row], [line]).check(raw)
                 raise
+            place = f"{self.file}:{self.lines[0]}"
             if isinstance(error, ConflictError):
-                raise self._refused(self.lines[0], "an earlier line has it with other content") from error
-            with placed(f"{self.file}:{self.lines[0]}"):
+                raise CorruptError(f"{place}: an earlier line has it with other content") from error
+            with placed(place):
                 raise
-        for line, outcome in zip(self.lines, outcomes, strict=True):
-            if outcome == "unchanged":
-                raise self._refused(line, "an earlier line has it already")
-            if outcome == "gone" and self.homeless is not None:
-                raise self._refused(line, self.homeless)
+        if "unchanged" in outcomes:
+            raise CorruptError(f"{self.file}:{self.lines[outcomes.index('unchanged')]}: {_TWICE}")
 
-    def _refused(self, line: int, why: str) -> CorruptError:
-        return CorruptError(f"{self.file}:{line}: {why}")
+
+class RelationCheck:
+    """Whether each relation of a collection is there once, and both of its ends are.
+
+    It keeps 24 bytes of each relation, hashes; what they tell is wrong is looked for in the file. An end that is taken
+    for another is no harm: a store leaves a relation out that has none.
+    """
+
+    def __init__(self, folder: Path, entry: CollectionEntry, raw: _ragstore.Store) -> None:
+        self._folder = folder
+        self._entry = entry
+        names, ends = [_NONE], [_NONE]
+        for records in read_relations(folder, entry):
+            # In a collection that is empty it is checked and left out.
+            records.check(raw)
+            names.append(_hashes([row[:3] for row in records.rows]))
+            ends.append(_hashes([end for row in records.rows for end in row[:2]]))
+        found, counts = np.unique(np.concatenate(names), return_counts=True)
+        self._twice = found[counts > 1]
+        self._ends = np.unique(np.concatenate(ends))
+        self._there = np.zeros(len(self._ends), dtype=bool)
+
+    def found(self, ids: Iterable[str]) -> None:
+        """There are documents or chunks of these ids."""
+        if len(self._ends):
+            hashes = _hashes(list(ids))
+            places = np.minimum(np.searchsorted(self._ends, hashes), len(self._ends) - 1)
+            self._there[places[self._ends[places] == hashes]] = True
+
+    def finish(self) -> None:
+        """All documents were found.
+
+        Raises
+        ------
+        CorruptError
+            Naming the line of what is there twice, or has no end.
+        """
+        twice, missing = set(self._twice.tolist()), set(self._ends[~self._there].tolist())
+        if not twice and not missing:
+            return
+        documents = self._entry.documents.file
+        seen = set()
+        for records in read_relations(self._folder, self._entry):
+            for row, line in zip(records.rows, records.lines, strict=True):
+                place, name = f"{records.file}:{line}", row[:3]
+                if name in seen:
+                    raise CorruptError(f"{place}: {_TWICE}")
+                if hash(name) in twice:
+                    seen.add(name)
+                for end in row[:2]:
+                    if hash(end) in missing:
+                        raise CorruptError(f"{place}: {documents} has no document and no chunk {end!r}")
+
+
+def _hashes(values: list[Any]) -> NDArray[np.int64]:
+    return np.fromiter(map(hash, values), np.int64, len(values))
 
 
 def read_relations(folder: Path, entry: CollectionEntry) -> Iterator[Records]:
@@ -79,16 +135,14 @@ def read_relations(folder: Path, entry: CollectionEntry) -> Iterator[Records]:
         Naming the file and the line.
     """
     if entry.relations is not None:
-        homeless = f"{entry.documents.file} has no document and no chunk of its source, or of its target"
         change = partial(Write.import_relations, entry.name)
-        yield from _read(folder, entry.relations, "relations", _relation, partial(Records, change=change, homeless=homeless))
+        yield from _read(folder, entry.relations, "relations", _relation, change)
 
 
 def read_state(folder: Path, entry: LinesEntry | None) -> Iterator[Records]:
     """The state of all namespaces; raises as `read_relations`."""
     if entry is not None:
-        # What has expired is gone, and no mistake.
-        yield from _read(folder, entry, "values", _value, partial(Records, change=Write.import_state, homeless=None))
+        yield from _read(folder, entry, "values", _value, Write.import_state)
 
 
 def _read(
@@ -96,10 +150,10 @@ def _read(
     entry: LinesEntry,
     what: str,
     row: Callable[[object, str], Any],
-    records: Callable[[str], Records],
+    change: Callable[[list[Any], str], Write],
 ) -> Iterator[Records]:
     file = entry.file.file
-    batch, count, size = records(file), 0, 0
+    batch, count, size = Records(file, change), 0, 0
     with entry.file.open(folder) as opened:
         for line_number, line in lines(file, opened):
             place = f"{file}:{line_number}"
@@ -109,7 +163,7 @@ def _read(
             size += len(line)
             if len(batch.rows) >= _ROWS or size >= _BATCH:
                 yield batch
-                batch, size = records(file), 0
+                batch, size = Records(file, change), 0
     if batch.rows:
         yield batch
     if count != entry.count:
