@@ -1,6 +1,8 @@
 """A store as files, and back."""
 
 import contextlib
+import hashlib
+import itertools
 import json
 import os
 import sqlite3
@@ -25,6 +27,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=4,
 )
+KEYS = TEXT.filter(lambda key: "\x00" not in key)
 METADATA = st.dictionaries(TEXT, JSON, max_size=3)
 FLOATS = st.floats(0.0009765625, 1024, width=32) | st.floats(-1024, -0.0009765625, width=32)
 TIMES = st.none() | st.datetimes(datetime(2100, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
@@ -60,8 +63,12 @@ def documents(draw):
     )
 
 
-def content(store):
+def content(store, namespaces=("crawl",)):
     """All that an export keeps, as plain values."""
+    state = {}
+    for name, local in ((name, local) for name in namespaces for local in (False, True)):
+        values = store.state(name, local=local)
+        state[name, local] = {key: (value, values.expires_at(key)) for key, value in values.scan()}
     found = {}
     for info in store.list_collections():
         collection = store[info.name]
@@ -80,9 +87,15 @@ def content(store):
                     with contextlib.suppress(ragstore.NotFoundError):
                         row = collection.get_embeddings([chunk[0]], space=space.name)
                         vectors[space.name, chunk[0]] = row.tobytes()
+        ids = {id for document in listed for id in (document[0], *(chunk[0] for chunk in document[-1]))}
+        relations = [
+            (r.source, r.target, r.type, r.strength, r.metadata)
+            for id in sorted(ids)
+            for r in collection.relations(id, direction="out")
+        ]
         kept = info.description, info.settings, info.tokenizer, info.spaces
-        found[info.name] = kept, listed, vectors
-    return found
+        found[info.name] = kept, listed, vectors, relations
+    return found, state
 
 
 @settings(max_examples=60, deadline=None)
@@ -113,16 +126,35 @@ def test_what_is_imported_is_what_was_exported(tmp_path_factory, data):
                     collection.delete([id])
             for field in data.draw(st.lists(st.sampled_from(["year", "a.b"]), unique=True)):
                 collection.create_index(field)
+            relate(data, collection)
+        namespaces = data.draw(st.lists(NAMES, max_size=2, unique=True))
+        for name in namespaces:
+            values = old.state(name, local=data.draw(st.booleans()))
+            for key, value in data.draw(st.dictionaries(KEYS, JSON, max_size=3)).items():
+                values.set(key, value, expires_at=data.draw(TIMES))
         exported = ragstore.export(old, folder / "out")
         imported = ragstore.import_(new, folder / "out")
-        assert content(new) == content(old)
+        assert content(new, namespaces) == content(old, namespaces)
         assert imported.added == exported.documents
+        assert (imported.relations, imported.state) == (exported.relations, exported.state)
         # What is there already is left as it is.
         again = ragstore.import_(new, folder / "out")
         assert (again.added, again.unchanged) == (0, exported.documents)
-        assert content(new) == content(old)
+        assert (again.relations, again.state) == (0, 0)
+        assert content(new, namespaces) == content(old, namespaces)
         ragstore.export(new, folder / "again")
         assert declared(folder / "again") == declared(folder / "out")
+
+
+def relate(data, collection):
+    """What is left of its documents and chunks."""
+    ids = {document.id for document in collection.list_documents()}
+    ids = sorted(ids.union(chunk.id for id in ids for chunk in collection.get_chunks(id)))
+    if len(ids) > 1:
+        ends = st.lists(st.sampled_from(ids), min_size=2, max_size=2, unique=True)
+        for source, target in data.draw(st.lists(ends, max_size=4)):
+            strength, metadata = data.draw(st.floats(0, 1)), data.draw(METADATA)
+            collection.relate(source, target, data.draw(NAMES), strength=strength, metadata=metadata)
 
 
 def declared(folder):
@@ -133,7 +165,7 @@ def declared(folder):
 
 @pytest.fixture
 def filled(store):
-    """Two collections, the first with two spaces."""
+    """Two collections, the first with two spaces and a relation; state."""
     pets = store.create_collection("pets", model="m", description="of all kinds", settings={"lang": "en"})
     pets.create_space("wide", dimension=3, metric="l2")
     ids = pets.add(
@@ -153,7 +185,11 @@ def filled(store):
     ).chunk_ids
     pets.set_embeddings(ids[1:2], [[1.0, 2.0, 3.0]], space="wide")
     pets.create_index("year")
+    pets.relate("dog", "cat", "chases", strength=0.25, metadata={"seen": [1]})
+    pets.relate("d0", "d1", "next")
     store.create_collection("empty")
+    store.state("crawl")["cursor"] = {"page": 3}
+    store.state("crawl", local=True).set("lease", [1.5, None], expires_at=datetime(2100, 1, 1, tzinfo=UTC))
     return store
 
 
@@ -184,6 +220,30 @@ def test_the_files_are_what_other_tools_read(filled, exported):
     assert np.load(exported / "2/embeddings-2.npy").tolist() == [[1.0, 2.0, 3.0]]
     assert (exported / "2/embeddings-2.jsonl").read_text() == '"d0"\n'
     assert not (exported / "1/embeddings-1.npy").exists()
+    assert not (exported / "1/relations.jsonl").exists()
+    [chases, following] = map(json.loads, (exported / "2/relations.jsonl").read_text().splitlines())
+    [made] = [r.created_at for r in filled["pets"].relations("cat")]
+    assert chases == {
+        "source": "dog",
+        "target": "cat",
+        "type": "chases",
+        "strength": 0.25,
+        "metadata": {"seen": [1]},
+        "created_at": made.isoformat(),
+    }
+    assert (following["source"], following["strength"], following["metadata"]) == ("d0", 1.0, {})
+    cursor, lease = map(json.loads, (exported / "state.jsonl").read_text().splitlines())
+    assert datetime.fromisoformat(cursor.pop("updated_at")).tzinfo is not None
+    assert cursor == {
+        "namespace": "crawl",
+        "local": False,
+        "key": "cursor",
+        "value": {"page": 3},
+        "expires_at": None,
+    }
+    assert (lease["local"], lease["value"], lease["expires_at"]) == (True, [1.5, None], "2100-01-01T00:00:00+00:00")
+    assert (manifest["version"], manifest["state"]["count"]) == (2, 2)
+    assert [entry["relations"] and entry["relations"]["count"] for entry in manifest["collections"]] == [None, 2]
 
 
 def test_only_the_owner_reads_it(exported):
@@ -272,10 +332,14 @@ def test_another_export_to_the_same_path_is_left_alone(filled, tmp_path):
 
 def test_some_collections(filled, tmp_path):
     assert ragstore.export(filled, tmp_path / "one", collections=["empty", "empty"]).collections == 1
+    result = ragstore.export(filled, tmp_path / "three", collections=["pets"])
+    assert (result.relations, result.state, (tmp_path / "three/state.jsonl").exists()) == (2, 0, False)
     ragstore.export(filled, tmp_path / "two")
     with ragstore.open() as other:
-        assert ragstore.import_(other, tmp_path / "two", collections=["pets"]).collections == 1
+        result = ragstore.import_(other, tmp_path / "two", collections=["pets"])
+        assert (result.collections, result.relations, result.state) == (1, 2, 0)
         assert [info.name for info in other.list_collections()] == ["pets"]
+        assert dict(other.state("crawl")) == {}
         with pytest.raises(ragstore.CollectionNotFoundError, match="it has empty, pets"):
             ragstore.import_(other, tmp_path / "two", collections=["none"])
 
@@ -305,6 +369,99 @@ def test_conflicts(exported):
         assert pets.get_embeddings(["d0"], space="wide").tolist() == [[1.0, 2.0, 3.0]]
         with pytest.raises(ValueError, match="on_conflict"):
             ragstore.import_(other, exported, on_conflict="merge")
+
+
+def test_conflicts_of_relations(exported, tmp_path):
+    with ragstore.open() as other:
+        pets = other.create_collection("pets", model="m")
+        pets.create_space("wide", dimension=3, metric="l2")
+        ragstore.import_(other, exported)
+
+        def chases():
+            [found] = pets.relations("dog", direction="out")
+            return found.strength, found.metadata
+
+        for strength, metadata in ((0.5, {"seen": [1]}), (0.25, {"seen": [2]})):
+            pets.relate("dog", "cat", "chases", strength=strength, metadata=metadata)
+            pets.unrelate("d0", "d1")
+            with pytest.raises(ragstore.ConflictError, match=r"^2/relations\.jsonl:1: there is a relation .chases."):
+                ragstore.import_(other, exported)
+            # What is stored together is stored whole or not at all.
+            assert (chases(), pets.relations("d0")) == ((strength, metadata), [])
+            assert ragstore.import_(other, exported, on_conflict="skip").relations == 1
+            assert chases() == (strength, metadata)
+            assert ragstore.import_(other, exported, on_conflict="replace").relations == 1
+            assert chases() == (0.25, {"seen": [1]})
+        # A relation goes where its ends are not there: a document that was skipped.
+        pets.clear()
+        pets.add(Document("Mine.", id="other", uri="cats.txt"))
+        result = ragstore.import_(other, exported, on_conflict="skip")
+        assert (result.skipped, result.relations) == (1, 1)
+        assert [(r.source, r.target) for r in pets.relations("d0")] == [("d0", "d1")]
+
+
+def test_conflicts_of_state(exported):
+    with ragstore.open() as other:
+        crawl, local = other.state("crawl"), other.state("crawl", local=True)
+        crawl["cursor"] = {"page": 4}
+        with pytest.raises(
+            ragstore.ConflictError, match=r"^state\.jsonl:1: the namespace .crawl. has the key .cursor."
+        ):
+            ragstore.import_(other, exported)
+        assert (dict(crawl), dict(local)) == ({"cursor": {"page": 4}}, {})
+        assert ragstore.import_(other, exported, on_conflict="skip").state == 1
+        assert (dict(crawl), dict(local)) == ({"cursor": {"page": 4}}, {"lease": [1.5, None]})
+        assert ragstore.import_(other, exported, on_conflict="replace").state == 1
+        assert dict(crawl) == {"cursor": {"page": 3}}
+        # Times of expiry are no content, as those of documents are not.
+        local.set("lease", [1.5, None], expires_in=3600)
+        assert ragstore.import_(other, exported, on_conflict="replace").state == 0
+        assert local.expires_at("lease").year < 2100
+
+
+def test_what_has_expired_is_left_out(store, tmp_path):
+    past, later = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+    collection = store.create_collection("c")
+    collection.add([Document(id, id=id) for id in "abcd"])
+    for source, target in ("ab", "cb", "ac", "ad"):
+        collection.relate(source, target, "t")
+    collection.add(Document("gone", id="b", expires_at=past), on_conflict="replace")
+    store.state().set("old", 1, expires_at=past)
+    store.state().set("new", 1, expires_at=later)
+    result = ragstore.export(store, tmp_path / "out")
+    assert (result.documents, result.relations, result.state) == (3, 2, 1)
+    # It expires between the export and the import.
+    for file, key, manifest in (
+        ("1/documents.jsonl", b'"id":"c","uri":null', lambda m: m["collections"][0]["documents"]),
+        ("state.jsonl", b'"key":"new"', lambda m: m["state"]),
+    ):
+        lines = (tmp_path / "out" / file).read_bytes().splitlines(keepends=True)
+        changed = [
+            {**json.loads(line), "expires_at": past.isoformat()} if key in line else json.loads(line) for line in lines
+        ]
+        (tmp_path / "out" / file).write_text("".join(json.dumps(line) + "\n" for line in changed))
+        manifest_with(lambda m, entry=manifest: entry(m).update(sha256=None, bytes=None))(tmp_path / "out")
+    with ragstore.open() as other:
+        result = ragstore.import_(other, tmp_path / "out")
+        assert (result.added, result.relations, result.state) == (3, 1, 0)
+        assert [r.target for r in other["c"].relations("a")] == ["d"]
+
+
+def test_many_relations_and_values(store, tmp_path):
+    """More than one page, and more than one commit."""
+    count = 2500
+    ids = [f"d{number}" for number in range(count)]
+    store.create_collection("c").add_texts(ids, ids=ids)
+    with store.transaction() as tx:
+        for source, target in itertools.pairwise(ids):
+            tx["c"].relate(source, target, "next", strength=0.5)
+    store.state("n").update({id: [id] for id in ids})
+    result = ragstore.export(store, tmp_path / "out")
+    assert (result.relations, result.state) == (count - 1, count)
+    with ragstore.open() as other:
+        result = ragstore.import_(other, tmp_path / "out")
+        assert (result.relations, result.state) == (count - 1, count)
+        assert content(other, ["n"]) == content(store, ["n"])
 
 
 def test_other_properties_are_refused_before_anything_is_stored(exported):
@@ -347,6 +504,81 @@ def test_written_by_hand(ragstore_store, tmp_path):
     assert ragstore_store["notes"].get_document(uri="two").text == "Two."
 
 
+def test_an_export_of_the_first_version(ragstore_store, tmp_path):
+    """Of before relations and state."""
+    (tmp_path / "1").mkdir()
+    document = {
+        "id": "cat",
+        "uri": None,
+        "text": "Cats purr.",
+        "content_type": "text/plain",
+        "metadata": {"year": 2026},
+        "content_hash": "0" * 64,
+        "created_at": "2026-01-01T00:00:00+00:00",
+        "updated_at": "2026-01-01T00:00:00+00:00",
+        "expires_at": None,
+        "chunks": [{"id": "c0", "text": "Cats", "start": 0, "end": 4, "metadata": {}, "token_count": None}],
+    }
+    (tmp_path / "1/documents.jsonl").write_text(json.dumps(document) + "\n")
+    np.save(tmp_path / "1/embeddings-1.npy", np.array([[1, 2]], np.float32))
+    (tmp_path / "1/embeddings-1.jsonl").write_text('"c0"\n')
+
+    def file(name):
+        data = (tmp_path / name).read_bytes()
+        return {"file": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    embeddings = {"vectors": file("1/embeddings-1.npy"), "ids": file("1/embeddings-1.jsonl"), "count": 1}
+    entry = {
+        "name": "pets",
+        "description": None,
+        "settings": {},
+        "tokenizer": "porter unicode61",
+        "created_at": "2026-01-01T00:00:00+00:00",
+        "indexes": ["year"],
+        "documents": {**file("1/documents.jsonl"), "count": 1, "chunks": 1},
+        "spaces": [{"name": "default", "dimension": 2, "metric": "cosine", "model": "m", "embeddings": embeddings}],
+    }
+    manifest = {
+        "format": "ragstore-export",
+        "version": 1,
+        "ragstore": "0.1.0",
+        "created_at": "2026-01-01T00:00:00+00:00",
+        "collections": [entry],
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest, indent=2))
+    result = ragstore.import_(ragstore_store, tmp_path)
+    assert (result.added, result.relations, result.state) == (1, 0, 0)
+    assert ragstore_store["pets"].get_embeddings(["c0"]).tolist() == [[1.0, 2.0]]
+    # Without relations and state it is what older readers take, too.
+    ragstore.export(ragstore_store, tmp_path / "again")
+    assert json.loads((tmp_path / "again/manifest.json").read_text())["version"] == 1
+
+
+def test_relations_and_state_written_by_hand(ragstore_store, tmp_path):
+    """Strength, metadata, times and whether a namespace is local may be left out."""
+    entry = {
+        "name": "notes",
+        "tokenizer": "unicode61",
+        "indexes": [],
+        "documents": {"file": "notes.jsonl", "count": 2, "chunks": 2},
+        "spaces": [{"name": "default", "dimension": None, "metric": "cosine", "model": None, "embeddings": None}],
+        "relations": {"file": "relations.jsonl", "count": 1},
+    }
+    manifest = {"format": "ragstore-export", "version": 2, "ragstore": "", "created_at": "", "collections": [entry]}
+    manifest["state"] = {"file": "state.jsonl", "count": 2}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "notes.jsonl").write_text('{"text": "One.", "id": "one"}\n{"text": "Two.", "chunks": [{"id": "two"}]}')
+    (tmp_path / "relations.jsonl").write_text('{"source": "two", "target": "one", "type": "after"}')
+    (tmp_path / "state.jsonl").write_text(
+        '{"namespace": "n", "key": "", "value": null}\n{"key":"k","namespace":"n","value":1}'
+    )
+    result = ragstore.import_(ragstore_store, tmp_path)
+    assert (result.relations, result.state) == (1, 2)
+    [relation] = ragstore_store["notes"].relations("one")
+    assert (relation.source, relation.strength, relation.metadata) == ("two", 1.0, {})
+    assert dict(ragstore_store.state("n")) == {"": None, "k": 1}
+
+
 # what may be wrong with an export
 
 
@@ -382,6 +614,45 @@ def line_with(**fields):
         return b"\n".join([lines[0], json.dumps({**json.loads(lines[1]), **fields}).encode()])
 
     return documents_with(change)
+
+
+def records_with(name, entry, change, *, exact=False):
+    """As `documents_with`, of relations or state."""
+
+    def damage(folder):
+        path = folder / name
+        path.write_bytes(change(path.read_bytes()))
+        if not exact:
+            manifest_with(lambda m: entry(m).update(sha256=None, bytes=None))(folder)
+
+    return damage
+
+
+def relations_with(change, **given):
+    return records_with("2/relations.jsonl", lambda m: m["collections"][1]["relations"], change, **given)
+
+
+def state_with(change, **given):
+    return records_with("state.jsonl", lambda m: m["state"], change, **given)
+
+
+def second_with(**fields):
+    """Other fields of the second line; those that are None go."""
+
+    def change(data):
+        lines = data.splitlines()
+        line = {key: value for key, value in {**json.loads(lines[1]), **fields}.items() if value is not None}
+        return b"\n".join([lines[0], json.dumps(line).encode()])
+
+    return change
+
+
+def second_as_first(**fields):
+    def change(data):
+        lines = data.splitlines()
+        return b"\n".join([lines[0], json.dumps({**json.loads(lines[0]), **fields}).encode()])
+
+    return change
 
 
 def vectors_with(array, name="vectors", file="2/embeddings-1.npy"):
@@ -423,6 +694,155 @@ DAMAGE = {
     "a list": (lambda folder: (folder / "manifest.json").write_text("[]"), "CorruptError", "of type list"),
     "another format": (manifest_with(lambda m: m.update(format="zip")), "CorruptError", "format is 'zip'"),
     "a later version": (manifest_with(lambda m: m.update(version=3)), "SchemaTooNewError", "version is 3"),
+    "relations elsewhere": (
+        manifest_with(lambda m: m["collections"][1]["relations"].update(file="../secret")),
+        "CorruptError",
+        r"manifest\.json: collections\[1\]\.relations\.file is '\.\./secret'; it is a path inside the folder",
+    ),
+    "no count of relations": (
+        manifest_with(lambda m: m["collections"][1]["relations"].update(count=None)),
+        "CorruptError",
+        r"relations\.count is None",
+    ),
+    "relations missing": (
+        lambda f: (f / "2/relations.jsonl").unlink(),
+        "CorruptError",
+        "2/relations.jsonl: .*not there",
+    ),
+    "relations changed": (
+        relations_with(lambda d: d.replace(b"0.25", b"0.75"), exact=True),
+        "CorruptError",
+        "not what the",
+    ),
+    "a relation short": (relations_with(lambda d: d.splitlines()[0]), "CorruptError", "has 1 relations, and 2 by"),
+    "relations cut": (relations_with(lambda d: d[:-5]), "CorruptError", r"^2/relations\.jsonl:2: it is not JSON"),
+    "no relation": (relations_with(lambda d: d + b"5"), "CorruptError", r"relations\.jsonl:3: it is of type int"),
+    "a key of a relation": (
+        relations_with(second_with(kind="x")),
+        "CorruptError",
+        r"relations\.jsonl:2: it has the key 'kind'",
+    ),
+    "no source": (
+        relations_with(second_with(source=None)),
+        "CorruptError",
+        r"relations\.jsonl:2: source is of type NoneType",
+    ),
+    "an empty target": (relations_with(second_with(target="")), "CorruptError", r"relations\.jsonl:2: .*target"),
+    "a long type": (
+        relations_with(second_with(type="x" * 5000)),
+        "LimitError|CorruptError",
+        r"relations\.jsonl:2: .*type",
+    ),
+    "a surrogate in a relation": (relations_with(second_with(type="\ud800")), "CorruptError", r"relations\.jsonl:2: "),
+    "the same ends": (relations_with(second_with(source="d1")), "CorruptError", r"relations\.jsonl:2: .*are both"),
+    "a strength": (relations_with(second_with(strength=1.5)), "CorruptError", r"relations\.jsonl:2: .*strength is 1.5"),
+    "a NaN strength": (
+        relations_with(lambda d: d.replace(b"0.25", b"NaN")),
+        "CorruptError",
+        r"relations\.jsonl:1: .*NaN is no number",
+    ),
+    "an endless strength": (
+        relations_with(lambda d: d.replace(b"0.25", b"1e999")),
+        "CorruptError",
+        r"relations\.jsonl:1: .*strength is inf",
+    ),
+    "a huge strength": (
+        relations_with(second_with(strength=10**400)),
+        "CorruptError",
+        r"relations\.jsonl:2: .*no float",
+    ),
+    "a strength of another kind": (
+        relations_with(second_with(strength=True)),
+        "CorruptError",
+        r"jsonl:2: .*of type bool",
+    ),
+    "metadata of a relation": (
+        relations_with(second_with(metadata=[1])),
+        "CorruptError",
+        r"jsonl:2: metadata is of type list",
+    ),
+    "deep metadata of a relation": (
+        relations_with(second_with(metadata=json.loads('{"a":' * 70 + "1" + "}" * 70))),
+        "LimitError",
+        r"relations\.jsonl:2: .*nested",
+    ),
+    "large metadata of a relation": (
+        relations_with(second_with(metadata={"a": "x" * (1 << 20)})),
+        "LimitError",
+        r"relations\.jsonl:2: .*bytes",
+    ),
+    "a relation twice": (
+        relations_with(second_as_first()),
+        "CorruptError",
+        r"relations\.jsonl:2: an earlier line has it",
+    ),
+    "a relation twice and otherwise": (
+        relations_with(second_as_first(strength=1)),
+        "CorruptError",
+        r"relations\.jsonl:2: an earlier line has it",
+    ),
+    "no such source": (
+        relations_with(second_with(source="none")),
+        "CorruptError",
+        r"^2/relations\.jsonl:2: 2/documents\.jsonl has no document and no chunk 'none'",
+    ),
+    "no such target": (
+        relations_with(second_with(target="none")),
+        "CorruptError",
+        r"relations\.jsonl:2: .*no chunk 'none'",
+    ),
+    "state elsewhere": (
+        manifest_with(lambda m: m["state"].update(file="/etc/passwd")),
+        "CorruptError",
+        "inside the folder",
+    ),
+    "state is a list": (manifest_with(lambda m: m.update(state=[])), "CorruptError", "state is of type list"),
+    "state missing": (lambda folder: (folder / "state.jsonl").unlink(), "CorruptError", r"^state\.jsonl: .*not there"),
+    "state changed": (
+        state_with(lambda d: d.replace(b'"page":3', b'"page":4'), exact=True),
+        "CorruptError",
+        "not what the",
+    ),
+    "a value short": (state_with(lambda d: d.splitlines()[0]), "CorruptError", "has 1 values, and 2 by"),
+    "no object of state": (state_with(lambda d: d + b"[]"), "CorruptError", r"^state\.jsonl:3: it is of type list"),
+    "a key of state": (state_with(second_with(ttl=1)), "CorruptError", r"^state\.jsonl:2: it has the key 'ttl'"),
+    "no namespace": (state_with(second_with(namespace=None)), "CorruptError", r"^state\.jsonl:2: namespace is of type"),
+    "an empty namespace": (state_with(second_with(namespace="")), "CorruptError", r"^state\.jsonl:2: .*namespace"),
+    "a long key": (state_with(second_with(key="k" * 600)), "LimitError", r"^state\.jsonl:2: .*key"),
+    "no value": (state_with(second_with(value=None)), "CorruptError", r"^state\.jsonl:2: it has no value"),
+    "an endless value": (
+        state_with(lambda d: d.replace(b"1.5", b"1e999")),
+        "CorruptError",
+        r"^state\.jsonl:2: .*value\[0\] is inf",
+    ),
+    "a deep value": (
+        state_with(second_with(value=json.loads("[" * 70 + "]" * 70))),
+        "LimitError",
+        r"jsonl:2: .*nested",
+    ),
+    "a large value": (state_with(second_with(value="x" * (1 << 20))), "LimitError", r"^state\.jsonl:2: .*bytes"),
+    "local of another kind": (
+        state_with(second_with(local=1)),
+        "CorruptError",
+        r"^state\.jsonl:2: local is of type int",
+    ),
+    "a time of state": (state_with(second_with(expires_at="soon")), "CorruptError", r"^state\.jsonl:2: expires_at: "),
+    "a naive time of state": (
+        state_with(second_with(expires_at="2100-01-01T00:00:00")),
+        "CorruptError",
+        r"^state\.jsonl:2: .*expires_at is a datetime without",
+    ),
+    "a time after all times": (
+        state_with(second_with(expires_at="9999-12-31T23:59:59-14:00")),
+        "CorruptError",
+        r"^state\.jsonl:2: .*years 1 to 9999",
+    ),
+    "a key twice": (state_with(second_as_first()), "CorruptError", r"^state\.jsonl:2: an earlier line has it already"),
+    "a key twice and otherwise": (
+        state_with(second_as_first(value=1)),
+        "CorruptError",
+        r"^state\.jsonl:2: an earlier line",
+    ),
     "a name twice": (manifest_with(lambda m: m["collections"].append(m["collections"][0])), "CorruptError", "twice"),
     "no name": (pets_with(name=None), "CorruptError", r"collections\[1\]\.name is of type NoneType"),
     "an empty name": (pets_with(name=""), "CorruptError", r"manifest\.json: collections\[1\]: "),
@@ -524,11 +944,30 @@ def test_a_damaged_export_is_refused_whole(exported, damage):
             ragstore.import_(other, exported)
         assert type(raised.value).__name__ in kind.split("|")
         assert other.list_collections() == []
+        assert (dict(other.state("crawl")), dict(other.state("crawl", local=True))) == ({}, {})
+
+
+def test_what_is_wrong_is_named_beyond_the_first_batch(exported, ragstore_store, monkeypatch):
+    monkeypatch.setattr("ragstore.transfer.records._ROWS", 1)
+    relations_with(second_as_first(strength=1))(exported)
+    with pytest.raises(ragstore.CorruptError, match=r"^2/relations\.jsonl:2: an earlier line has it already"):
+        ragstore.import_(ragstore_store, exported)
+    relations_with(second_with(type="other"))(exported)
+    state_with(second_as_first(value=1))(exported)
+    with pytest.raises(ragstore.CorruptError, match=r"^state\.jsonl:2: an earlier line has it with other content"):
+        ragstore.import_(ragstore_store, exported)
+    assert ragstore_store.list_collections() == []
 
 
 def test_a_line_has_a_limit(exported, ragstore_store, monkeypatch):
     monkeypatch.setattr("ragstore.transfer.reading._LINE", 100)
+    with pytest.raises(ragstore.LimitError, match=r"^2/relations\.jsonl:1: the line has more than 100 bytes"):
+        ragstore.import_(ragstore_store, exported)
+    pets_with(relations=None)(exported)
     with pytest.raises(ragstore.LimitError, match=r"^2/documents\.jsonl:1: the line has more than 100 bytes"):
+        ragstore.import_(ragstore_store, exported)
+    manifest_with(lambda manifest: manifest["collections"].pop())(exported)
+    with pytest.raises(ragstore.LimitError, match=r"^state\.jsonl:1: the line has more than 100 bytes"):
         ragstore.import_(ragstore_store, exported)
 
 
@@ -556,7 +995,14 @@ def test_an_import_that_was_stopped_goes_on(filled, tmp_path, ragstore_store, mo
 
 def test_the_plain_file_needs_nothing_of_ours(filled, tmp_path):
     result = ragstore.export(filled, tmp_path / "plain.db", plain=True)
-    assert result.to_dict() == {"collections": 2, "documents": 2, "chunks": 3, "embeddings": 4}
+    assert result.to_dict() == {
+        "collections": 2,
+        "documents": 2,
+        "chunks": 3,
+        "embeddings": 4,
+        "relations": 2,
+        "state": 2,
+    }
     assert (tmp_path / "plain.db").stat().st_mode & 0o077 == 0
     with contextlib.closing(sqlite3.connect(f"file:{tmp_path}/plain.db?mode=ro", uri=True)) as conn:
         kinds = conn.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
@@ -580,6 +1026,19 @@ def test_the_plain_file_needs_nothing_of_ours(filled, tmp_path):
         assert conn.execute("SELECT json_extract(metadata, '$.year') FROM documents").fetchall() == [(2026,), (None,)]
         assert conn.execute("SELECT settings FROM collections WHERE name = 'pets'").fetchone() == ('{"lang": "en"}',)
         assert conn.execute("SELECT field FROM indexes").fetchall() == [("year",)]
+        assert conn.execute(
+            "SELECT c.name, source, target, type, strength, metadata FROM relations r "
+            "JOIN collections c ON c.id = r.collection_id ORDER BY r.id"
+        ).fetchall() == [
+            ("pets", "dog", "cat", "chases", 0.25, '{"seen":[1]}'),
+            ("pets", "d0", "d1", "next", 1.0, "{}"),
+        ]
+        assert conn.execute("SELECT namespace, local, key, value, expires_at FROM state ORDER BY id").fetchall() == [
+            ("crawl", 0, "cursor", '{"page":3}', None),
+            ("crawl", 1, "lease", "[1.5,null]", "2100-01-01T00:00:00+00:00"),
+        ]
+        times = conn.execute("SELECT created_at FROM relations UNION ALL SELECT updated_at FROM state").fetchall()
+        assert all(datetime.fromisoformat(time).tzinfo is not None for (time,) in times)
         assert "float32" in " ".join(text for (text,) in conn.execute("SELECT text FROM readme"))
 
 
