@@ -120,7 +120,7 @@ pub(super) fn relations_and_state(store: &dyn Store) {
     let outcome = store.import_relations(import(vec![relation("d", "mortal")])).unwrap();
     assert_eq!(outcome, [Imported::Stored]);
     let expired = NewDocument { expires_at: past, ..document("mortal", "other") };
-    add_as(store, vec![expired], OnConflict::Replace).unwrap();
+    add_as(store, vec![expired], None, OnConflict::Replace).unwrap();
     let entry = |name: &str, local, key: &str, expires_at| NewStateEntry {
         namespace: Namespace { name: name.into(), local },
         key: key.into(),
