@@ -120,6 +120,7 @@ const TESTS: &[(&str, Test)] = &[
     ("whole_store", search::whole_store),
     ("exporting", export::snapshot),
     ("exporting_some", export::choosing),
+    ("exporting_relations_and_state", export::relations_and_state),
     ("no_answer_changes", operations::no_answer_changes),
     ("numbers", operations::numbers),
     ("fares_well", operations::fares_well),

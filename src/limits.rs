@@ -40,9 +40,9 @@ pub const GRAPH_DEPTH: usize = 32;
 pub const SHARED_COMMIT_BYTES: usize = 1 << 20;
 /// Vector bytes validated and stored at a time from a caller's array.
 pub const STAGING_BYTES: usize = 1 << 20;
-/// Documents of one page of an export.
-pub const EXPORT_PAGE_DOCUMENTS: usize = 1024;
-/// Bytes of texts, metadata and vectors from which on a page of an export is full.
+/// Documents, relations or state values of one page of an export.
+pub const EXPORT_PAGE_ROWS: usize = 1024;
+/// Bytes of texts, metadata, values and vectors from which on a page of an export is full.
 pub const EXPORT_PAGE_BYTES: usize = 4 << 20;
 /// Writes waiting for the writer before the next caller blocks.
 pub const QUEUE: usize = 256;

@@ -7,15 +7,16 @@ use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::model::{
     AddResult, Applied, Change, CheckReport, Chunk, CollectionInfo, Conflict, Document, Exported, ForgetReport, Health,
-    Hits, Namespace, NewDocument, OnConflict, Peer, RecallReport, Related, Relation, RepairReport, SpaceInfo,
+    Hits, Imported, Namespace, NewDocument, OnConflict, Peer, RecallReport, Related, Relation, RepairReport, SpaceInfo,
     StateEntry, StoreStats, SyncLog,
 };
 use crate::request::{
     Add, AddChunks, AddPeer, ApplyChanges, Backup, CacheEmbeddings, CachedEmbeddings, Changes, Check, CheckRecall,
     Clear, ClearEmbeddingCache, CreateCollection, CreateIndex, CreateSpace, Delete, DeleteCollection, DeleteEmbeddings,
-    DeleteSpace, DeleteState, DropIndex, Expire, Export, ExportChanges, Forget, GetDocument, ListDocuments, LogSync,
-    Neighbors, Operation, Rekey, Relate, RelatedTo, Relations, RemovePeer, Repair, ScanState, Search, SearchBatch,
-    SearchStore, SetEmbeddings, SetModel, SetState, SetTokenizer, Unrelate, UpdateMetadata, Write, Written,
+    DeleteSpace, DeleteState, DropIndex, Expire, Export, ExportChanges, Forget, GetDocument, ImportRelations,
+    ImportState, ListDocuments, LogSync, Neighbors, Operation, Rekey, Relate, RelatedTo, Relations, RemovePeer, Repair,
+    ScanState, Search, SearchBatch, SearchStore, SetEmbeddings, SetModel, SetState, SetTokenizer, Unrelate,
+    UpdateMetadata, Write, Written,
 };
 use crate::sync::{ReplicaId, Watermark};
 
@@ -144,6 +145,10 @@ pub trait Exporter {
     fn collection(&mut self, collection: ExportedCollection) -> Result<()>;
     /// The next documents of it.
     fn page(&mut self, page: ExportedPage) -> Result<()>;
+    /// The next relations of it, in the order in which they were made. They come after its documents.
+    fn relations(&mut self, relations: Vec<Relation>) -> Result<()>;
+    /// The next state values, by namespace and key. They come last.
+    fn state(&mut self, entries: Vec<(Namespace, StateEntry)>) -> Result<()>;
 }
 
 /// A store of collections. All methods may be called from any thread at any time.
@@ -196,7 +201,7 @@ pub trait Store: Send + Sync {
     fn kept(&self, collection: &str, documents: &[NewDocument], on_conflict: OnConflict) -> Result<Vec<bool>>;
     /// `CollectionExists` where the embedder's model is not that of the space.
     fn cached_embeddings(&self, request: &CachedEmbeddings) -> Result<Cached>;
-    /// Reads collections whole, in pages, all of one snapshot that lasts as long as this call. Writers are not kept
+    /// Reads collections whole, and state where all of them are asked for, in pages, all of one snapshot that lasts as long as this call. Writers are not kept
     /// waiting, but the log cannot begin anew meanwhile.
     fn export(&self, request: &Export, exporter: &mut dyn Exporter) -> Result<()>;
     fn search(&self, request: &Search, interrupt: Arc<dyn Interrupt>) -> Result<Hits>;
@@ -316,6 +321,20 @@ pub trait Store: Send + Sync {
     /// `DocumentNotFound` names the ids that are of no chunk and no document.
     fn relate(&self, request: Relate) -> Result<()> {
         self.write_one(Write::Relate(request), &mut Unwatched).map(drop)
+    }
+    /// What became of each, all in one transaction. `Conflict` names the first that is there with other content.
+    fn import_relations(&self, request: ImportRelations) -> Result<Vec<Imported>> {
+        match self.write_one(Write::ImportRelations(request), &mut Unwatched)? {
+            Written::Imported(outcomes) => Ok(outcomes),
+            other => Err(mismatch(&other)),
+        }
+    }
+    /// What became of each, all in one transaction. `Conflict` names the first whose key has another value.
+    fn import_state(&self, request: ImportState) -> Result<Vec<Imported>> {
+        match self.write_one(Write::ImportState(request), &mut Unwatched)? {
+            Written::Imported(outcomes) => Ok(outcomes),
+            other => Err(mismatch(&other)),
+        }
     }
     /// How many documents, and chunks of documents that stay, had expired.
     fn expire(&self, request: Expire) -> Result<u64> {

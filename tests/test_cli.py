@@ -218,6 +218,28 @@ def test_info_says_how_it_is(kb, capsys, monkeypatch, status, expected):
     assert (value["stats"]["chunks"], value["health"]["reasons"][0]["what"]) == (2, "it is slow")
 
 
+def test_an_export_and_an_import_say_what_they_took(kb, capsys, tmp_path):
+    with ragstore.open(kb) as store:
+        store["pets"].relate("cat", "dog", "fears", strength=0.5)
+        store.state("crawl").update({"cursor": 3, "visits": 1})
+    counts = "1 collections, 2 documents, 2 chunks, 2 embeddings, 1 relations, 2 state values\n"
+    assert run(capsys, "export", kb, tmp_path / "out") == (0, counts, "")
+    assert run(capsys, "export", kb, tmp_path / "plain.db", "--plain") == (0, counts, "")
+    code, out, _ = run(capsys, "export", kb, tmp_path / "some", "--collection", "pets", "--json")
+    value = json.loads(out)
+    assert (code, value["relations"], value["state"]) == (0, 1, 0)
+    copy = tmp_path / "copy.db"
+    counts = "1 collections, 2 added, 0 replaced, 0 unchanged, 0 skipped, 1 relations, 2 state values\n"
+    assert run(capsys, "import", copy, tmp_path / "out") == (0, counts, "")
+    with ragstore.open(copy) as store:
+        store.state("crawl")["cursor"] = 4
+    code, _, err = run(capsys, "import", copy, tmp_path / "out")
+    assert (code, err.startswith("ragstore: state.jsonl:1: the namespace")) == (3, True)
+    code, out, _ = run(capsys, "import", copy, tmp_path / "out", "--on-conflict", "replace", "--json")
+    value = json.loads(out)
+    assert (code, value["unchanged"], value["relations"], value["state"]) == (0, 2, 0, 1)
+
+
 def test_progress_is_for_terminals(kb, capsys, monkeypatch, tmp_path):
     assert run(capsys, "export", kb, tmp_path / "a")[2] == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)

@@ -359,6 +359,8 @@ def test_times_are_aware(collection):
         collection.add(Document("b", expires_at=datetime(2020, 1, 1)))  # noqa: DTZ001
     with pytest.raises(TypeError, match="aware datetime"):
         collection.add(Document("b", expires_at="2020-01-01"))
+    with pytest.raises(ValueError, match=r"documents\[0\]\.expires_at is not of the years 1 to 9999 in UTC"):
+        collection.add(Document("b", expires_at=datetime.max.replace(tzinfo=timezone(timedelta(hours=-1)))))
 
 
 # adding in parts, progress, interrupts

@@ -88,6 +88,7 @@ def test_networkx_has_all_of_it(collection):
         (lambda c: c.relate("a", "b", ""), ValueError, "type"),
         (lambda c: c.relate("a", "b", "t", strength=1.5), ValueError, "strength is 1.5"),
         (lambda c: c.relate("a", "b", "t", strength="1"), TypeError, "strength"),
+        (lambda c: c.relate("a", "b", "t", strength=10**400), ValueError, "strength is an int that no float holds"),
         (lambda c: c.relate("a", "b", "t", metadata=[]), TypeError, "metadata"),
         (lambda c: c.relate(1, "b", "t"), TypeError, "source"),
         (lambda c: c.relations("a", direction="up"), ValueError, "direction"),

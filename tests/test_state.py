@@ -3,12 +3,14 @@
 import json
 import multiprocessing
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 import ragstore
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+WEST, EAST = timezone(timedelta(hours=-14)), timezone(timedelta(hours=14))
 
 
 @pytest.fixture
@@ -161,6 +163,8 @@ def test_it_is_committed_with_documents(store, state):
         (lambda s: s.set("k", 1, expires_in=1e300), ValueError, "year 10000"),
         (lambda s: s.set("k", 1, expires_in=1, expires_at=datetime.now(UTC)), ValueError, "both"),
         (lambda s: s.set("k", 1, expires_at=datetime(2030, 1, 1)), ValueError, "time zone"),  # noqa: DTZ001
+        (lambda s: s.set("k", 1, expires_at=datetime.max.replace(tzinfo=WEST)), ValueError, "years 1 to 9999 in UTC"),
+        (lambda s: s.set("k", 1, expires_at=datetime.min.replace(tzinfo=EAST)), ValueError, "years 1 to 9999 in UTC"),
         (lambda s: s._store.state(""), ValueError, "namespace"),
         (lambda s: s._store.state(1), TypeError, "namespace is of type int"),
     ],

@@ -16,8 +16,12 @@ from .rows import (
     DocumentRow,
     ExportedDocumentRow,
     ExportedEmbeddingsRow,
+    ExportedRelationRow,
+    ExportedStateRow,
     ForgetRow,
     HitsRow,
+    NewRelationRow,
+    NewStateRow,
     ProblemRow,
     RelationRow,
     RepairRow,
@@ -164,6 +168,10 @@ class Write:
     @staticmethod
     def unrelate(collection: str, source: str, target: str, kind: str | None) -> Write: ...
     @staticmethod
+    def import_relations(collection: str, relations: list[NewRelationRow], policy: str) -> Write: ...
+    @staticmethod
+    def import_state(entries: list[NewStateRow], policy: str) -> Write: ...
+    @staticmethod
     def set_state(
         namespace: str,
         local: bool,
@@ -273,6 +281,8 @@ class Store:
         collections: list[str] | None,
         collection: Callable[[CollectionRow, list[str], int, int], object],
         page: Callable[[list[ExportedDocumentRow], list[ExportedEmbeddingsRow]], object],
+        relations: Callable[[list[ExportedRelationRow]], object],
+        state: Callable[[list[ExportedStateRow]], object],
     ) -> None: ...
     def search(
         self,

@@ -50,7 +50,10 @@ def number(name: str, value: object) -> float:
     """A real number as a float."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
         raise TypeError(f"{name} is of type {type(value).__name__}; it must be a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is an int that no float holds; it must be smaller") from None
 
 
 def mapping_or_none(name: str, value: object) -> Mapping[str, Any] | None:

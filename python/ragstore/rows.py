@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -22,7 +24,11 @@ __all__ = [
     "ExportedChunkRow",
     "ExportedDocumentRow",
     "ExportedEmbeddingsRow",
+    "ExportedRelationRow",
+    "ExportedStateRow",
     "HitsRow",
+    "NewRelationRow",
+    "NewStateRow",
     "ProblemRow",
     "RelationRow",
     "RepairRow",
@@ -77,6 +83,18 @@ ExportedDocumentRow: TypeAlias = tuple[
 
 # for each chunk of the page whether it has an embedding, and a row for each that has
 ExportedEmbeddingsRow: TypeAlias = tuple[list[bool], NDArray[np.float32]]
+
+# source, target, type, strength, metadata as JSON on one line, created_at
+ExportedRelationRow: TypeAlias = tuple[str, str, str, float, str, int]
+
+# namespace, local, key, value as JSON on one line, expires_at, updated_at
+ExportedStateRow: TypeAlias = tuple[str, bool, str, str, int | None, int]
+
+# source, target, type, strength, metadata
+NewRelationRow: TypeAlias = tuple[str, str, str, float, Mapping[str, Any]]
+
+# namespace, local, key, value, expires_at
+NewStateRow: TypeAlias = tuple[str, bool, str, Any, datetime | None]
 
 # area, what, repairable
 ProblemRow: TypeAlias = tuple[str, str, bool]

@@ -1,15 +1,23 @@
 //! Whole collections, read from one snapshot.
 
-use super::{add, collection, document, ids, kind, vectors};
+use super::{add, add_as, chunk, collection, document, ids, kind, vectors};
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::EXPORT_PAGE_DOCUMENTS;
-use crate::request::{Clear, CreateIndex, CreateSpace, DEFAULT_SPACE, DeleteEmbeddings, Export};
+use crate::limits::EXPORT_PAGE_ROWS;
+use crate::model::{
+    Imported, Metadata, Namespace, NewDocument, NewRelation, NewStateEntry, OnConflict, Relation, StateEntry,
+    StateValue, Timestamp,
+};
+use crate::request::{
+    Clear, CreateIndex, CreateSpace, DEFAULT_SPACE, DeleteEmbeddings, Export, ImportRelations, ImportState,
+};
 use crate::store::{ExportedCollection, ExportedPage, Exporter, Store, Unwatched};
 
 #[derive(Default)]
 struct Kept<'a> {
     collections: Vec<ExportedCollection>,
     pages: Vec<ExportedPage>,
+    relations: Vec<Vec<Relation>>,
+    state: Vec<Vec<(Namespace, StateEntry)>>,
     /// Called before the first page is kept.
     meanwhile: Option<&'a dyn Fn() -> Result<()>>,
 }
@@ -25,6 +33,17 @@ impl Exporter for Kept<'_> {
         self.pages.push(page);
         Ok(())
     }
+
+    fn relations(&mut self, relations: Vec<Relation>) -> Result<()> {
+        assert!(self.state.is_empty());
+        self.relations.push(relations);
+        Ok(())
+    }
+
+    fn state(&mut self, entries: Vec<(Namespace, StateEntry)>) -> Result<()> {
+        self.state.push(entries);
+        Ok(())
+    }
 }
 
 pub(super) fn snapshot(store: &dyn Store) {
@@ -38,7 +57,7 @@ pub(super) fn snapshot(store: &dyn Store) {
     };
     store.create_space(space).unwrap();
     store.create_index(CreateIndex { collection: "c".into(), field: "doc".into() }, &mut Unwatched).unwrap();
-    let documents = EXPORT_PAGE_DOCUMENTS + 7;
+    let documents = EXPORT_PAGE_ROWS + 7;
     let all = (0..documents).map(|i| document(&format!("d{i}"), "some text")).collect();
     let chunks = add(store, all, vectors(&vec![[1.0, 0.5]; documents])).unwrap().chunk_ids;
     let without =
@@ -79,4 +98,54 @@ pub(super) fn choosing(store: &dyn Store) {
     let close = || store.close();
     let mut kept = Kept { meanwhile: Some(&close), ..Kept::default() };
     assert_eq!(kind(store.export(&Export::default(), &mut kept)), ErrorKind::Closed);
+}
+
+pub(super) fn relations_and_state(store: &dyn Store) {
+    let past = Some(Timestamp(Timestamp::now().0 - 1));
+    let many = EXPORT_PAGE_ROWS + 3;
+    let chunks = (0..=many).map(|i| chunk(&format!("c{i}"), "text")).collect();
+    add(store, vec![NewDocument { chunks: Some(chunks), ..document("d", "text") }], None).unwrap();
+    let relation = |source: &str, target: &str| NewRelation {
+        source: source.into(),
+        target: target.into(),
+        kind: "next".into(),
+        strength: 0.5,
+        metadata: Metadata::empty(),
+    };
+    let relations = (0..many).map(|i| relation(&format!("c{}", i + 1), &format!("c{i}"))).collect();
+    let import = |relations| ImportRelations { collection: "c".into(), relations, on_conflict: OnConflict::Error };
+    assert_eq!(store.import_relations(import(relations)).unwrap().len(), many);
+    // Its end expires after it was related.
+    add(store, vec![document("mortal", "text")], None).unwrap();
+    let outcome = store.import_relations(import(vec![relation("d", "mortal")])).unwrap();
+    assert_eq!(outcome, [Imported::Stored]);
+    let expired = NewDocument { expires_at: past, ..document("mortal", "other") };
+    add_as(store, vec![expired], None, OnConflict::Replace).unwrap();
+    let entry = |name: &str, local, key: &str, expires_at| NewStateEntry {
+        namespace: Namespace { name: name.into(), local },
+        key: key.into(),
+        value: StateValue::from_stored("[1]".into()),
+        expires_at,
+    };
+    let keys = (0..many).map(|i| entry("n", false, &format!("k{i:05}"), None));
+    let others = [entry("n", true, "k", None), entry("m", true, "", None), entry("n", false, "gone", past)];
+    let import = ImportState { entries: keys.chain(others).collect(), on_conflict: OnConflict::Error };
+    store.import_state(import).unwrap();
+
+    let mut kept = Kept::default();
+    store.export(&Export::default(), &mut kept).unwrap();
+    assert!(kept.relations.len() > 1 && kept.state.len() > 1, "one page");
+    let found: Vec<Relation> = kept.relations.concat();
+    assert_eq!(found.len(), many);
+    assert!(found.iter().enumerate().all(|(i, r)| r.target == format!("c{i}") && r.strength == 0.5));
+    let found: Vec<(Namespace, StateEntry)> = kept.state.concat();
+    let names: Vec<String> = found.iter().map(|(of, entry)| format!("{}{}/{}", of.name, of.local, entry.key)).collect();
+    let between = (0..many).map(|i| format!("nfalse/k{i:05}"));
+    assert!(names.into_iter().eq(["mtrue/".to_owned()].into_iter().chain(between).chain(["ntrue/k".to_owned()])));
+    assert!(found.iter().all(|(_, entry)| entry.value.as_json() == "[1]"));
+
+    // State is of no collection.
+    let mut kept = Kept::default();
+    store.export(&Export { collections: Some(ids(&["c"])) }, &mut kept).unwrap();
+    assert_eq!((kept.relations.concat().len(), kept.state.len()), (many, 0));
 }

@@ -5,26 +5,29 @@ use serde_json::json;
 use super::search::near;
 use super::{Test, add, add_as, answer, chunk, collection, document, filter, kind, nothing, object, vectors};
 use crate::error::{ErrorKind, Result};
-use crate::model::{Direction, Hit, Metadata, NewDocument, OnConflict, Timestamp};
-use crate::request::{Clear, Delete, Expand, Relate, RelatedTo, Relations, Rerank, Search, Unrelate};
+use crate::model::{Direction, Hit, Imported, Metadata, NewDocument, NewRelation, OnConflict, Timestamp};
+use crate::request::{Clear, Delete, Expand, ImportRelations, Relate, RelatedTo, Relations, Rerank, Search, Unrelate};
 use crate::store::Store;
 
-pub const TESTS: [(&str, Test); 5] = [
+pub const TESTS: [(&str, Test); 6] = [
     ("relations", relations),
     ("related", related),
     ("relations_of_what_is_deleted", relations_of_what_is_deleted),
     ("expanding", expanding),
     ("expanding_what_was_reranked", expanding_what_was_reranked),
+    ("importing_relations", importing_relations),
 ];
 
 fn relate(store: &dyn Store, source: &str, target: &str, kind: &str, strength: f64) -> Result<()> {
     store.relate(Relate {
         collection: "c".into(),
-        source: source.into(),
-        target: target.into(),
-        kind: kind.into(),
-        strength,
-        metadata: Metadata::empty(),
+        relation: NewRelation {
+            source: source.into(),
+            target: target.into(),
+            kind: kind.into(),
+            strength,
+            metadata: Metadata::empty(),
+        },
     })
 }
 
@@ -72,15 +75,14 @@ fn relations(store: &dyn Store) {
     assert_eq!(of(store, "b1", Direction::Both, None), "a-cites-b1 b1-cites-d a-like-b1");
     assert_eq!(of(store, "b1", Direction::In, Some("like")), "a-like-b1");
     assert_eq!(of(store, "none", Direction::Both, None), "");
-    let changed = Relate {
+    let changed = NewRelation {
         metadata: object(json!({ "page": 3 })),
-        collection: "c".into(),
         source: "a".into(),
         target: "b1".into(),
         kind: "cites".into(),
         strength: 0.9,
     };
-    store.relate(changed).unwrap();
+    store.relate(Relate { collection: "c".into(), relation: changed }).unwrap();
     let request = Relations { collection: "c".into(), id: Some("a".into()), direction: Direction::Out, kind: None };
     let found = store.relations(&request).unwrap();
     assert_eq!((found.len(), found[0].strength), (2, 0.9));
@@ -222,4 +224,40 @@ fn expanding_what_was_reranked(store: &dyn Store) {
     // A bad score makes a neighbor worse.
     assert_eq!(told(&found), "a2 a-b:b1");
     assert_eq!([found[0].score, found[1].score], [-1.0, -(2.0 - 0.3 * 0.5)]);
+}
+
+fn importing_relations(store: &dyn Store) {
+    three(store);
+    let new = |source: &str, target: &str, strength, metadata: serde_json::Value| NewRelation {
+        source: source.into(),
+        target: target.into(),
+        kind: "cites".into(),
+        strength,
+        metadata: object(metadata),
+    };
+    let import = |relations: Vec<NewRelation>, on_conflict| {
+        store.import_relations(ImportRelations { collection: "c".into(), relations, on_conflict })
+    };
+    let first = new("a", "b1", 0.5, json!({ "p": 1, "q": 2 }));
+    let outcome = import(vec![first.clone(), new("a", "none", 1.0, json!({}))], OnConflict::Error).unwrap();
+    assert_eq!(outcome, [Imported::Stored, Imported::Gone]);
+    let change = store.last_change().unwrap();
+    let again = new("a", "b1", 0.5, json!({ "q": 2, "p": 1 }));
+    assert_eq!(import(vec![again], OnConflict::Replace).unwrap(), [Imported::Unchanged]);
+    assert_eq!(store.last_change().unwrap(), change);
+    for other in [new("a", "b1", 0.75, json!({ "p": 1, "q": 2 })), new("a", "b1", 0.5, json!({ "p": 1 }))] {
+        let both = vec![new("b", "d", 1.0, json!({})), other.clone()];
+        let refused = import(both, OnConflict::Error).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Conflict);
+        assert!(refused.message().starts_with("relation 1: there is a relation"), "{refused}");
+        assert_eq!(of(store, "b", Direction::Both, None), "", "half of a call");
+        assert_eq!(import(vec![other.clone()], OnConflict::Skip).unwrap(), [Imported::Skipped]);
+        assert_eq!(import(vec![other.clone()], OnConflict::Replace).unwrap(), [Imported::Stored]);
+        assert_eq!(import(vec![other, first.clone()], OnConflict::Skip).unwrap()[0], Imported::Unchanged);
+        import(vec![first.clone()], OnConflict::Replace).unwrap();
+    }
+    for bad in [new("a", "a", 1.0, json!({})), new("a", "b", f64::NAN, json!({})), new("", "b", 1.0, json!({}))] {
+        assert_eq!(kind(import(vec![bad], OnConflict::Skip)), ErrorKind::Argument);
+    }
+    assert_eq!(of(store, "a", Direction::Both, None), "a-cites-b1");
 }

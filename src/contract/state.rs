@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 
 use super::{Test, kind};
 use crate::error::{ErrorKind, Result};
-use crate::model::{Expected, Namespace, StateValue, Timestamp};
-use crate::request::{DeleteState, ScanState, SetState};
+use crate::model::{Expected, Imported, Namespace, NewStateEntry, OnConflict, StateValue, Timestamp};
+use crate::request::{DeleteState, ImportState, ScanState, SetState};
 use crate::store::Store;
 
-pub const TESTS: [(&str, Test); 3] = [("values", values), ("scans", scans), ("expectations", expectations)];
+pub const TESTS: [(&str, Test); 4] =
+    [("values", values), ("scans", scans), ("expectations", expectations), ("importing_state", importing_state)];
 
 fn namespace(name: &str) -> Namespace {
     Namespace { name: name.into(), local: false }
@@ -126,4 +127,42 @@ pub(super) fn racing_counters(store: &Arc<dyn Store>, threads: usize, each: usiz
         }
     });
     assert_eq!(get(store.as_ref(), "n", "count").unwrap(), (threads * each).to_string());
+}
+
+fn importing_state(store: &dyn Store) {
+    let new = |key: &str, to: Value, expires_at| NewStateEntry {
+        namespace: namespace("n"),
+        key: key.into(),
+        value: value(to),
+        expires_at,
+    };
+    let import = |entries: Vec<NewStateEntry>, on_conflict| store.import_state(ImportState { entries, on_conflict });
+    let later = Some(Timestamp(Timestamp::now().0 + 3_600_000_000));
+    let past = Some(Timestamp(Timestamp::now().0 - 1));
+    let all = vec![new("a", json!({ "x": 1, "y": 2 }), later), new("old", json!(1), past)];
+    assert_eq!(import(all, OnConflict::Error).unwrap(), [Imported::Stored, Imported::Gone]);
+    let kept = store.get_state(&namespace("n"), "a").unwrap().unwrap();
+    assert_eq!((kept.expires_at, get(store, "n", "old")), (later, None));
+    let change = store.last_change().unwrap();
+    let same = new("a", json!({ "y": 2, "x": 1 }), None);
+    assert_eq!(import(vec![same], OnConflict::Replace).unwrap(), [Imported::Unchanged]);
+    assert_eq!(store.last_change().unwrap(), change);
+    let other = || new("a", json!(7), None);
+    let refused = import(vec![new("b", json!(1), None), other()], OnConflict::Error).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert!(refused.message().starts_with("state 1: the namespace \"n\" has the key \"a\""), "{refused}");
+    assert_eq!(get(store, "n", "b"), None, "half of a call");
+    assert_eq!(import(vec![other()], OnConflict::Skip).unwrap(), [Imported::Skipped]);
+    // What is there and has expired in the export is not taken away.
+    assert_eq!(import(vec![new("a", json!(7), past)], OnConflict::Replace).unwrap(), [Imported::Gone]);
+    assert_eq!(store.get_state(&namespace("n"), "a").unwrap(), Some(kept));
+    assert_eq!(import(vec![other()], OnConflict::Replace).unwrap(), [Imported::Stored]);
+    assert_eq!(get(store, "n", "a").unwrap(), "7");
+    // What has expired here is not there.
+    store.set_state(SetState { expires_at: past, ..set("n", "a", json!(1)) }).unwrap();
+    assert_eq!(import(vec![new("a", json!(2), None)], OnConflict::Error).unwrap(), [Imported::Stored]);
+    let local = NewStateEntry { namespace: Namespace { local: true, ..namespace("n") }, ..new("a", json!(3), None) };
+    assert_eq!(import(vec![local], OnConflict::Error).unwrap(), [Imported::Stored]);
+    assert_eq!(get(store, "n", "a").unwrap(), "2");
+    assert_eq!(kind(import(vec![new(&"k".repeat(600), json!(1), None)], OnConflict::Skip)), ErrorKind::Limit);
 }

@@ -96,6 +96,19 @@ impl Metadata {
         Ok(map)
     }
 
+    /// Whether both are the same object, in whatever order their keys are.
+    ///
+    /// # Errors
+    /// As [`Metadata::to_map`].
+    pub fn same(&self, other: &Metadata) -> Result<bool> {
+        let form = |metadata: &Metadata| -> Result<Vec<u8>> {
+            let mut bytes = Vec::new();
+            metadata.canonical(&mut |part| bytes.extend_from_slice(part))?;
+            Ok(bytes)
+        };
+        Ok(self.0 == other.0 || form(self)? == form(other)?)
+    }
+
     /// Feeds `sink` a form that does not depend on the order of keys.
     pub fn canonical(&self, sink: &mut dyn FnMut(&[u8])) -> Result<()> {
         if self.0 == "{}" {
@@ -159,7 +172,9 @@ mod tests {
     fn the_canonical_form_ignores_key_order_only() {
         let (a, b) = (metadata(r#"{"x":1,"y":{"p":[1,2],"q":"s"}}"#), metadata(r#"{"y":{"q":"s","p":[1,2]},"x":1}"#));
         assert_eq!(canonical_text(&a), canonical_text(&b));
-        assert_ne!(canonical_text(&a), canonical_text(&metadata(r#"{"x":1,"y":{"p":[2,1],"q":"s"}}"#)));
+        let other = metadata(r#"{"x":1,"y":{"p":[2,1],"q":"s"}}"#);
+        assert_ne!(canonical_text(&a), canonical_text(&other));
+        assert!(a.same(&b).unwrap() && !a.same(&other).unwrap());
     }
 
     #[test]

@@ -3,6 +3,17 @@ use std::str::FromStr;
 use super::{Metadata, Timestamp};
 use crate::error::{Error, ErrorKind};
 
+/// A relation as it is given to a store.
+#[derive(Debug, Clone)]
+pub struct NewRelation {
+    pub source: String,
+    pub target: String,
+    pub kind: String,
+    /// From 0 to 1.
+    pub strength: f64,
+    pub metadata: Metadata,
+}
+
 /// A directed edge between two chunks or documents of a collection, named by their ids.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Relation {
@@ -13,6 +24,14 @@ pub struct Relation {
     pub strength: f64,
     pub metadata: Metadata,
     pub created_at: Timestamp,
+}
+
+impl Relation {
+    /// One that is made at a moment.
+    pub fn new(given: &NewRelation, created_at: Timestamp) -> Self {
+        let NewRelation { source, target, kind, strength, metadata } = given.clone();
+        Self { source, target, kind, strength, metadata, created_at }
+    }
 }
 
 /// What a walk over relations came to.

@@ -1,3 +1,6 @@
+use std::borrow::Cow;
+
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::Timestamp;
@@ -42,6 +45,21 @@ impl StateValue {
         &self.0
     }
 
+    /// The JSON text on one line.
+    ///
+    /// # Errors
+    /// `Corrupt` when the stored text is no JSON.
+    pub fn line(&self) -> Result<Cow<'_, str>> {
+        let corrupt = |e| Error::new(ErrorKind::Corrupt, format!("a stored state value is no JSON: {e}"));
+        // Only what this library did not write has more than one.
+        if self.0.contains(['\n', '\r']) {
+            let value: Value = serde_json::from_str(&self.0).map_err(corrupt)?;
+            return Ok(Cow::Owned(value.to_string()));
+        }
+        serde_json::from_str::<IgnoredAny>(&self.0).map_err(corrupt)?;
+        Ok(Cow::Borrowed(&self.0))
+    }
+
     /// Whether both are the same value, in whatever order their keys are.
     ///
     /// # Errors
@@ -58,6 +76,15 @@ impl StateValue {
     }
 }
 
+/// A state value as it is given to a store.
+#[derive(Debug, Clone)]
+pub struct NewStateEntry {
+    pub namespace: Namespace,
+    pub key: String,
+    pub value: StateValue,
+    pub expires_at: Option<Timestamp>,
+}
+
 /// A value that a pipeline keeps between its runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateEntry {
@@ -65,6 +92,14 @@ pub struct StateEntry {
     pub value: StateValue,
     pub expires_at: Option<Timestamp>,
     pub updated_at: Timestamp,
+}
+
+impl StateEntry {
+    /// One that is set at a moment.
+    pub fn new(given: &NewStateEntry, updated_at: Timestamp) -> Self {
+        let NewStateEntry { namespace: _, key, value, expires_at } = given.clone();
+        Self { key, value, expires_at, updated_at }
+    }
 }
 
 /// Where values live. Two namespaces of one name are apart where one of them is local, which is never synced.
@@ -95,6 +130,16 @@ mod tests {
         assert!(!value(json!([1, 2])).same(&value(json!([2, 1]))).unwrap());
         assert!(!value(json!(1)).same(&value(json!("1"))).unwrap());
         assert!(StateValue::from_stored("{".into()).same(&value(json!(1))).is_err());
+    }
+
+    #[test]
+    fn a_line_is_one_line_and_json() {
+        let line = |text: &str| StateValue::from_stored(text.to_owned()).line().map(|line| line.into_owned());
+        assert_eq!(line("1.50").unwrap(), "1.50");
+        assert_eq!(line("[1,\r\n {\"a\": null}]").unwrap(), r#"[1,{"a":null}]"#);
+        for damaged in ["", "{", "1 2", "[\n"] {
+            assert_eq!(line(damaged).unwrap_err().kind(), ErrorKind::Corrupt, "{damaged}");
+        }
     }
 
     #[test]

@@ -449,5 +449,6 @@ pub(super) fn timestamp(value: &Bound<'_, PyAny>) -> Taken<Timestamp> {
     let part = |name| since.getattr(name).and_then(|part| part.extract::<i64>());
     let (days, seconds, micros) =
         (part(intern!(py, "days"))?, part(intern!(py, "seconds"))?, part(intern!(py, "microseconds"))?);
-    Ok(Timestamp((days * 86_400 + seconds) * 1_000_000 + micros))
+    let moment = Timestamp((days * 86_400 + seconds) * 1_000_000 + micros);
+    if moment.is_datetime() { Ok(moment) } else { Err(Refused::of_value("is not of the years 1 to 9999 in UTC")) }
 }

@@ -6,21 +6,29 @@ use pyo3::types::{PyList, PyTuple};
 
 use super::rows;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Chunk, Document};
+use crate::model::{Chunk, Document, Namespace, Relation, StateEntry};
 use crate::store::{ExportedCollection, ExportedEmbeddings, ExportedPage, Exporter};
 
 /// Attaches to the interpreter for each piece, on the thread that called.
 pub(super) struct Callbacks {
     collection: Py<PyAny>,
     page: Py<PyAny>,
+    relations: Py<PyAny>,
+    state: Py<PyAny>,
     /// What one of them raised.
     raised: Option<PyErr>,
 }
 
 impl Callbacks {
     /// Nothing was raised yet.
-    pub(super) fn new(collection: Bound<'_, PyAny>, page: Bound<'_, PyAny>) -> Self {
-        Self { collection: collection.unbind(), page: page.unbind(), raised: None }
+    pub(super) fn new([collection, page, relations, state]: [Bound<'_, PyAny>; 4]) -> Self {
+        Self {
+            collection: collection.unbind(),
+            page: page.unbind(),
+            relations: relations.unbind(),
+            state: state.unbind(),
+            raised: None,
+        }
     }
 
     /// The outcome of the export: what was raised goes before an error of the core.
@@ -60,6 +68,20 @@ impl Exporter for Callbacks {
             this.page.call1(py, (PyList::new(py, documents)?, PyList::new(py, spaces)?)).map(drop)
         })
     }
+
+    fn relations(&mut self, relations: Vec<Relation>) -> Result<()> {
+        self.attached(|this, py| {
+            let rows: Vec<_> = relations.iter().map(|found| relation(py, found)).collect::<PyResult<_>>()?;
+            this.relations.call1(py, (PyList::new(py, rows)?,)).map(drop)
+        })
+    }
+
+    fn state(&mut self, entries: Vec<(Namespace, StateEntry)>) -> Result<()> {
+        self.attached(|this, py| {
+            let rows: Vec<_> = entries.iter().map(|found| state(py, found)).collect::<PyResult<_>>()?;
+            this.state.call1(py, (PyList::new(py, rows)?,)).map(drop)
+        })
+    }
 }
 
 /// `ExportedDocumentRow` of the stub.
@@ -73,9 +95,9 @@ fn document<'py>(py: Python<'py>, document: &Document, chunks: &[Chunk]) -> PyRe
         content_type,
         metadata.line()?,
         content_hash.to_string(),
-        created_at.0,
-        updated_at.0,
-        expires_at.map(|time| time.0),
+        rows::micros(*created_at)?,
+        rows::micros(*updated_at)?,
+        expires_at.map(rows::micros).transpose()?,
         PyList::new(py, chunks)?,
     )
         .into_pyobject(py)
@@ -93,9 +115,22 @@ fn chunk<'py>(py: Python<'py>, chunk: &Chunk) -> PyResult<Bound<'py, PyTuple>> {
         chars.map(|range| range.0),
         chars.map(|range| range.1),
         token_count,
-        expires_at.map(|time| time.0),
+        expires_at.map(rows::micros).transpose()?,
     )
         .into_pyobject(py)
+}
+
+/// `ExportedRelationRow` of the stub.
+fn relation<'py>(py: Python<'py>, relation: &Relation) -> PyResult<Bound<'py, PyTuple>> {
+    let Relation { source, target, kind, strength, metadata, created_at } = relation;
+    (source, target, kind, *strength, metadata.line()?, rows::micros(*created_at)?).into_pyobject(py)
+}
+
+/// `ExportedStateRow` of the stub.
+fn state<'py>(py: Python<'py>, (namespace, entry): &(Namespace, StateEntry)) -> PyResult<Bound<'py, PyTuple>> {
+    let StateEntry { key, value, expires_at, updated_at } = entry;
+    let expires_at = expires_at.map(rows::micros).transpose()?;
+    (&namespace.name, namespace.local, key, value.line()?, expires_at, rows::micros(*updated_at)?).into_pyobject(py)
 }
 
 /// `ExportedEmbeddingsRow` of the stub.

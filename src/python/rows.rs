@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind};
@@ -109,7 +109,7 @@ pub(super) fn repair<'py>(py: Python<'py>, report: &RepairReport) -> PyResult<Bo
 }
 
 /// Microseconds that are a moment of Python's: of the years 1 to 9999.
-fn micros(time: Timestamp) -> PyResult<i64> {
+pub(super) fn micros(time: Timestamp) -> PyResult<i64> {
     if time.is_datetime() {
         return Ok(time.0);
     }
@@ -117,13 +117,13 @@ fn micros(time: Timestamp) -> PyResult<i64> {
     Err(Error::new(ErrorKind::Corrupt, what).into())
 }
 
-/// `AddRow`, ids, `CollectionRow`, a count or None: what a write did.
 /// `RelationRow` of the stub.
 pub(super) fn relation<'py>(py: Python<'py>, relation: &Relation) -> PyResult<Bound<'py, PyTuple>> {
     let Relation { source, target, kind, strength, metadata: data, created_at } = relation;
     (source, target, kind, *strength, metadata(py, data)?, created_at.0).into_pyobject(py)
 }
 
+/// `AddRow`, ids, `CollectionRow`, names of outcomes, a count or None: what a write did.
 pub(super) fn written<'py>(py: Python<'py>, written: Written) -> PyResult<Bound<'py, PyAny>> {
     Ok(match written {
         Written::Added(AddResult { chunk_ids, document_ids, added, replaced, unchanged, skipped }) => {
@@ -131,6 +131,9 @@ pub(super) fn written<'py>(py: Python<'py>, written: Written) -> PyResult<Bound<
         }
         Written::Ids(ids) => ids.into_pyobject(py)?.into_any(),
         Written::Collection(info) => collection(py, &info)?.into_any(),
+        Written::Imported(outcomes) => {
+            PyList::new(py, outcomes.iter().map(|outcome| PyString::intern(py, outcome.as_str())))?.into_any()
+        }
         Written::Made(new) => new.into_pyobject(py)?.to_owned().into_any(),
         Written::Repaired(report) => repair(py, &report)?.into_any(),
         // Of a batch, which comes by another way.

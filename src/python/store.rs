@@ -363,17 +363,19 @@ impl Store {
         })
     }
 
-    /// Calls `collection` and `page` with what there is, in one snapshot. What they raise ends it.
+    /// Calls `collection`, `page`, `relations` and `state` with what there is, in one snapshot. What they raise ends it.
     fn export(
         &self,
         py: Python<'_>,
         collections: Option<Vec<String>>,
         collection: Bound<'_, PyAny>,
         page: Bound<'_, PyAny>,
+        relations: Bound<'_, PyAny>,
+        state: Bound<'_, PyAny>,
     ) -> PyResult<()> {
         guarded(|| {
             let request = Export { collections };
-            let mut callbacks = Callbacks::new(collection, page);
+            let mut callbacks = Callbacks::new([collection, page, relations, state]);
             let store = &*self.0;
             let outcome = py.detach(|| store.export(&request, &mut callbacks));
             settle(py, callbacks.finish(outcome))

@@ -11,12 +11,15 @@ use super::documents;
 use super::errors::guarded;
 use super::state;
 use crate::error::{Error, ErrorKind};
-use crate::model::{Embeddings, Metric, Namespace, NewDocument, OnConflict, StateValue};
+use crate::model::{Embeddings, Metric, Namespace, NewDocument, NewRelation, NewStateEntry, OnConflict, StateValue};
 use crate::request;
 
 /// A change with the arrays it reads in place. It is committed once.
 #[pyclass(frozen, module = "ragstore._ragstore")]
 pub(super) struct Write(Mutex<Option<Prepared>>);
+
+/// `NewStateRow` of the stub.
+type NewStateRow<'py> = (String, bool, String, Bound<'py, PyAny>, Option<Bound<'py, PyAny>>);
 
 pub(super) struct Prepared {
     pub(super) write: request::Write,
@@ -364,8 +367,42 @@ impl Write {
     ) -> PyResult<Self> {
         guarded(|| {
             let metadata = convert::metadata(metadata).map_err(|refused| refused.raise("metadata"))?;
-            let write = request::Relate { collection, source, target, kind, strength, metadata };
-            Ok(Self::new(request::Write::Relate(write)))
+            let relation = NewRelation { source, target, kind, strength, metadata };
+            Ok(Self::new(request::Write::Relate(request::Relate { collection, relation })))
+        })
+    }
+
+    #[staticmethod]
+    fn import_relations(
+        collection: String,
+        relations: Vec<(String, String, String, f64, Bound<'_, PyAny>)>,
+        policy: &str,
+    ) -> PyResult<Self> {
+        guarded(|| {
+            let one = |(index, (source, target, kind, strength, metadata))| -> PyResult<NewRelation> {
+                let metadata = convert::metadata(&metadata)
+                    .map_err(|refused| refused.raise(&format!("relation {index}: metadata")))?;
+                Ok(NewRelation { source, target, kind, strength, metadata })
+            };
+            let relations = relations.into_iter().enumerate().map(one).collect::<PyResult<_>>()?;
+            let on_conflict = on_conflict(policy)?;
+            let write = request::ImportRelations { collection, relations, on_conflict };
+            Ok(Self::new(request::Write::ImportRelations(write)))
+        })
+    }
+
+    #[staticmethod]
+    fn import_state(entries: Vec<NewStateRow<'_>>, policy: &str) -> PyResult<Self> {
+        guarded(|| {
+            let one = |(index, (name, local, key, value, expires_at)): (usize, NewStateRow<'_>)| {
+                let value = state::value(&value).map_err(|refused| refused.raise(&format!("state {index}: value")))?;
+                let expires_at = expires_at.as_ref().map(convert::timestamp).transpose();
+                let expires_at = expires_at.map_err(|refused| refused.raise(&format!("state {index}: expires_at")))?;
+                PyResult::Ok(NewStateEntry { namespace: Namespace { name, local }, key, value, expires_at })
+            };
+            let entries = entries.into_iter().enumerate().map(one).collect::<PyResult<_>>()?;
+            let on_conflict = on_conflict(policy)?;
+            Ok(Self::new(request::Write::ImportState(request::ImportState { entries, on_conflict })))
         })
     }
 

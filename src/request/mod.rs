@@ -26,6 +26,8 @@ mod export;
 mod export_changes;
 mod forget;
 mod get_document;
+mod import_relations;
+mod import_state;
 mod key;
 mod list_documents;
 mod log_sync;
@@ -77,6 +79,8 @@ pub use export::Export;
 pub use export_changes::ExportChanges;
 pub use forget::{Forget, Forgotten};
 pub use get_document::{DocumentKey, GetDocument};
+pub use import_relations::ImportRelations;
+pub use import_state::ImportState;
 pub use key::{Key, Secret};
 pub use list_documents::ListDocuments;
 pub use log_sync::LogSync;
@@ -102,7 +106,7 @@ pub use set_tokenizer::SetTokenizer;
 pub use unrelate::Unrelate;
 pub use update_metadata::{MetadataMode, UpdateMetadata};
 
-use crate::model::{AddResult, Applied, CollectionInfo, RepairReport};
+use crate::model::{AddResult, Applied, CollectionInfo, Imported, RepairReport};
 
 /// The space that every collection has.
 pub const DEFAULT_SPACE: &str = "default";
@@ -129,6 +133,8 @@ pub enum Write {
     Expire(Expire),
     /// Deletes, and keeps pieces of what it deletes; removing what the files hold of it comes after.
     Forget(Forget),
+    ImportRelations(ImportRelations),
+    ImportState(ImportState),
     LogSync(LogSync),
     NoteExport(NoteExport),
     /// Restamps what a clock that ran ahead stamped and nobody else has.
@@ -177,6 +183,8 @@ impl Write {
             Self::DropIndex(_) => "drop_index",
             Self::Expire(_) => "expire",
             Self::Forget(_) => "forget",
+            Self::ImportRelations(_) => "import_relations",
+            Self::ImportState(_) => "import_state",
             Self::LogSync(_) => "log_sync",
             Self::NoteExport(_) => "note_export",
             Self::Reclock => "reclock",
@@ -210,6 +218,8 @@ pub enum Written {
     Count(u64),
     /// Of `Forget`.
     Forgotten(Box<Forgotten>),
+    /// Of `ImportRelations` and `ImportState`: what became of each.
+    Imported(Vec<Imported>),
     /// Of `CreateIndex`: whether it is new. Of `SetState`: whether what was there is what was expected.
     Made(bool),
     /// Of `Repair`.

@@ -92,6 +92,8 @@ impl Job {
             Write::SetEmbeddings(set) => set.chunk_ids.len() <= DOCUMENTS,
             Write::DeleteEmbeddings(delete) => delete.chunk_ids.len() <= DOCUMENTS,
             Write::SetState(set) => set.entries.len() <= DOCUMENTS,
+            Write::ImportRelations(import) => import.relations.len() <= DOCUMENTS,
+            Write::ImportState(import) => import.entries.len() <= DOCUMENTS,
             Write::DeleteState(delete) => delete.keys.as_ref().is_some_and(|keys| keys.len() <= DOCUMENTS),
             Write::AddPeer(_)
             | Write::CreateCollection(_)

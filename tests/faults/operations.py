@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import shutil
 import sqlite3
@@ -75,6 +76,15 @@ def older(path: Path) -> None:
     first_format(path)
 
 
+def related(path: Path) -> None:
+    filled(path)
+    with ragstore.open(path) as store:
+        for source, target in itertools.pairwise(IDS):
+            store["c"].relate(source, target, "next", strength=0.5, metadata={"from": source})
+        store.state("crawl").update({"cursor": 3, "visits": [1, 2]})
+        store.state("crawl", local=True)["lease"] = "mine"
+
+
 def after(count: int) -> workload.State:
     made: workload.State = {}
     for number in range(count):
@@ -128,6 +138,9 @@ def contents(path: Path) -> dict:
     oracle.check_file(path)
     connection = sqlite3.connect(path)
     found["indexes"] = connection.execute("SELECT path FROM fields").fetchall()
+    relations = "SELECT source, target, type, strength, metadata FROM relations ORDER BY source, target, type"
+    state = "SELECT namespace, local, key, value FROM state ORDER BY namespace, local, key"
+    found["relations"], found["state"] = (connection.execute(text).fetchall() for text in (relations, state))
     connection.close()
     return found
 
@@ -231,8 +244,8 @@ OPERATIONS = {
     "optimize": Operation(lambda store: store.optimize(), sparse, changes=False),
     "vacuum": Operation(lambda store: store.vacuum(), sparse, changes=False),
     "repair": Operation(lambda store: store.repair(), damaged, changes=False, end=mend),
-    "backup": Operation(backup, filled, changes=False, made=contents),
-    "export": Operation(export, filled, changes=False, made=imported),
+    "backup": Operation(backup, related, changes=False, made=contents),
+    "export": Operation(export, related, changes=False, made=imported),
     "encrypt": Operation(lambda store: store.rekey(KEY), killed, changes=False, keys=(None, KEY)),
     "rekey": Operation(lambda store: store.rekey(OTHER), encrypted, changes=False, keys=(KEY, OTHER)),
     "decrypt": Operation(lambda store: store.rekey(None), encrypted, changes=False, keys=(KEY, None)),

@@ -201,7 +201,8 @@ def import_(args: argparse.Namespace, output: Output) -> bool:
 
 
 def _counts(output: Output, value: dict[str, Any]) -> bool:
-    output.result(value, [", ".join(f"{count:,} {name}" for name, count in value.items() if isinstance(count, int))])
+    named = {"state values" if name == "state" else name: count for name, count in value.items()}
+    output.result(value, [", ".join(f"{count:,} {name}" for name, count in named.items() if isinstance(count, int))])
     return False
 
 

@@ -99,7 +99,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--on-conflict",
         choices=["error", "replace", "skip"],
         default="error",
-        help="for documents whose id or uri is taken by other content",
+        help="for documents whose id or uri is taken by other content, and relations and keys of state that are there",
     )
     _add_collections(into, "import this collection; may be given several times")
     _add_search(add("search", commands.search, "find the chunks that answer a question"))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from io import BufferedWriter
 from json.encoder import encode_basestring
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,11 +22,19 @@ from ..document import moment
 from ..logs import maintained
 from ..tracing import span
 from ..types import Progress
-from .manifest import CollectionEntry, EmbeddingsEntry, FileEntry, Manifest, SpaceEntry, create
+from .manifest import CollectionEntry, EmbeddingsEntry, FileEntry, LinesEntry, Manifest, SpaceEntry, create
 from .target import made_whole
 
 if TYPE_CHECKING:
-    from ..rows import CollectionRow, ExportedChunkRow, ExportedDocumentRow, ExportedEmbeddingsRow, SpaceRow
+    from ..rows import (
+        CollectionRow,
+        ExportedChunkRow,
+        ExportedDocumentRow,
+        ExportedEmbeddingsRow,
+        ExportedRelationRow,
+        ExportedStateRow,
+        SpaceRow,
+    )
     from ..store import Store
 
 __all__ = ["ExportResult", "export"]
@@ -37,13 +46,17 @@ class ExportResult:
 
     Attributes
     ----------
-    collections, documents, chunks, embeddings : int
+    collections, documents, chunks, embeddings, relations : int
+    state : int
+        Values, of all namespaces.
     """
 
     collections: int
     documents: int
     chunks: int
     embeddings: int
+    relations: int
+    state: int
 
     def to_dict(self) -> dict[str, int]:
         """The attributes by name."""
@@ -58,6 +71,12 @@ class Writer(Protocol):
 
     def page(self, documents: list[ExportedDocumentRow], embeddings: list[ExportedEmbeddingsRow]) -> None:
         """Take documents of it."""
+
+    def relations(self, rows: list[ExportedRelationRow]) -> None:
+        """Take relations of it, after its documents."""
+
+    def state(self, rows: list[ExportedStateRow]) -> None:
+        """Take state values, after all collections."""
 
     def finish(self) -> None:
         """All is there."""
@@ -74,7 +93,8 @@ def export(
     """Write a store as files that other tools read.
 
     All of it is one snapshot, also while others write; they do not wait, but SQLite's log grows until the export ends.
-    The path appears when everything is on the disk. What was encrypted is not any more.
+    The path appears when everything is on the disk. What was encrypted is not any more. It is content and no history:
+    what was deleted, what peers know of each other and ids that merged are in a backup alone.
 
     Parameters
     ----------
@@ -82,7 +102,7 @@ def export(
     path : str or PathLike
         What is made: a folder with JSON Lines and NumPy arrays, which `import_` reads; nothing may be there yet.
     collections : sequence of str, optional
-        By name; all of them when not given.
+        By name, with their relations; all of them, and state, when not given.
     plain : bool
         One SQLite file instead, without virtual tables, which any tool opens and `import_` does not read.
     progress : bool or callable
@@ -110,12 +130,12 @@ def export(
     ...     path = pathlib.Path(folder, "out")
     ...     print(ragstore.export(store, path))
     ...     sorted(file.relative_to(path).as_posix() for file in path.rglob("*.*"))
-    ExportResult(collections=1, documents=1, chunks=1, embeddings=1)
+    ExportResult(collections=1, documents=1, chunks=1, embeddings=1, relations=0, state=0)
     ['1/documents.jsonl', '1/embeddings-1.jsonl', '1/embeddings-1.npy', 'manifest.json']
     """
     names = None if collections is None else list(dict.fromkeys(strings("collections", collections)))
     target = Path(os.path.abspath(os.fspath(path)))  # noqa: PTH100  (a link at the path is what is refused)
-    counts = dict.fromkeys(("collections", "documents", "chunks", "embeddings"), 0)
+    counts = dict.fromkeys(("collections", "documents", "chunks", "embeddings", "relations", "state"), 0)
     with (
         maintained("export", counts),
         span("export", counts),
@@ -141,7 +161,15 @@ def export(
                 if report is not None:
                     report(counts["documents"], max(total, counts["documents"]))
 
-            store._raw.export(names, begin, page)
+            def relations(rows: list[ExportedRelationRow]) -> None:
+                writer.relations(rows)
+                counts["relations"] += len(rows)
+
+            def state(rows: list[ExportedStateRow]) -> None:
+                writer.state(rows)
+                counts["state"] += len(rows)
+
+            store._raw.export(names, begin, page, relations, state)
             writer.finish()
     return ExportResult(**counts)
 
@@ -162,8 +190,9 @@ class _FolderWriter:
         folder.mkdir(mode=0o700)
         self._folder = folder
         self._stack = stack
-        self._manifest = Manifest(_ragstore.__version__, datetime.now(UTC).isoformat(), [])
+        self._manifest = Manifest(_ragstore.__version__, datetime.now(UTC).isoformat(), [], None)
         self._open: _CollectionWriter | None = None
+        self._state = _LinesWriter(folder, "state.jsonl", stack)
 
     def collection(self, row: CollectionRow, indexes: list[str]) -> None:
         self._end()
@@ -174,6 +203,13 @@ class _FolderWriter:
         if self._open is not None:
             self._open.page(documents, embeddings)
 
+    def relations(self, rows: list[ExportedRelationRow]) -> None:
+        if self._open is not None:
+            self._open.relations.write(map(_relation, rows))
+
+    def state(self, rows: list[ExportedStateRow]) -> None:
+        self._state.write(map(_value, rows))
+
     def _end(self) -> None:
         if self._open is not None:
             self._manifest.collections.append(self._open.entry())
@@ -181,7 +217,31 @@ class _FolderWriter:
 
     def finish(self) -> None:
         self._end()
-        self._manifest.write(self._folder)
+        replace(self._manifest, state=self._state.entry()).write(self._folder)
+
+
+class _LinesWriter:
+    """A file that is made with its first line."""
+
+    def __init__(self, folder: Path, file: str, stack: ExitStack) -> None:
+        self._folder = folder
+        self._file = file
+        self._stack = stack
+        self._opened: BufferedWriter | None = None
+        self._count = 0
+
+    def write(self, lines: Iterable[str]) -> None:
+        if self._opened is None:
+            self._opened = self._stack.enter_context(create(self._folder / self._file))
+        written = list(lines)
+        self._opened.write("".join(written).encode())
+        self._count += len(written)
+
+    def entry(self) -> LinesEntry | None:
+        if self._opened is None:
+            return None
+        self._opened.close()
+        return LinesEntry(FileEntry.of(self._folder, self._file), self._count)
 
 
 class _CollectionWriter:
@@ -193,6 +253,7 @@ class _CollectionWriter:
         (folder / str(number)).mkdir(mode=0o700)
         self._documents = stack.enter_context(create(folder / self._file))
         self._document_count = self._chunk_count = 0
+        self.relations = _LinesWriter(folder, f"{number}/relations.jsonl", stack)
         spaces = row[5]
         self._spaces = [_SpaceWriter(folder, number, place, space, stack) for place, space in enumerate(spaces, 1)]
 
@@ -218,6 +279,7 @@ class _CollectionWriter:
             self._document_count,
             self._chunk_count,
             [space.entry() for space in self._spaces],
+            self.relations.entry(),
         )
 
 
@@ -276,6 +338,22 @@ def _chunk(chunk: ExportedChunkRow) -> str:
     return (
         f'{{"id":{_json(id)},"text":{_json(text)},"start":{_json(start)},"end":{_json(end)},"metadata":{metadata},'
         f'"token_count":{_json(token_count)},"expires_at":{_json(_time(expires_at))}}}'
+    )
+
+
+def _relation(row: ExportedRelationRow) -> str:
+    source, target, kind, strength, metadata, created_at = row
+    return (
+        f'{{"source":{_json(source)},"target":{_json(target)},"type":{_json(kind)},"strength":{strength!r},'
+        f'"metadata":{metadata},"created_at":{_json(_time(created_at))}}}\n'
+    )
+
+
+def _value(row: ExportedStateRow) -> str:
+    namespace, local, key, value, expires_at, updated_at = row
+    return (
+        f'{{"namespace":{_json(namespace)},"local":{"true" if local else "false"},"key":{_json(key)},"value":{value},'
+        f'"expires_at":{_json(_time(expires_at))},"updated_at":{_json(_time(updated_at))}}}\n'
     )
 
 

@@ -19,8 +19,9 @@ from ..logs import maintained
 from ..results import AddResult, CollectionInfo
 from ..tracing import span
 from ..types import OnConflict, Progress
-from .manifest import NAME, CollectionEntry, Manifest, SpaceEntry
-from .reading import Batch, placed, read_collection
+from .manifest import NAME, CollectionEntry, LinesEntry, Manifest, SpaceEntry
+from .reading import Batch, on_line, placed, read_collection
+from .records import RelationCheck, read_relations, read_state
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -39,6 +40,9 @@ class ImportResult:
     collections : int
     added, replaced, unchanged, skipped : int
         Documents.
+    relations, state : int
+        Relations and state values that were stored: not those that were there with the same content, and not those that
+        were left out.
     """
 
     collections: int
@@ -46,6 +50,8 @@ class ImportResult:
     replaced: int
     unchanged: int
     skipped: int
+    relations: int
+    state: int
 
     def to_dict(self) -> dict[str, int]:
         """The attributes by name."""
@@ -63,11 +69,13 @@ def import_(
     """Take in what `export` wrote.
 
     The export is read twice: first to check all of it, and only then to store it. Documents are committed a thousand
-    at a time, each with all its embeddings. Where the second part fails, what was committed stays, and the same call
-    goes on where it ended: a document that is there with the same content is left as it is.
+    at a time, each with all its embeddings; the relations of a collection follow its documents, and state comes last.
+    Where the second part fails, what was committed stays, and the same call goes on where it ended: what is there with
+    the same content is left as it is.
 
     A collection that is there gets what it lacks, and keeps its description, settings and tokenizer. `created_at` and
-    `updated_at` are those of the import, and chunks are numbered without gaps.
+    `updated_at` are those of the import, and chunks are numbered without gaps. State values that have expired are left
+    out, and so are relations of a document that has expired or that was left out.
 
     Parameters
     ----------
@@ -75,10 +83,11 @@ def import_(
     path : str or PathLike
         The folder.
     collections : sequence of str, optional
-        Of those in the export, by name; all of them when not given.
+        Of those in the export, by name, with their relations; all of them, and state, when not given.
     on_conflict : {"error", "replace", "skip"}
         For a document whose id or uri is taken by other content: the import ends; the old one goes; the old one stays,
-        with its embeddings in every space.
+        with its embeddings in every space. The same for a relation that has another strength or other metadata, and for
+        a key of state that has another value.
     progress : bool or callable
         True shows a bar; a callable gets (done, total) on this thread, documents that are checked and documents that
         are stored, and what it raises ends the import.
@@ -99,7 +108,7 @@ def import_(
     CollectionExistsError
         A collection or a space of that name has another dimension, metric or model; nothing was stored.
     ConflictError
-        An id or a uri is taken, under ``on_conflict="error"``.
+        An id, a uri, a relation or a key is taken, under ``on_conflict="error"``.
 
     Examples
     --------
@@ -111,7 +120,7 @@ def import_(
     ...     _ = ragstore.export(old, path)
     ...     print(ragstore.import_(new, path))
     ...     new["pets"].get("cat").text
-    ImportResult(collections=1, added=1, replaced=0, unchanged=0, skipped=0)
+    ImportResult(collections=1, added=1, replaced=0, unchanged=0, skipped=0, relations=0, state=0)
     'Cats purr.'
     """
     if string("on_conflict", on_conflict) not in _POLICIES:
@@ -120,13 +129,14 @@ def import_(
     if store.read_only:
         raise ReadOnlyError("the store was opened with read_only=True; open it for writing")
     folder = Path(path)
-    entries = _chosen(Manifest.read(folder).collections, names)
+    manifest = Manifest.read(folder)
+    entries, state = _chosen(manifest.collections, names), manifest.state if names is None else None
     total = 2 * sum(entry.count for entry in entries)
     counts = {"collections": len(entries)}
     with maintained("import", counts), span("import", counts), reporting(progress, "import") as report:
-        done = _check(folder, entries, report, total)
+        done = _check(folder, entries, state, report, total)
         _create(store, entries)
-        result = AddResult()
+        result, relations, values = AddResult(), 0, 0
         for entry in entries:
             for batch in read_collection(folder, entry):
                 result = result._with(_store(store, entry, batch, on_conflict))
@@ -136,13 +146,19 @@ def import_(
                 done += len(batch.documents)
                 if report is not None:
                     report(done, total)
+            for records in read_relations(folder, entry):
+                relations += records.store(store._raw, on_conflict).count("stored")
             for field in entry.indexes:
                 store[entry.name].create_index(field)
+        for records in read_state(folder, state):
+            values += records.store(store._raw, on_conflict).count("stored")
         counts |= {
             "added": result.added,
             "replaced": result.replaced,
             "unchanged": result.unchanged,
             "skipped": result.skipped,
+            "relations": relations,
+            "state": values,
         }
     return ImportResult(**counts)
 
@@ -157,7 +173,9 @@ def _chosen(entries: list[CollectionEntry], names: list[str] | None) -> list[Col
     return [known[name] for name in dict.fromkeys(names)]
 
 
-def _check(folder: Path, entries: list[CollectionEntry], report: Report | None, total: int) -> int:
+def _check(
+    folder: Path, entries: list[CollectionEntry], state: LinesEntry | None, report: Report | None, total: int
+) -> int:
     """Everything that a store would refuse, asked of one that is empty and goes with the answer."""
     from .. import store
 
@@ -170,12 +188,19 @@ def _check(folder: Path, entries: list[CollectionEntry], report: Report | None, 
                 scratch._raw.write(_creating(entry, None))
                 for field in entry.indexes:
                     scratch[entry.name].create_index(field)
+            relations = RelationCheck(folder, entry, scratch._raw)
             for batch in read_collection(folder, entry):
                 batch.check(scratch._raw, entry)
+                relations.found(batch.ids())
                 done += len(batch.documents)
                 if report is not None:
                     report(done, total)
+            relations.finish()
             scratch.delete_collection(entry.name)
+        if state is not None:
+            state.file.verify(folder)
+            for records in read_state(folder, state):
+                records.check(scratch._raw)
     return done
 
 
@@ -244,6 +269,6 @@ def _store(store: Store, entry: CollectionEntry, batch: Batch, on_conflict: OnCo
         write = writes.set_embeddings(name, ids, embeddings.rows[chosen], embeddings.space, copy=False) if ids else None
         if write is not None:
             changes.append(write)
-    with batch.placed_errors(ConflictError):
+    with on_line(batch.file, batch.lines, ConflictError):
         added, *_ = raw.write(changes)
     return AddResult._of(added)

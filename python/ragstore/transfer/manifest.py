@@ -15,11 +15,21 @@ from typing import Any, NoReturn, cast
 from ..exceptions import CorruptError, LimitError, NotFoundError, SchemaTooNewError
 from ..types import Metric
 
-__all__ = ["CollectionEntry", "EmbeddingsEntry", "FileEntry", "Manifest", "SpaceEntry", "create", "parse_json"]
+__all__ = [
+    "CollectionEntry",
+    "EmbeddingsEntry",
+    "FileEntry",
+    "LinesEntry",
+    "Manifest",
+    "SpaceEntry",
+    "create",
+    "parse_json",
+]
 
 NAME = "manifest.json"
 FORMAT = "ragstore-export"
-VERSION = 1
+# A reader of 1 knows of no relations and no state, and would lose them.
+VERSION = 2
 
 # Bytes of the manifest: it holds names and settings, and nothing that grows with the documents.
 _BYTES = 64 << 20
@@ -83,6 +93,25 @@ class FileEntry:
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
         return {"file": self.file, "bytes": self.bytes, "sha256": self.sha256}
+
+
+@dataclass(frozen=True)
+class LinesEntry:
+    """A file of so many lines."""
+
+    file: FileEntry
+    count: int
+
+    @classmethod
+    def read(cls, given: object, place: str) -> LinesEntry | None:
+        """As a manifest has it, where it has it."""
+        if given is None:
+            return None
+        return cls(FileEntry.read(given, place), _count(_object(given, place), "count", place))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**self.file.to_dict(), "count": self.count}
 
 
 @dataclass(frozen=True)
@@ -153,6 +182,7 @@ class CollectionEntry:
     count: int
     chunks: int
     spaces: list[SpaceEntry]
+    relations: LinesEntry | None
 
     @classmethod
     def read(cls, given: object, place: str) -> CollectionEntry:
@@ -179,12 +209,14 @@ class CollectionEntry:
             _count(documents, "count", f"{place}.documents"),
             _count(documents, "chunks", f"{place}.documents"),
             spaces,
+            LinesEntry.read(entry.get("relations"), f"{place}.relations"),
         )
 
     def files(self) -> list[FileEntry]:
         """Every file of it."""
         spaces = [space.embeddings for space in self.spaces if space.embeddings is not None]
-        return [self.documents, *(file for space in spaces for file in (space.vectors, space.ids))]
+        relations = [] if self.relations is None else [self.relations.file]
+        return [self.documents, *(file for space in spaces for file in (space.vectors, space.ids)), *relations]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -197,6 +229,7 @@ class CollectionEntry:
             "indexes": self.indexes,
             "documents": {**self.documents.to_dict(), "count": self.count, "chunks": self.chunks},
             "spaces": [space.to_dict() for space in self.spaces],
+            "relations": None if self.relations is None else self.relations.to_dict(),
         }
 
 
@@ -207,6 +240,7 @@ class Manifest:
     ragstore: str
     created_at: str
     collections: list[CollectionEntry]
+    state: LinesEntry | None
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -239,16 +273,19 @@ class Manifest:
         ]
         if len({collection.name for collection in collections}) < len(collections):
             _refuse("collections names one twice")
-        return cls(_text(entry, "ragstore", "the manifest"), _text(entry, "created_at", "the manifest"), collections)
+        ragstore, created_at = (_text(entry, key, "the manifest") for key in ("ragstore", "created_at"))
+        return cls(ragstore, created_at, collections, LinesEntry.read(entry.get("state"), "state"))
 
     def write(self, folder: Path) -> None:
         """The last file of an export."""
+        has_more = self.state is not None or any(entry.relations is not None for entry in self.collections)
         entry = {
             "format": FORMAT,
-            "version": VERSION,
+            "version": VERSION if has_more else 1,
             "ragstore": self.ragstore,
             "created_at": self.created_at,
             "collections": [collection.to_dict() for collection in self.collections],
+            "state": None if self.state is None else self.state.to_dict(),
         }
         text = json.dumps(entry, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
         with create(folder / NAME) as opened:

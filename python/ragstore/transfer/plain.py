@@ -13,7 +13,13 @@ from .. import _ragstore
 from ..document import moment
 
 if TYPE_CHECKING:
-    from ..rows import CollectionRow, ExportedDocumentRow, ExportedEmbeddingsRow
+    from ..rows import (
+        CollectionRow,
+        ExportedDocumentRow,
+        ExportedEmbeddingsRow,
+        ExportedRelationRow,
+        ExportedStateRow,
+    )
 
 __all__ = ["PlainWriter"]
 
@@ -72,6 +78,25 @@ CREATE TABLE embeddings (
     vector BLOB NOT NULL,
     PRIMARY KEY (chunk, space)
 );
+CREATE TABLE relations (
+    id INTEGER PRIMARY KEY,
+    collection_id INTEGER NOT NULL REFERENCES collections (id),
+    source TEXT NOT NULL,
+    target TEXT NOT NULL,
+    type TEXT NOT NULL,
+    strength REAL NOT NULL,
+    metadata TEXT NOT NULL,
+    created_at TEXT NOT NULL
+);
+CREATE TABLE state (
+    id INTEGER PRIMARY KEY,
+    namespace TEXT NOT NULL,
+    local INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    expires_at TEXT,
+    updated_at TEXT NOT NULL
+);
 """
 
 # Made when all rows are there, which is quicker.
@@ -80,12 +105,17 @@ CREATE UNIQUE INDEX documents_document_id ON documents (collection_id, document_
 CREATE INDEX chunks_document ON chunks (document);
 CREATE INDEX chunks_chunk_id ON chunks (chunk_id);
 CREATE INDEX embeddings_space ON embeddings (space);
+CREATE UNIQUE INDEX relations_name ON relations (collection_id, source, type, target);
+CREATE INDEX relations_target ON relations (collection_id, target);
+CREATE UNIQUE INDEX state_key ON state (namespace, local, key);
 """
 
 _README = (
-    "An export of a ragstore store, version {version}: documents, their chunks, and embeddings.",
+    "An export of a ragstore store, version {version}: documents, their chunks, embeddings, relations and state.",
     "A document has chunks (chunks.document), a chunk has at most one embedding in each space of its collection.",
     "embeddings.vector is spaces.dimension float32, little-endian; in Python: numpy.frombuffer(vector, '<f4').",
+    "relations.source and relations.target are ids of documents or of chunks of the collection; strength is 0 to 1.",
+    "state.value is any JSON value; a local namespace is of one file and apart from the one of its name that is not.",
     "metadata and settings are JSON objects. Times are ISO 8601 in UTC.",
     "char_start and char_end count characters of documents.text, from the first to before the last.",
 )
@@ -149,6 +179,21 @@ class PlainWriter:
                 "INSERT INTO embeddings VALUES (?, ?, ?)",
                 ((chunk, space, vector) for chunk, vector in zip(chunks_with, vectors, strict=True)),
             )
+
+    def relations(self, rows: list[ExportedRelationRow]) -> None:
+        """Take relations of it."""
+        self._conn.executemany(
+            "INSERT INTO relations (collection_id, source, target, type, strength, metadata, created_at) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            ((self._collection, *row, _time(created_at)) for *row, created_at in rows),
+        )
+
+    def state(self, rows: list[ExportedStateRow]) -> None:
+        """Take state values."""
+        self._conn.executemany(
+            "INSERT INTO state (namespace, local, key, value, expires_at, updated_at) VALUES (?, ?, ?, ?, ?, ?)",
+            ((*row, _time(expires_at), _time(updated_at)) for *row, expires_at, updated_at in rows),
+        )
 
     def finish(self) -> None:
         """All is there."""

@@ -24,9 +24,9 @@ from .manifest import CollectionEntry, EmbeddingsEntry, SpaceEntry, parse_json
 if TYPE_CHECKING:
     from .. import _ragstore
 
-__all__ = ["Batch", "placed", "read_collection"]
+__all__ = ["Batch", "fields", "lines", "on_line", "placed", "read_collection"]
 
-# Bytes of one line, which is one document: sixteen of the longest texts.
+# Bytes of one line, which is at most one document: sixteen of the longest texts.
 _LINE = 256 << 20
 # What makes a batch full.
 _DOCUMENTS = 1024
@@ -89,16 +89,24 @@ class Batch:
                     raw.kept(entry.name, [document], "error")
             raise
 
-    @contextmanager
-    def placed_errors(self, *kinds: type[Exception]) -> Iterator[None]:
-        """Name the line of the document that is refused."""
-        try:
-            yield
-        except kinds as error:
-            found = re.match(r"document (\d+): (.*)", str(error), re.DOTALL)
-            if found is None:
-                raise
-            raise type(error)(f"{self.file}:{self.lines[int(found[1])]}: {found[2]}") from error
+    def ids(self) -> Iterator[str]:
+        """Of documents and chunks, as far as they say."""
+        for document in self.documents:
+            if document.id is not None:
+                yield document.id
+        yield from (id for id in self.chunk_ids if id is not None)
+
+
+@contextmanager
+def on_line(file: str, numbers: list[int], *kinds: type[Exception]) -> Iterator[None]:
+    """Name the line of what is refused, which the error counts from the first of these."""
+    try:
+        yield
+    except kinds as error:
+        found = re.match(r"(?:document|relation|state) (\d+): (.*)", str(error), re.DOTALL)
+        if found is None:
+            raise
+        raise type(error)(f"{file}:{numbers[int(found[1])]}: {found[2]}") from error
 
 
 @contextmanager
@@ -140,7 +148,7 @@ def read_collection(folder: Path, entry: CollectionEntry) -> Iterator[Batch]:
 
 def _batches(file: str, opened: BufferedReader) -> Iterator[Batch]:
     batch, chunks, size = Batch(file), 0, 0
-    for number, line in _lines(file, opened):
+    for number, line in lines(file, opened):
         document = _document(line, f"{file}:{number}")
         batch.documents.append(document)
         batch.lines.append(number)
@@ -153,7 +161,8 @@ def _batches(file: str, opened: BufferedReader) -> Iterator[Batch]:
         yield batch
 
 
-def _lines(file: str, opened: BufferedReader) -> Iterator[tuple[int, bytes]]:
+def lines(file: str, opened: BufferedReader) -> Iterator[tuple[int, bytes]]:
+    """The lines with their numbers, from 1."""
     number = 0
     while line := opened.readline(_LINE + 1):
         number += 1
@@ -163,23 +172,24 @@ def _lines(file: str, opened: BufferedReader) -> Iterator[tuple[int, bytes]]:
 
 
 def _document(line: bytes, place: str) -> Document:
-    fields = _fields(parse_json(line, place), _DOCUMENT_KEYS, place)
-    chunks = fields.pop("chunks", None)
+    found = fields(parse_json(line, place), _DOCUMENT_KEYS, place)
+    chunks = found.pop("chunks", None)
     if chunks is not None:
         if not isinstance(chunks, list):
             raise CorruptError(f"{place}: chunks is of type {type(chunks).__name__}; it is a list")
         chunks = [_chunk(chunk, f"{place}: chunks[{index}]") for index, chunk in enumerate(chunks)]
     with placed(place):
-        return Document(**{key: value for key, value in fields.items() if key not in _SET_BY_STORES}, chunks=chunks)
+        return Document(**{key: value for key, value in found.items() if key not in _SET_BY_STORES}, chunks=chunks)
 
 
 def _chunk(given: object, place: str) -> Chunk:
-    fields = _fields(given, _CHUNK_KEYS, place)
+    found = fields(given, _CHUNK_KEYS, place)
     with placed(place):
-        return Chunk(**fields)
+        return Chunk(**found)
 
 
-def _fields(given: object, known: frozenset[str], place: str) -> dict[str, Any]:
+def fields(given: object, known: frozenset[str], place: str) -> dict[str, Any]:
+    """An object of these keys, of which `expires_at` is made a moment."""
     if not isinstance(given, dict):
         raise CorruptError(f"{place}: it is of type {type(given).__name__}; it is an object")
     for key in given:
@@ -216,7 +226,7 @@ class _Embeddings:
             self._vectors = stack.enter_context(space.embeddings.vectors.open(folder))
             self._count = _rows_of(self._vectors, space.embeddings, self._dimension)
             self._ids_file = space.embeddings.ids.file
-            self._ids = _lines(self._ids_file, stack.enter_context(space.embeddings.ids.open(folder)))
+            self._ids = lines(self._ids_file, stack.enter_context(space.embeddings.ids.open(folder)))
             self._advance()
 
     def _advance(self) -> None:

@@ -3,12 +3,12 @@ use rusqlite::{Connection, params};
 use super::count;
 use crate::error::Result;
 use crate::limits;
-use crate::model::{Chunk, Document, Timestamp};
+use crate::model::{Chunk, Document, Namespace, Relation, StateEntry, Timestamp};
 use crate::request::Export;
 use crate::sqlite::sql;
 use crate::sqlite::tables::expiry::{chunk_alive, document_alive};
 use crate::sqlite::tables::vectors::Reader;
-use crate::sqlite::tables::{chunks, collections, documents, field_values, spaces};
+use crate::sqlite::tables::{chunks, collections, documents, field_values, relations, spaces, state};
 use crate::store::{ExportedCollection, ExportedEmbeddings, ExportedPage, Exporter, Vectors};
 
 /// `go_on` is asked between two pages.
@@ -39,8 +39,66 @@ pub fn run(
             go_on()?;
             after = last;
         }
+        export_relations(conn, id, now, exporter, go_on)?;
+    }
+    if request.collections.is_none() {
+        export_state(conn, now, exporter, go_on)?;
     }
     Ok(())
+}
+
+fn export_relations(
+    conn: &Connection,
+    collection_id: i64,
+    now: Timestamp,
+    exporter: &mut dyn Exporter,
+    go_on: &dyn Fn() -> Result<()>,
+) -> Result<()> {
+    let mut after = 0;
+    loop {
+        let mut room = Room::default();
+        let full = |relation: &Relation| room.take(relation.metadata.as_json().len());
+        let (ids, page): (Vec<i64>, Vec<Relation>) =
+            relations::living_after(conn, collection_id, after, now, full)?.into_iter().unzip();
+        let Some(&last) = ids.last() else { return Ok(()) };
+        after = last;
+        exporter.relations(page)?;
+        go_on()?;
+    }
+}
+
+fn export_state(
+    conn: &Connection,
+    now: Timestamp,
+    exporter: &mut dyn Exporter,
+    go_on: &dyn Fn() -> Result<()>,
+) -> Result<()> {
+    let (mut namespace, mut key) = (Namespace { name: String::new(), local: false }, String::new());
+    loop {
+        let mut room = Room::default();
+        let full = |entry: &StateEntry| room.take(entry.value.as_json().len());
+        let page = state::living_after(conn, &namespace, &key, now, full)?;
+        let Some((of, last)) = page.last() else { return Ok(()) };
+        (namespace, key) = (of.clone(), last.key.clone());
+        exporter.state(page)?;
+        go_on()?;
+    }
+}
+
+/// What is left of a page.
+#[derive(Default)]
+struct Room {
+    rows: usize,
+    bytes: usize,
+}
+
+impl Room {
+    /// Takes a row of so many bytes in, and says whether the page is full.
+    fn take(&mut self, bytes: usize) -> bool {
+        self.rows += 1;
+        self.bytes += bytes;
+        self.bytes >= limits::EXPORT_PAGE_BYTES || self.rows >= limits::EXPORT_PAGE_ROWS
+    }
 }
 
 /// The documents after a rowid, as many as fit a page and at least one, and the rowid of the last.
@@ -51,7 +109,7 @@ fn read_page(
     after: i64,
     now: Timestamp,
 ) -> Result<Option<(ExportedPage, i64)>> {
-    let (mut found, mut rowids, mut bytes, mut last) = (Vec::new(), Vec::new(), 0, after);
+    let (mut found, mut rowids, mut room, mut last) = (Vec::new(), Vec::new(), Room::default(), after);
     let text = format!(
         "SELECT {}, d.id FROM documents d WHERE +d.collection_id = ?1 AND d.id > ?2 AND {} ORDER BY d.id",
         documents::COLUMNS,
@@ -64,11 +122,11 @@ fn read_page(
         let document = documents::read(row)?;
         last = row.get(9)?;
         let parts = chunks_of(conn, last, now)?;
-        bytes += weight(&document) + parts.iter().map(|(_, chunk)| weight_of(chunk) + vector_bytes).sum::<usize>();
+        let bytes = weight(&document) + parts.iter().map(|(_, chunk)| weight_of(chunk) + vector_bytes).sum::<usize>();
         let (ids, parts): (Vec<i64>, Vec<Chunk>) = parts.into_iter().unzip();
         rowids.extend(ids);
         found.push((document, parts));
-        if bytes >= limits::EXPORT_PAGE_BYTES || found.len() >= limits::EXPORT_PAGE_DOCUMENTS {
+        if room.take(bytes) {
             break;
         }
     }

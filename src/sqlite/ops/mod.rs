@@ -17,6 +17,8 @@ mod delete_space;
 mod delete_state;
 mod drop_index;
 mod forget;
+mod import_relations;
+mod import_state;
 mod log_sync;
 mod reclock;
 mod relate;
@@ -137,6 +139,8 @@ pub fn run(txn: &mut Txn<'_>, step: &Step<'_>, progress: &Progress) -> Result<Wr
             }
             Write::Expire(request) => Written::Count(expire::run(txn, request, progress)?),
             Write::Forget(request) => Written::Forgotten(Box::new(forget::run(txn, request, progress)?)),
+            Write::ImportRelations(request) => Written::Imported(import_relations::run(txn, request, progress)?),
+            Write::ImportState(request) => Written::Imported(import_state::run(txn, request, progress)?),
             Write::LogSync(request) => {
                 log_sync::run(txn, request)?;
                 Written::Done

@@ -1,24 +1,16 @@
 use super::shared::{Target, is_there, no_such};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Relation, check_id, check_name};
+use crate::model::{NewRelation, Relation, check_id, check_name};
 use crate::request::Relate;
 use crate::sqlite::tables::relations;
 use crate::sqlite::txn::Txn;
 
 pub fn run(txn: &mut Txn<'_>, request: &Relate) -> Result<()> {
-    let Relate { collection, source, target: to, kind, strength, metadata } = request;
-    check_id("source", source)?;
-    check_id("target", to)?;
-    check_name("type", kind)?;
-    if source == to {
-        return Err(Error::new(ErrorKind::Argument, format!("source and target are both {source:?}; give two ids")));
-    }
-    if !(0.0..=1.0).contains(strength) {
-        return Err(Error::new(ErrorKind::Argument, format!("strength is {strength}; it is from 0 to 1")));
-    }
+    let Relate { collection, relation } = request;
+    check(relation)?;
     let target = Target::find(txn.conn, collection)?;
     let mut missing = Vec::new();
-    for id in [source, to] {
+    for id in [&relation.source, &relation.target] {
         if !is_there(txn.conn, target.id(), id, txn.now)? {
             missing.push(id);
         }
@@ -27,13 +19,20 @@ pub fn run(txn: &mut Txn<'_>, request: &Relate) -> Result<()> {
         return Err(no_such("chunk or document", &missing));
     }
     let stamp = txn.stamp();
-    let relation = Relation {
-        source: source.clone(),
-        target: to.clone(),
-        kind: kind.clone(),
-        strength: *strength,
-        metadata: metadata.clone(),
-        created_at: txn.now,
-    };
-    relations::put(txn.conn, stamp, target.id(), &relation)
+    relations::put(txn.conn, stamp, target.id(), &Relation::new(relation, txn.now))
+}
+
+/// What needs no store to be seen.
+pub(super) fn check(relation: &NewRelation) -> Result<()> {
+    let NewRelation { source, target, kind, strength, metadata: _ } = relation;
+    check_id("source", source)?;
+    check_id("target", target)?;
+    check_name("type", kind)?;
+    if source == target {
+        return Err(Error::new(ErrorKind::Argument, format!("source and target are both {source:?}; give two ids")));
+    }
+    if !(0.0..=1.0).contains(strength) {
+        return Err(Error::new(ErrorKind::Argument, format!("strength is {strength}; it is from 0 to 1")));
+    }
+    Ok(())
 }

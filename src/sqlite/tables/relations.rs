@@ -3,6 +3,7 @@
 use rusqlite::{Connection, Row, params};
 
 use super::changes::{self, Change, Entity, Op, Stamp};
+use super::expiry::{alive, document_alive};
 use super::tombstones;
 use crate::error::Result;
 use crate::graph::Step;
@@ -46,6 +47,52 @@ pub fn put(conn: &Connection, stamp: Stamp, collection_id: i64, relation: &Relat
     let uid = uid(source, kind, target);
     changes::unbury(conn, collection_id, Entity::Relation, &uid)?;
     append(conn, stamp, collection_id, &uid, row_id, Op::Put)
+}
+
+/// The relation of that name.
+pub fn get(conn: &Connection, collection_id: i64, source: &str, kind: &str, target: &str) -> Result<Option<Relation>> {
+    let text = format!(
+        "SELECT {COLUMNS} FROM relations WHERE collection_id = ?1 AND source = ?2 AND type = ?3 AND target = ?4"
+    );
+    sql::query_optional(conn, &text, params![collection_id, source, kind, target], read)
+}
+
+/// The relations after a rowid whose ends have not expired, each with its own, until `full` says of one that it is the
+/// last.
+pub fn living_after(
+    conn: &Connection,
+    collection_id: i64,
+    after: i64,
+    now: Timestamp,
+    mut full: impl FnMut(&Relation) -> bool,
+) -> Result<Vec<(i64, Relation)>> {
+    let there = |end: &str| {
+        format!(
+            "(EXISTS (SELECT 1 FROM chunks c JOIN documents d ON d.id = c.document_id
+                      WHERE c.collection_id = r.collection_id AND c.uid = r.{end} AND {})
+              OR EXISTS (SELECT 1 FROM documents d
+                         WHERE d.collection_id = r.collection_id AND d.uid = r.{end} AND {}))",
+            alive(3),
+            document_alive(3)
+        )
+    };
+    let text = format!(
+        "SELECT {COLUMNS}, id FROM relations r WHERE +collection_id = ?1 AND id > ?2 AND {} AND {} ORDER BY id",
+        there("source"),
+        there("target")
+    );
+    let mut statement = sql::prepare(conn, &text)?;
+    let mut rows = statement.query(params![collection_id, after, now.0])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let relation = read(row)?;
+        let last = full(&relation);
+        found.push((row.get(6)?, relation));
+        if last {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// Deletes the relations from one id to another, of a type or of any, and says how many.

@@ -42,6 +42,33 @@ pub fn from(
     sql::query_all(conn, &text, params![namespace.name, namespace.local, now.0, key, limit], entry)
 }
 
+/// The values of all namespaces after a key, by namespace and key, until `full` says of one that it is the last. No
+/// namespace comes before the one without a name.
+pub fn living_after(
+    conn: &Connection,
+    namespace: &Namespace,
+    key: &str,
+    now: Timestamp,
+    mut full: impl FnMut(&StateEntry) -> bool,
+) -> Result<Vec<(Namespace, StateEntry)>> {
+    let text = format!(
+        "SELECT {COLUMNS}, namespace, local FROM state WHERE (namespace, local, key) > (?1, ?2, ?3)
+         AND (expires_at IS NULL OR expires_at > ?4) ORDER BY namespace, local, key"
+    );
+    let mut statement = sql::prepare(conn, &text)?;
+    let mut rows = statement.query(params![namespace.name, namespace.local, key, now.0])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let entry = entry(row)?;
+        let last = full(&entry);
+        found.push((Namespace { name: row.get(4)?, local: row.get(5)? }, entry));
+        if last {
+            break;
+        }
+    }
+    Ok(found)
+}
+
 /// How many values there are.
 pub fn count(conn: &Connection, namespace: &Namespace, now: Timestamp) -> Result<u64> {
     let text = format!("SELECT count(*) FROM state WHERE {ALIVE}");
