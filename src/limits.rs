@@ -10,6 +10,8 @@ pub const TEXT_BYTES: usize = 16 << 20;
 pub const METADATA_BYTES: usize = 1 << 20;
 /// Nesting of one metadata object.
 pub const METADATA_DEPTH: usize = 64;
+/// Characters of one number in JSON: as many digits as Python reads of an integer.
+pub const NUMBER_CHARS: usize = 4_300;
 /// Conditions of one filter. A list of `$in` is one condition, however long.
 pub const FILTER_TERMS: usize = 256;
 /// Nesting of one filter.

@@ -16,10 +16,10 @@ impl Metadata {
         Self("{}".to_owned())
     }
 
-    /// Checks size and depth and takes the object's text.
+    /// Checks size, depth and numbers, and takes the object's text.
     ///
     /// # Errors
-    /// `Limit` when it is over [`limits::METADATA_BYTES`] or [`limits::METADATA_DEPTH`].
+    /// `Limit` when it is over [`limits::METADATA_BYTES`], [`limits::METADATA_DEPTH`] or [`limits::NUMBER_CHARS`].
     pub fn from_map(map: &Map<String, Value>) -> Result<Self> {
         let depth = 1 + map.values().map(depth).max().unwrap_or(0);
         if depth > limits::METADATA_DEPTH {
@@ -28,6 +28,7 @@ impl Metadata {
                 format!("metadata is nested {depth} deep; at most {} levels are allowed", limits::METADATA_DEPTH),
             ));
         }
+        check_numbers(map.values())?;
         let metadata = Self::from_stored_map(map)?;
         if metadata.0.len() > limits::METADATA_BYTES {
             return Err(Error::new(
@@ -120,6 +121,31 @@ impl Metadata {
     }
 }
 
+/// Refuses numbers that are too long to be read back.
+///
+/// # Errors
+/// `Limit` when one is over [`limits::NUMBER_CHARS`].
+pub fn check_numbers<'v>(values: impl IntoIterator<Item = &'v Value>) -> Result<()> {
+    for value in values {
+        match value {
+            Value::Number(number) if number.as_str().len() > limits::NUMBER_CHARS => {
+                return Err(Error::new(
+                    ErrorKind::Limit,
+                    format!(
+                        "a number has {} characters; at most {} are allowed: give it as a string",
+                        number.as_str().len(),
+                        limits::NUMBER_CHARS
+                    ),
+                ));
+            }
+            Value::Array(items) => check_numbers(items)?,
+            Value::Object(map) => check_numbers(map.values())?,
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn depth(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
@@ -200,6 +226,14 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Limit);
         let map = Map::from_iter([("a".to_owned(), Value::from("x".repeat(limits::METADATA_BYTES)))]);
         assert_eq!(Metadata::from_map(&map).unwrap_err().kind(), ErrorKind::Limit);
+    }
+
+    #[test]
+    fn numbers_are_as_long_as_they_can_be_read() {
+        let nested = |digits: usize| format!("{{\"a\": [{{\"b\": {}}}]}}", "9".repeat(digits));
+        let read = |digits| Metadata::from_map(&serde_json::from_str(&nested(digits)).unwrap());
+        assert!(read(4_300).is_ok());
+        assert_eq!(read(4_301).unwrap_err().kind(), ErrorKind::Limit);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub use health::{Health, Reason, Status};
 pub use hit::{Hit, Hits, KeywordPlan, Leg, Marker};
 pub use ids::{check_id, check_key, check_name, new_id};
 pub use imported::Imported;
-pub use metadata::Metadata;
+pub use metadata::{Metadata, check_numbers};
 pub use recall::RecallReport;
 pub use relation::{Direction, NewRelation, Related, Relation};
 pub use repair::RepairReport;

@@ -4,7 +4,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::Timestamp;
-use super::metadata::{canonical, depth};
+use super::metadata::{canonical, check_numbers, depth};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 
@@ -13,10 +13,10 @@ use crate::limits;
 pub struct StateValue(String);
 
 impl StateValue {
-    /// Checks size and depth.
+    /// Checks size, depth and numbers.
     ///
     /// # Errors
-    /// `Limit` when it is over [`limits::METADATA_BYTES`] or [`limits::METADATA_DEPTH`].
+    /// `Limit` when it is over [`limits::METADATA_BYTES`], [`limits::METADATA_DEPTH`] or [`limits::NUMBER_CHARS`].
     pub fn from_value(value: &Value) -> Result<Self> {
         let levels = depth(value);
         if levels > limits::METADATA_DEPTH {
@@ -25,6 +25,7 @@ impl StateValue {
                 format!("the value is nested {levels} deep; at most {} levels are allowed", limits::METADATA_DEPTH),
             ));
         }
+        check_numbers([value])?;
         let text = value.to_string();
         if text.len() > limits::METADATA_BYTES {
             return Err(Error::new(

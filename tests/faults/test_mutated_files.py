@@ -96,7 +96,8 @@ def sound(_, call, *args, **kwargs):
 
 def read(attempt, collection) -> None:
     """Every way of reading."""
-    ones = np.ones(collection.info.dimension or DIMENSION, np.float32)
+    info = attempt("info", lambda: collection.info)
+    ones = np.ones((info and info.dimension) or DIMENSION, np.float32)
     attempt("len", len, collection)
     documents = attempt("list_documents", collection.list_documents, limit=1000) or []
     ids = []
@@ -131,7 +132,8 @@ def read(attempt, collection) -> None:
 
 def write(attempt, store, collection) -> None:
     """Every way of writing, the worst last."""
-    ones = np.ones((2, collection.info.dimension or DIMENSION), np.float32)
+    info = attempt("info", lambda: collection.info)
+    ones = np.ones((2, (info and info.dimension) or DIMENSION), np.float32)
     attempt(
         "add", collection.add_texts, ["a text", "cat and dog"], ones, ids=["new1", "new2"], metadatas=[{"year": 1}, {}]
     )

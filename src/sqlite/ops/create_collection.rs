@@ -1,7 +1,7 @@
 use super::set_model;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::model::{CollectionInfo, check_name};
+use crate::model::{CollectionInfo, Metadata, check_name};
 use crate::request::{CreateCollection, DEFAULT_SPACE, SetModel};
 use crate::sqlite::tables::changes::{self, Change, Entity, Op};
 use crate::sqlite::tables::collections::{self, NewCollection};
@@ -13,6 +13,7 @@ use crate::sqlite::txn::Txn;
 pub fn run(txn: &mut Txn<'_>, request: &CreateCollection) -> Result<CollectionInfo> {
     check_name("collection name", &request.name)?;
     check_space(request.dimension, request.model.as_deref())?;
+    Metadata::from_map(&request.settings).map_err(|error| error.context("settings"))?;
     let tokenizer = TokenizerSpec::parse(&request.tokenizer)?;
     if let Some(row) = collections::find(txn.conn, &request.name)? {
         let info = collections::info(txn.conn, row)?;

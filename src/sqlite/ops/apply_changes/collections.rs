@@ -9,7 +9,7 @@ use super::{Apply, damaged, time};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hlc::Hlc;
 use crate::limits;
-use crate::model::{Metric, Timestamp, check_name};
+use crate::model::{Metric, Timestamp, check_name, check_numbers};
 use crate::request::DEFAULT_SPACE;
 use crate::sqlite::ops::set_tokenizer;
 use crate::sqlite::ops::shared::{self, Target};
@@ -123,8 +123,9 @@ impl Apply<'_, '_> {
 
     pub(super) fn collection(&mut self, record: &CollectionRecord<'_>) -> Result<()> {
         check_name("collection name", record.name)?;
-        let settings = serde_json::from_str(record.settings)
+        let settings: Map<String, Value> = serde_json::from_str(record.settings)
             .map_err(|_| damaged(format_args!("settings of collection {:?} that are no JSON object", record.name)))?;
+        check_numbers(settings.values())?;
         if record.settings.len() > limits::METADATA_BYTES || self.entries.len() >= limits::SYNC_COLLECTIONS {
             return Err(damaged("too many collections, or settings that are too large"));
         }

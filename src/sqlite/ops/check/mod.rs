@@ -16,7 +16,7 @@ use rusqlite::Connection;
 
 use self::catalog::Catalog;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Area, CheckReport, Problem};
+use crate::model::{Area, CheckReport, Problem, check_numbers};
 use crate::request::Check;
 use crate::sqlite::sql;
 use crate::sqlite::txn::Progress;
@@ -244,5 +244,6 @@ pub fn is_object(text: &str) -> std::result::Result<(), String> {
     if text == "{}" {
         return Ok(());
     }
-    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).map(drop).map_err(|e| e.to_string())
+    let map: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    check_numbers(map.values()).map_err(|e| e.to_string())
 }
