@@ -101,12 +101,14 @@ mod tests {
             use Site::{AfterCommit, Backup, BeforeCommit, Keywords, MoveLog, Rows, Search, TendLog, Watched};
             for site in [Rows, BeforeCommit, AfterCommit, TendLog, MoveLog, Search, Keywords, Watched, Backup] {
                 let folder = tempfile::tempdir().unwrap();
-                let path = folder.path().join("a.db");
-                let store = SqliteStore::open(&Open::file(&path)).unwrap();
-                contract::fill(&store, 3);
-                let neighbour = SqliteStore::open(&Open::file(&path)).unwrap();
-                let elsewhere = SqliteStore::open(&Open::file(folder.path().join("b.db"))).unwrap();
-                contract::fill(&elsewhere, 3);
+                let open = |name: &str| SqliteStore::open(&Open::file(folder.path().join(name))).unwrap();
+                for name in ["a.db", "b.db"] {
+                    let store = open(name);
+                    contract::fill(&store, 3);
+                    // Its writer would come to a site after what it was asked for.
+                    store.close().unwrap();
+                }
+                let (store, neighbour, elsewhere) = (open("a.db"), open("a.db"), open("b.db"));
 
                 ARMED.store(site as u8, Ordering::SeqCst);
                 // A binding catches what comes to its caller.
@@ -147,7 +149,7 @@ mod tests {
                 neighbour.close().unwrap();
                 store.close().unwrap();
 
-                let again = SqliteStore::open(&Open::file(&path)).unwrap();
+                let again = open("a.db");
                 assert_eq!(again.count("c", None).unwrap(), stored, "{site:?}");
                 add(&again, "again").unwrap();
                 assert!(again.check(&Check::default(), &mut Unwatched).unwrap().ok(), "{site:?}");
