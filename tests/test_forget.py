@@ -231,6 +231,45 @@ def test_cached_embeddings_go_unless_a_text_is_left(path):
         assert store.check().ok
 
 
+def test_cached_embeddings_of_what_was_replaced_or_deleted_go_too(path):
+    rows = iter(vectors(4))
+    made = {}
+
+    def embed(texts):
+        made.update({text: next(rows) for text in texts})
+        return np.stack([made[text] for text in texts])
+
+    with ragstore.open(path) as store:
+        collection = store.create_collection("c", model="m", embedder=embed)
+        for id, content in [
+            ("x", "Alice was here."),
+            ("x", "Nobody was here."),
+            ("y", "Bob was here."),
+            ("z", "This stays."),
+        ]:
+            collection.add([{"id": id, "text": content}], on_conflict="replace")
+        collection.delete(document_ids=["y"])
+        store.checkpoint("truncate")
+        pieces = {text: row.tobytes()[:16] for text, row in made.items()}
+        assert found(path.parent, list(pieces.values())) == set(pieces.values())
+        report = collection.forget(["x"])
+        assert report
+        assert (report.documents, report.cached_embeddings) == (1, 3)
+        assert found(path.parent, list(pieces.values())) == {pieces["This stays."]}
+
+
+def test_an_id_that_merged_into_another_names_it(tmp_path):
+    with ragstore.open(tmp_path / "a.db") as one, ragstore.open(tmp_path / "b.db") as two:
+        for store, id in ((one, "first"), (two, "second")):
+            collection = store.create_collection("c", exist_ok=True)
+            collection.add([{"id": id, "uri": "u", "text": f"Alice of the {id}."}])
+        one.sync(two)
+        for store in (one, two):
+            assert store["c"].get_document("first").id == store["c"].get_document("second").id == "second"
+            assert store["c"].forget(["first"]).documents == 1
+            assert store["c"].get_document("second") is None
+
+
 def test_all_spaces(path):
     with ragstore.open(path) as store:
         collection = fill(store, 300)

@@ -726,15 +726,16 @@ def test_large_documents_and_many_frames(pair):
     equal(a, b)
 
 
-def test_a_sync_in_parts_goes_on(stores, monkeypatch):
+def test_a_sync_in_parts_goes_on(stores):
     a, b, _ = stores
-    c = a.create_collection("c")
-    rng = np.random.default_rng(1)
-    # Three times what one batch takes.
-    c.add_texts([" ".join(rng.integers(0, 1 << 60, 4000).astype(str)) for _ in range(1500)])
+    rows, dimension = 6000, 4096
+    c = a.create_collection("c", dimension=dimension)
+    # Three times what one batch takes, and nothing that gets shorter.
+    vectors = np.random.default_rng(1).standard_normal((rows, dimension), np.float32)
+    c.add([Document(chunks=[ragstore.Chunk(metadata={"n": n})]) for n in range(rows)], vectors)
     report = a.sync(b)
-    assert report.sent == 1501
-    assert b["c"].count() == 1500
+    assert report.sent == rows + 1
+    assert b["c"].count() == rows
     assert a.sync(b).sent == 0
     equal(a, b)
 

@@ -40,7 +40,8 @@ def pinned(path):
 
 @pytest.fixture
 def big(path):
-    with ragstore.open(path, durability="relaxed", timeout=0.3) as store:
+    # An index that is built reads, too.
+    with ragstore.open(path, durability="relaxed", timeout=0.3, derived="off") as store:
         yield store, store.create_collection("c", dimension=DIMENSION)
 
 

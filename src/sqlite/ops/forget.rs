@@ -1,5 +1,5 @@
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 
 use rusqlite::{Connection, params};
@@ -13,7 +13,7 @@ use crate::sqlite::matching;
 use crate::sqlite::sql;
 use crate::sqlite::tables::documents::{self, DocumentRow};
 use crate::sqlite::tables::vectors::Reader;
-use crate::sqlite::tables::{chunks, embedding_cache, relations};
+use crate::sqlite::tables::{chunks, embedding_cache, relations, tombstones};
 use crate::sqlite::txn::{Progress, Txn};
 use crate::traces::{self, Kind, Traces};
 use crate::vector_index::CodesBuilder;
@@ -47,6 +47,10 @@ pub fn run(txn: &mut Txn<'_>, request: &Forget, progress: &Progress) -> Result<F
     for metadata in relations::metadata_of(conn, target.id(), &named)? {
         taker.metadata(metadata.as_json());
     }
+    for id in found.keys() {
+        txn.check(progress)?;
+        shared::empty_document(txn, stamp, &target, *id)?;
+    }
     for (id, document) in &found {
         txn.check(progress)?;
         shared::delete_document(txn, stamp, &target, *id, &document.uid)?;
@@ -76,7 +80,15 @@ fn find(conn: &Connection, target: &Target, request: &Forget) -> Result<BTreeMap
     let mut found = BTreeMap::new();
     for uid in request.document_ids.iter().flatten() {
         check_id("document id", uid)?;
-        if let Some(document) = documents::by_uid(conn, target.id(), uid)? {
+        let document = match documents::by_uid(conn, target.id(), uid)? {
+            // Of a document that merged into another by its uri.
+            None => match tombstones::alias(conn, target.id(), uid)? {
+                Some(uri) => documents::by_uri(conn, target.id(), &uri)?,
+                None => None,
+            },
+            found => found,
+        };
+        if let Some(document) = document {
             found.insert(document.id, document);
         }
     }
@@ -112,7 +124,6 @@ struct Taker<'t> {
     target: &'t Target,
     stride: usize,
     traces: Traces,
-    texts: HashSet<ContentHash>,
     chunks: u64,
     embeddings: u64,
 }
@@ -133,8 +144,8 @@ impl<'t> Taker<'t> {
                 sql::query_one(conn, OF_CHUNKS, [id], |row| Ok((row.get(0)?, row.get(1)?)))?;
             bytes = bytes.saturating_add(own).saturating_add(texts).saturating_add(chunks.saturating_mul(vectors));
         }
-        let (traces, texts) = (Traces::default(), HashSet::new());
-        Ok(Self { conn, target, stride: traces::stride(bytes, TRACES), traces, texts, chunks: 0, embeddings: 0 })
+        let stride = traces::stride(bytes, TRACES);
+        Ok(Self { conn, target, stride, traces: Traces::default(), chunks: 0, embeddings: 0 })
     }
 
     fn take(&mut self, kind: Kind, bytes: &[u8]) {
@@ -159,7 +170,6 @@ impl<'t> Taker<'t> {
         self.metadata(&metadata);
         if let Some(hash) = hash {
             self.take(Kind::Hash, &hash);
-            self.texts.insert(ContentHash(hash));
         }
         if let Some(text) = text {
             self.take(Kind::Text, text.as_bytes());
@@ -202,17 +212,10 @@ impl<'t> Taker<'t> {
         }
     }
 
-    /// Removes what embedders made of texts that no chunk has any more, and says how many there were.
+    /// Removes what embedders made of texts that no chunk has, also of those that earlier calls replaced or deleted, and
+    /// says how many there were.
     fn cached(&mut self, txn: &Txn<'_>, progress: &Progress) -> Result<u64> {
-        let mut gone = HashSet::new();
-        let mut vectors = Vec::new();
-        for hash in &self.texts {
-            let of_text = embedding_cache::of_text(self.conn, *hash)?;
-            if !of_text.is_empty() {
-                gone.insert(*hash);
-                vectors.extend(of_text);
-            }
-        }
+        let mut gone = embedding_cache::texts(self.conn)?;
         if gone.is_empty() {
             return Ok(0);
         }
@@ -226,7 +229,15 @@ impl<'t> Taker<'t> {
             gone.remove(&ContentHash(row.get(0)?));
         }
         drop(rows);
-        vectors.iter().for_each(|vector| self.take(Kind::Vector, vector));
-        gone.into_iter().try_fold(0, |removed, hash| Ok(removed + embedding_cache::forget(self.conn, None, hash)?))
+        let mut removed = 0;
+        for hash in gone {
+            txn.check(progress)?;
+            self.take(Kind::Hash, &hash.0);
+            for vector in embedding_cache::of_text(self.conn, hash)? {
+                self.take(Kind::Vector, &vector);
+            }
+            removed += embedding_cache::forget(self.conn, None, hash)?;
+        }
+        Ok(removed)
     }
 }

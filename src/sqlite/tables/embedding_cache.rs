@@ -1,5 +1,7 @@
 //! Vectors that embedders made, by model and text. Nothing refers to them: they outlive what was embedded.
 
+use std::collections::HashSet;
+
 use rusqlite::{Connection, params};
 
 use super::meta;
@@ -73,6 +75,13 @@ pub fn evict(conn: &Connection, limit: u64) -> Result<()> {
 /// Removes every vector, or those of a model, and says how many.
 pub fn clear(conn: &Connection, model: Option<&str>) -> Result<u64> {
     delete(conn, "?1 IS NULL OR model = ?1", params![model])
+}
+
+/// The hashes of the texts that it has embeddings of.
+pub fn texts(conn: &Connection) -> Result<HashSet<ContentHash>> {
+    let text = "SELECT DISTINCT content_hash FROM embedding_cache";
+    let all = sql::query_all(conn, text, [], |row| Ok(ContentHash(row.get(0)?)))?;
+    Ok(all.into_iter().collect())
 }
 
 /// The vectors of one text, of every model.
