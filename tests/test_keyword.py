@@ -151,7 +151,7 @@ def test_the_ranking_is_that_of_fts5(ragstore_store, paragraphs, tokenizer):
     compared = 0
     for _ in range(60):
         words = rng.sample(re.findall(r"[a-z]{3,}", rng.choice(paragraphs).lower()) or ["the"], 1)
-        words += rng.sample(["value", "class", "import", "statement", "while"], 2)
+        words += rng.sample([w for w in ("value", "class", "import", "statement", "while") if w not in words], 2)
         quoted = [f'"{word}"' for word in words]
         raw = f"({quoted[0]} OR {quoted[1]}) AND {quoted[2]}*"
         for syntax, text, expression in [
