@@ -141,7 +141,7 @@ pub fn collection(name: &str) -> CreateCollection {
     }
 }
 
-fn document(id: &str, text: &str) -> NewDocument {
+pub fn document(id: &str, text: &str) -> NewDocument {
     NewDocument {
         id: Some(id.into()),
         uri: Some(format!("file:{id}")),
@@ -188,7 +188,7 @@ fn add(store: &dyn Store, documents: Vec<NewDocument>, embeddings: Option<Embedd
     add_as(store, documents, embeddings, OnConflict::Error)
 }
 
-fn add_to(
+pub fn add_to(
     store: &dyn Store,
     collection: &str,
     documents: Vec<NewDocument>,

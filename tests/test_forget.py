@@ -1,5 +1,6 @@
 """`forget`: nothing of what it deletes is left in any file of the store, and what is left is found."""
 
+import contextlib
 import itertools
 import json
 import sqlite3
@@ -208,6 +209,22 @@ def test_a_relation_that_waits_for_its_other_end(tmp_path):
         assert not [name for name, content in files(tmp_path).items() if "b.db" in name and b"secret reason" in content]
 
 
+def test_a_filter_says_nothing_of_relations_of_what_is_not_there(tmp_path):
+    with ragstore.open(tmp_path / "a.db") as one:
+        collection = fill(one, 3)
+        for where, left in [({"n": 4}, 1), (None, 0)]:
+            path = tmp_path / f"b{left}.db"
+            with ragstore.open(path) as two:
+                one.sync(two)
+                two["c"].delete(document_ids=["id2"])
+                collection.relate("id1", "id2", f"likes{left}")
+                two.apply_changes(one.export_changes(two.watermark()))
+                assert two["c"].forget(["id2"], where=where).missing == ("id2",)
+            with contextlib.closing(sqlite3.connect(path)) as connection:
+                kinds = connection.execute("SELECT type FROM waiting_relations").fetchall()
+            assert len([kind for (kind,) in kinds if kind == f"likes{left}"]) == left
+
+
 def test_cached_embeddings_go_unless_a_text_is_left(path):
     rows = vectors(3)
     by_text = {"Alice is the first of all.": rows[0], "Bob is the second of all.": rows[1], "Both have it.": rows[2]}
@@ -349,9 +366,57 @@ def test_a_reader_of_an_old_state_is_waited_for_and_named(path):
         assert report
         # What the first one deleted is looked for by the second.
         assert report.documents == 0
+        assert report.missing == ()
         assert report.traces > 10
         assert found(path.parent, [b"zyzzyva3quokka"]) == set()
-        assert collection.forget([]).traces == 0
+        report = collection.forget(["id3"])
+        assert report.missing == ("id3",)
+        assert report.traces == 0
+
+
+def test_what_is_in_every_file_is_no_residue(path, monkeypatch):
+    monkeypatch.setattr(ragstore.store, "_INDEX_AT", (1, 0, True))
+    with ragstore.open(path) as store:
+        collection = store.create_collection("c")
+        # Words that SQLite, vec0, FTS5 and an index write of themselves, and vectors of a few numbers.
+        words = "ragstore index SQLite format 3 CREATE_VERSION_MAJOR postings secure-delete automerge"
+        names = ["vectors", "postings", "lengths", "documents", "CREATE_VERSION_PATCH", "SQLite format 3"]
+        rows = np.array([[0.1, 0.2, 0.3, 0.4, 0.5]] * 200 + [[0.4, 0.5, 0.1, 0.2, 0.3]], np.float32)
+        collection.add_texts(["other"] * 200 + [words], rows, ids=[f"id{number}" for number in range(201)])
+        collection.add_texts(names, ids=names)
+        store.optimize()
+        assert collection.keyword_search("postings").ids
+        assert collection.vector_search(rows[0], k=1).ids
+        report = collection.forget(["id200", *names])
+        assert report, report
+        assert report.documents == 7
+
+
+def test_another_collection_that_had_the_same_before(path, monkeypatch):
+    monkeypatch.setattr(ragstore.store, "_INDEX_AT", (1, 10_000, True))
+    rows = vectors(50)
+    with ragstore.open(path) as store:
+        collection = fill(store, 50)
+        other = store.create_collection("other")
+        texts = [f"zyzzyva{number}quokka zyzzyva{number}quokkb" for number in range(50)]
+        other.add_texts(texts, rows, ids=[f"other{number}" for number in range(50)])
+        store.optimize()
+        assert other.vector_search(rows[3], k=1).ids == ["other3"]
+        assert other.keyword_search("zyzzyva3quokkb").ids == ["other3"]
+        other.delete(["other3"])
+        collection.add_texts([texts[3]], ids=["more"])
+        report = collection.forget(["id3", "more"])
+        assert report, report
+        assert found(path.parent, [*needles(3, rows), b"zyzzyva3quokkb"]) == set()
+        assert other.keyword_search("zyzzyva4quokkb").ids == ["other4"]
+        assert other.vector_search(rows[4], k=1).ids == ["other4"]
+
+
+def test_a_filter_says_nothing_of_what_is_not_there(path):
+    with ragstore.open(path) as store:
+        report = fill(store, 5).forget(["id1", "nobody"], where={"n": 4})
+        assert report.missing == ("nobody",)
+        assert report.documents == 0
 
 
 def test_what_delete_left_goes_with_an_empty_list(path):
@@ -362,6 +427,19 @@ def test_what_delete_left_goes_with_an_empty_list(path):
         assert found(path.parent, [b"zyzzyva3quokka"])
         assert collection.forget([])
         assert found(path.parent, [b"zyzzyva3quokka"]) == set()
+
+
+def test_what_a_deleted_collection_left_goes_with_an_empty_list_too(path, monkeypatch):
+    monkeypatch.setattr(ragstore.store, "_INDEX_AT", (1, 10_000, True))
+    rows = vectors(50)
+    with ragstore.open(path) as store:
+        collection, other = fill(store, 50), store.create_collection("other")
+        store.optimize()
+        assert collection.vector_search(rows[3], k=1).ids == ["id3"]
+        store.delete_collection("c")
+        assert found(path.parent, needles(3, rows))
+        assert other.forget([])
+        assert found(path.parent, needles(3, rows)) == set()
 
 
 def test_copies_beside_the_store_are_named(path):
@@ -442,7 +520,7 @@ def test_a_removed_collection_and_another_one_stay_apart(path):
 
 def test_a_report_says_what_remains():
     residue = ragstore.Residue("kb.db", "text", 2)
-    report = ragstore.ForgetReport(1, 1, 0, 0, 0, 9, 0, 2, 100, (residue,), (), 0.1)
+    report = ragstore.ForgetReport(1, 1, 0, 0, 0, 9, 0, 2, 100, (residue,), (), (), 0.1)
     assert not report
     assert not report.ok
     assert report.to_dict()["remains"] == ({"file": "kb.db", "kind": "text", "count": 2},)

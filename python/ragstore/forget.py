@@ -47,6 +47,9 @@ class ForgetReport:
         Files of the store, and their bytes.
     remains : tuple of Residue
         What was found. The documents are deleted all the same; call `Collection.forget` again.
+    missing : tuple of str
+        Ids that were given and name no document. Of what they may have named before nothing was searched for, unless
+        an earlier call on this store object deleted it and could not end.
     kept : tuple of str
         Files beside the store that were not searched and may hold what was forgotten, as a backup that an upgrade made.
     took : float
@@ -63,17 +66,19 @@ class ForgetReport:
     searched_files: int
     searched_bytes: int
     remains: tuple[Residue, ...]
+    missing: tuple[str, ...]
     kept: tuple[str, ...]
     took: float
 
     @classmethod
     def _of(cls, row: ForgetRow) -> ForgetReport:
-        deleted, searched, remains, kept, took = row
-        return cls(*deleted, *searched, tuple(Residue(*residue) for residue in remains), tuple(kept), took)
+        deleted, searched, remains, missing, kept, took = row
+        residues = tuple(Residue(*residue) for residue in remains)
+        return cls(*deleted, *searched, residues, tuple(missing), tuple(kept), took)
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found."""
+        """Whether nothing of what was searched for was found. It says nothing of `missing`."""
         return not self.remains
 
     def to_dict(self) -> dict[str, Any]:

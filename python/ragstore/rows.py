@@ -103,9 +103,9 @@ ProblemRow: TypeAlias = tuple[str, str, bool]
 RepairRow: TypeAlias = tuple[list[str], list[tuple[str, int]], list[str], list[ProblemRow], str | None]
 
 # documents, chunks, embeddings, relations, cached embeddings; traces, shared, files, bytes; file, kind and count of
-# what remains; files that are kept; seconds
+# what remains; ids of no document; files that are kept; seconds
 ForgetRow: TypeAlias = tuple[
-    tuple[int, int, int, int, int], tuple[int, int, int, int], list[tuple[str, str, int]], list[str], float
+    tuple[int, int, int, int, int], tuple[int, int, int, int], list[tuple[str, str, int]], list[str], list[str], float
 ]
 
 # seq, entity, op, collection, id, milliseconds since the epoch, replica

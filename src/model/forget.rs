@@ -25,6 +25,8 @@ pub struct ForgetReport {
     pub searched_files: u64,
     pub searched_bytes: u64,
     pub remains: Vec<Residue>,
+    /// Ids that were given and name no document, of which nothing could be searched for.
+    pub missing: Vec<String>,
     /// Files that were not searched and may hold it.
     pub kept: Vec<PathBuf>,
     pub took: Duration,

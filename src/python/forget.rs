@@ -13,7 +13,8 @@ use crate::model::ForgetReport;
 use crate::request::Forget;
 
 /// `ForgetRow` of the stub.
-type Row = ((u64, u64, u64, u64, u64), (u64, u64, u64, u64), Vec<(String, &'static str, u64)>, Vec<String>, f64);
+type Row =
+    ((u64, u64, u64, u64, u64), (u64, u64, u64, u64), Vec<(String, &'static str, u64)>, Vec<String>, Vec<String>, f64);
 
 fn name(path: &OsStr) -> String {
     path.to_string_lossy().into_owned()
@@ -26,6 +27,7 @@ fn row(report: ForgetReport) -> Row {
         (documents, chunks, embeddings, relations, cached_embeddings),
         (traces, shared, searched_files, searched_bytes),
         report.remains.into_iter().map(|left| (name(left.file.as_os_str()), left.kind, left.count)).collect(),
+        report.missing,
         report.kept.iter().map(|path| name(path.as_os_str())).collect(),
         report.took.as_secs_f64(),
     )

@@ -22,4 +22,6 @@ pub struct Forgotten {
     pub relations: u64,
     pub cached_embeddings: u64,
     pub traces: Traces,
+    /// Ids that were given and name no document.
+    pub missing: Vec<String>,
 }

@@ -77,7 +77,6 @@ use crate::request::{
 };
 use crate::store::{Batches, Cached, Capabilities, Exporter, Interrupt, Store, Unwatched, Vectors, Watch};
 use crate::sync::{ReplicaId, Watermark};
-use crate::traces::Traces;
 
 /// What SQLite has to tell becomes events. Once, before anything else here.
 pub fn listen() {
@@ -95,7 +94,7 @@ pub struct SqliteStore {
     closed: AtomicBool,
     opened: RwLock<Opened>,
     /// Pieces of what was deleted by calls of `forget` that could not end: the next one looks for them, too.
-    unproven: Mutex<Traces>,
+    unproven: Mutex<forget::Unproven>,
     token: ForkToken,
     source: Source,
 }

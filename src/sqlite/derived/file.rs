@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 const MAGIC: [u8; 16] = *b"ragstore index\n\0";
 /// Of the header and the sections' frame.
 const VERSION: u32 = 1;
-const HEADER: usize = 4096;
+pub const HEADER: usize = 4096;
 /// Where the table of sections begins, and the bytes of one entry.
 const TABLE: usize = 256;
 const ENTRY: usize = 64;

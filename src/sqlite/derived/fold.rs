@@ -180,12 +180,9 @@ impl Folding {
         }
     }
 
-    /// Ends the build of an index of a collection, if one is under way.
-    pub fn cancel(&self, collection_id: i64) {
-        let state = self.state.lock();
-        if let Some(current) =
-            state.current.as_ref().filter(|current| current.identity().collection_id == collection_id)
-        {
+    /// Ends the build that is under way.
+    pub fn cancel(&self) {
+        if let Some(current) = &self.state.lock().current {
             current.cancel();
         }
     }

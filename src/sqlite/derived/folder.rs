@@ -4,6 +4,7 @@
 //! table, as of which change. One process at a time builds: it holds the file `lock`. Whatever else is in the folder and
 //! has no name of ours stays as it is.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -190,14 +191,14 @@ impl Folder {
         }
     }
 
-    /// Removes the snapshots of a collection, and whatever has no whole header, once nobody builds, and says whether there
-    /// was one. Who builds after that reads what is there then.
+    /// Removes the snapshots of all collections but some, and whatever has no whole header, once nobody builds. Who
+    /// builds after that reads what is there then.
     ///
     /// # Errors
     /// `Locked` where another process builds until the end of `wait`; `Io` where a file cannot be removed.
-    pub fn forget(&self, collection_id: i64, wait: &mut dyn FnMut() -> Result<()>) -> Result<bool> {
+    pub fn forget(&self, stay: &BTreeSet<i64>, wait: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         if !self.exists() {
-            return Ok(false);
+            return Ok(());
         }
         let turn = loop {
             match self.turn()? {
@@ -205,21 +206,20 @@ impl Folder {
                 None => wait()?,
             }
         };
-        let mut any = false;
         for path in self.files() {
-            if file::read_header(&path).is_ok_and(|header| header.collection_id != collection_id) {
+            if file::read_header(&path).is_ok_and(|header| stay.contains(&header.collection_id)) {
                 continue;
             }
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(Error::from(error).context(path.display()));
                 }
-                _ => any = true,
+                _ => {}
             }
         }
         open::sync_directory(&self.path)?;
         drop(turn);
-        Ok(any)
+        Ok(())
     }
 
     /// The snapshots, also unfinished ones.

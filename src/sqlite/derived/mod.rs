@@ -18,7 +18,7 @@ mod text;
 mod vectors;
 mod view;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,6 +122,16 @@ pub fn remove(file: &Path) -> Result<()> {
 /// The snapshots beside a file, also unfinished ones.
 pub fn files(file: &Path) -> Vec<PathBuf> {
     Folder::of(file, false).all()
+}
+
+/// The collection of which a snapshot is, where its header can be read.
+pub fn collection_of(path: &Path) -> Option<i64> {
+    file::read_header(path).ok().map(|header| header.collection_id)
+}
+
+/// The length of a snapshot's header, where it can be read: names and numbers that say nothing of the content.
+pub fn header_length(path: &Path) -> Option<u64> {
+    file::read_header(path).ok().map(|_| file::HEADER as u64)
 }
 
 /// How an answer of an index came about.
@@ -246,17 +256,20 @@ impl Derived {
         Ok(all)
     }
 
-    /// Removes what was derived of a collection, in memory and beside the file, wherever this store keeps its own: what is
-    /// built after that is of what is there then. Says whether there was a snapshot.
+    /// Removes what was derived of a collection, in memory and beside the file, wherever this store keeps its own, and
+    /// what is beside it of collections that are none of the others: what is built after that is of what is there then.
+    /// A build of this process ends; [`Self::look_about`] begins it again.
     pub fn forget_collection(
         &self,
         file: &Path,
         collection_id: i64,
+        others: &BTreeSet<i64>,
         wait: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         let drop_views = || {
             if let Some(shared) = &self.0 {
-                shared.folding.cancel(collection_id);
+                // Whatever it builds, the turn is its.
+                shared.folding.cancel();
                 shared.vectors.forget(collection_id);
                 shared.texts.forget(collection_id);
             }
@@ -266,10 +279,10 @@ impl Derived {
             drop_views();
             wait()
         };
-        let any = Folder::of(file, true).forget(collection_id, &mut wait)?;
+        Folder::of(file, true).forget(others, &mut wait)?;
         // A search may have found the old ones meanwhile.
         drop_views();
-        Ok(any)
+        Ok(())
     }
 
     /// Has a look at what there is to build.

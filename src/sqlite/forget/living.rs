@@ -19,6 +19,8 @@ use crate::vector_index::CodesBuilder;
 
 /// Vectors between two looks at the caller's wish.
 const OFTEN: usize = 4_096;
+/// The first bytes of a database.
+const FILE_HEADER: &[u8] = b"SQLite format 3\0";
 
 /// Those of the traces that any row of the store has: of tables, of vectors, and of the words of text indexes.
 pub fn find(conn: &Connection, traces: &Traces, progress: &Progress) -> Result<HashSet<Piece, RandomState>> {
@@ -26,14 +28,16 @@ pub fn find(conn: &Connection, traces: &Traces, progress: &Progress) -> Result<H
     if traces.is_empty() {
         return Ok(living.found);
     }
+    living.value(FILE_HEADER);
     living.tables()?;
     if living.all_found() {
         return Ok(living.found);
     }
     living.terms()?;
+    let mut of_codes = traces.any(Kind::Code).then(|| Finder::new(traces));
     for collection in collections::list(conn)? {
         for table in spaces::list(conn, collection.id)?.iter().filter_map(spaces::SpaceRow::table) {
-            living.vectors(table, traces.any(Kind::Code))?;
+            living.vectors(table, of_codes.as_mut())?;
         }
     }
     Ok(living.found)
@@ -56,17 +60,20 @@ struct Living<'l> {
     found: HashSet<Piece, RandomState>,
 }
 
+fn note(finder: &mut Finder<'_>, bytes: &[u8], found: &mut HashSet<Piece, RandomState>) {
+    finder.block(bytes, &mut |piece, _| {
+        found.insert(piece);
+    });
+}
+
 impl<'l> Living<'l> {
     fn new(conn: &'l Connection, traces: &'l Traces, progress: &'l Progress) -> Self {
         Self { wanted: traces.len(), conn, finder: Finder::new(traces), progress, found: HashSet::default() }
     }
 
     fn value(&mut self, bytes: &[u8]) {
-        let found = &mut self.found;
         self.finder.begin();
-        self.finder.block(bytes, &mut |piece, _| {
-            found.insert(piece);
-        });
+        note(&mut self.finder, bytes, &mut self.found);
     }
 
     /// There is no more to look for.
@@ -79,11 +86,12 @@ impl<'l> Living<'l> {
     }
 
     /// Every value of every table, with the schema, but for statistics and for what virtual tables are made of: there
-    /// may be something in it that is nobody's.
+    /// may be something in it that is nobody's. Their settings are words of SQLite's.
     fn tables(&mut self) -> Result<()> {
         let text = "SELECT name FROM pragma_table_list
                     WHERE schema = 'main' AND type = 'table' AND name NOT GLOB 'sqlite_stat*'
-                    AND name NOT GLOB 'vec_[0-9]*_[0-9]*_*' AND name NOT GLOB 'fts_[0-9]*_[0-9]*_*'";
+                    AND (name NOT GLOB 'vec_[0-9]*_[0-9]*_*' OR name GLOB '*_info')
+                    AND (name NOT GLOB 'fts_[0-9]*_[0-9]*_*' OR name GLOB '*_config')";
         let names: Vec<String> = sql::query_all(self.conn, text, [], |row| row.get(0))?;
         for name in names {
             // Of the schema itself, not a caller's.
@@ -117,18 +125,23 @@ impl<'l> Living<'l> {
         Ok(())
     }
 
-    /// Codes are asked of vectors only where one was found: it takes longer.
-    fn vectors(&mut self, table: VectorTable, codes: bool) -> Result<()> {
+    /// Codes are asked of vectors only where one was found: it takes longer. Vectors lie one behind the other, and so do
+    /// codes: of vectors of a few numbers, a trace may lie across two of them.
+    fn vectors(&mut self, table: VectorTable, mut of_codes: Option<&mut Finder<'_>>) -> Result<()> {
         let mut walk = Walk::new(self.conn, table);
         let mut after = i64::MIN;
+        self.finder.begin();
+        if let Some(finder) = &mut of_codes {
+            finder.begin();
+        }
         loop {
             let read = walk.range((after, i64::MAX), OFTEN, &mut |row, vector| {
                 after = row;
-                self.value(bytemuck::cast_slice(vector));
-                if codes {
+                note(&mut self.finder, bytemuck::cast_slice(vector), &mut self.found);
+                if let Some(finder) = &mut of_codes {
                     let mut coded = CodesBuilder::new(table.dimension, table.metric, 1);
                     coded.push(vector)?;
-                    self.value(coded.finish()?.components());
+                    note(finder, &coded.finish()?.components()[..table.dimension], &mut self.found);
                 }
                 Ok(())
             })?;

@@ -14,6 +14,7 @@
 mod living;
 mod search;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -22,9 +23,11 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
+use super::derived;
 use super::lock;
 use super::opened::Opened;
 use super::pulse::Pulse;
+use super::tables::collections;
 use super::txn::Progress;
 use super::watched::watched;
 use crate::error::{Error, ErrorKind, Result};
@@ -37,32 +40,51 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Steps of a call, for its progress.
 const STEPS: u64 = 4;
 
+/// What earlier calls deleted, and could not prove to be gone.
+#[derive(Clone, Default)]
+pub struct Unproven {
+    traces: Traces,
+    /// As they were given.
+    ids: BTreeSet<String>,
+}
+
+impl Unproven {
+    fn extend(&mut self, others: Self) {
+        self.traces.extend(others.traces);
+        self.ids.extend(others.ids);
+    }
+}
+
 /// Forgets documents of an open store.
 pub fn run(
     opened: &Opened,
     request: Forget,
     timeout: Duration,
-    unproven: &Mutex<Traces>,
+    unproven: &Mutex<Unproven>,
     watch: &mut dyn Watch,
 ) -> Result<ForgetReport> {
     let began = Instant::now();
+    let ids = request.document_ids.clone().unwrap_or_default();
     let mut steps = Steps { watch, step: 0 };
     let written = opened.writer()?.write(vec![Write::Forget(request)], &mut steps)?.pop();
     let Some(Written::Forgotten(forgotten)) = written else {
         return Err(Error::internal(format!("a deletion was answered by {written:?}")));
     };
-    let Forgotten { collection_id, documents, chunks, embeddings, relations, cached_embeddings, mut traces } =
+    let Forgotten { collection_id, documents, chunks, embeddings, relations, cached_embeddings, traces, missing } =
         *forgotten;
-    traces.extend(std::mem::take(&mut *unproven.lock()));
-    let searched = remove(opened, collection_id, &traces, timeout, &mut steps).map_err(|error| {
-        unproven.lock().extend(traces.clone());
+    let mut owed = std::mem::take(&mut *unproven.lock());
+    let missing = missing.into_iter().filter(|id| !owed.ids.contains(id)).collect();
+    owed.traces.extend(traces);
+    owed.ids.extend(ids);
+    let searched = remove(opened, collection_id, &owed.traces, timeout, &mut steps).map_err(|error| {
+        unproven.lock().extend(owed.clone());
         error.context(
             "the documents are deleted, but files may still hold some of their content; when what is in the way is \
              gone, call forget again, if only with an empty list of ids: it goes on from there",
         )
     })?;
     if !searched.remains.is_empty() {
-        unproven.lock().extend(traces.clone());
+        unproven.lock().extend(Unproven { traces: searched.left, ids: owed.ids });
     }
     Ok(ForgetReport {
         documents,
@@ -70,11 +92,12 @@ pub fn run(
         embeddings,
         relations,
         cached_embeddings,
-        traces: traces.len() as u64,
+        traces: owed.traces.len() as u64,
         shared: searched.shared,
         searched_files: searched.files,
         searched_bytes: searched.bytes,
         remains: searched.remains,
+        missing,
         kept: kept(&opened.file),
         took: began.elapsed(),
     })
@@ -89,8 +112,31 @@ fn remove(
 ) -> Result<search::Searched> {
     let derived = &opened.readers.derived;
     steps.next()?;
+    remove_snapshots(opened, collection_id, timeout, steps)?;
+    steps.next()?;
+    opened.writer()?.purge(collection_id, steps)?;
+    steps.next()?;
+    let mut searched = verify(opened, traces, steps)?;
+    // Another collection may have had the same content before.
+    let others: BTreeSet<i64> =
+        searched.remains.iter().filter_map(|residue| derived::collection_of(&residue.file)).collect();
+    for other in &others {
+        remove_snapshots(opened, *other, timeout, steps)?;
+    }
+    if !others.is_empty() {
+        searched = verify(opened, traces, steps)?;
+    }
+    derived.look_about();
+    Ok(searched)
+}
+
+fn remove_snapshots(opened: &Opened, collection_id: i64, timeout: Duration, steps: &mut Steps<'_>) -> Result<()> {
     let deadline = Instant::now() + timeout;
-    let any = derived.forget_collection(&opened.file, collection_id, &mut || {
+    // Snapshots of collections that are gone would be removed, some time.
+    let mut others: BTreeSet<i64> =
+        opened.readers.read(collections::list)?.into_iter().map(|collection| collection.id).collect();
+    others.remove(&collection_id);
+    opened.readers.derived.forget_collection(&opened.file, collection_id, &others, &mut || {
         if !steps.keep_going(0, 0) {
             return Err(cancelled());
         }
@@ -99,15 +145,7 @@ fn remove(
         }
         thread::sleep(PAUSE);
         Ok(())
-    })?;
-    steps.next()?;
-    opened.writer()?.purge(collection_id, steps)?;
-    steps.next()?;
-    let searched = verify(opened, traces, steps)?;
-    if any {
-        derived.look_about();
-    }
-    Ok(searched)
+    })
 }
 
 /// Searches every file, and then what is there, on connections of their own.
@@ -165,12 +203,13 @@ impl Watch for Steps<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
+    use crate::contract;
     use crate::contract::forget::{fill_telling, nearest};
-    use crate::request::{Checkpoint, Derived as Place, IndexAt, Key, Open, Operation};
+    use crate::request::{Checkpoint, Delete, Derived as Place, IndexAt, Key, Open, Operation};
     use crate::sqlite::SqliteStore;
+    use crate::sqlite::tables::fts::FtsTable;
+    use crate::sqlite::tables::fts_terms;
     use crate::store::{Store, Unwatched};
     use crate::traces::Kind;
 
@@ -230,6 +269,37 @@ mod tests {
         }
     }
 
+    /// Of terms that begin alike, a page has the beginning once: no search of its bytes finds them.
+    #[test]
+    fn terms_of_another_collection_go_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = Open { derived: Place::Off, ..Open::file(folder.path().join("a.db")) };
+        let store = SqliteStore::open(&open).unwrap();
+        fill_telling(&store, 50);
+        store.create_collection(contract::collection("other")).unwrap();
+        for number in 0..20 {
+            let document = contract::document(&format!("other{number}"), &format!("common zyzzyva{number}"));
+            contract::add_to(&store, "other", vec![document], None).unwrap();
+        }
+        store.operate(Operation::Optimize, &mut Unwatched).unwrap();
+        let document_ids = Some(vec!["other7".to_owned()]);
+        let delete = Delete { collection: "other".into(), document_ids, chunk_ids: None, uris: None, filter: None };
+        store.delete(delete).unwrap();
+        let table = FtsTable { collection_id: 2, generation: 1 };
+        let all_live = || {
+            let opened = store.opened().unwrap();
+            watched(&mut Unwatched, |progress| {
+                let pulse = Pulse::new(None, Arc::<Progress>::clone(progress));
+                opened.readers.apart_while(&pulse, |conn| fts_terms::all_live(conn, table))
+            })
+            .unwrap()
+        };
+        assert!(!all_live());
+        assert!(store.forget(request(&["telling7"]), &mut Unwatched).unwrap().ok());
+        assert!(all_live());
+        store.close().unwrap();
+    }
+
     /// What a snapshot holds is found there.
     #[test]
     fn snapshots_are_searched() {
@@ -250,6 +320,10 @@ mod tests {
             .map(|residue| residue.kind)
             .collect();
         assert_eq!(kinds, BTreeSet::from(["code", "term", "vector"]), "{:?}", searched.remains);
+        // What remains is what is looked for again.
+        assert!(searched.left.len() < forgotten.traces.len());
+        let again = verify(&store.opened().unwrap(), &searched.left, &mut Unwatched).unwrap();
+        assert_eq!(again.remains, searched.remains);
         assert!(store.forget(request(&[]), &mut Unwatched).unwrap().ok());
         let after = verify(&store.opened().unwrap(), &forgotten.traces, &mut Unwatched).unwrap();
         assert_eq!(after.remains, []);

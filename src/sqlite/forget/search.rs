@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -31,6 +31,8 @@ pub struct Searched {
     /// Traces that are of other content, too.
     pub shared: u64,
     pub remains: Vec<Residue>,
+    /// The traces that remain.
+    pub left: Traces,
 }
 
 /// What is in the files, whosever it is.
@@ -73,6 +75,7 @@ pub fn run(conn: &Connection, file: &Path, encrypted: bool, traces: &Traces, pro
 pub fn judge(conn: &Connection, found: Found, progress: &Progress) -> Result<Searched> {
     let Found { files, bytes, words, traces, places } = found;
     let living = living::find(conn, &traces, progress)?;
+    let left = traces.without(&living);
     let mut counts: HashMap<(usize, Kind), u64> = HashMap::new();
     for ((file, piece), (kind, count)) in places {
         if !living.contains(&piece) {
@@ -84,7 +87,7 @@ pub fn judge(conn: &Connection, found: Found, progress: &Progress) -> Result<Sea
         .map(|((at, kind), count)| Residue { file: files[at].clone(), kind: kind.as_str(), count })
         .collect();
     remains.sort_by(|a, b| (&a.file, a.kind).cmp(&(&b.file, b.kind)));
-    Ok(Searched { files: files.len() as u64, bytes, shared: (words + living.len()) as u64, remains })
+    Ok(Searched { files: files.len() as u64, bytes, shared: (words + living.len()) as u64, remains, left })
 }
 
 struct Search<'s> {
@@ -147,12 +150,14 @@ impl Search<'_> {
     }
 
     fn snapshot(&mut self, path: PathBuf) -> Result<()> {
+        let header = derived::header_length(&path).unwrap_or(0);
         let mut file = match File::open(&path) {
             // Another took its place.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             file => file?,
         };
         self.begin(path);
+        self.bytes += file.seek(SeekFrom::Start(header))?;
         let mut buffer = vec![0; BLOCK];
         loop {
             match file.read(&mut buffer)? {

@@ -28,10 +28,11 @@ const EVER: Timestamp = Timestamp(i64::MIN);
 pub fn run(txn: &mut Txn<'_>, request: &Forget, progress: &Progress) -> Result<Forgotten> {
     let conn = txn.conn;
     let target = Target::find(conn, &request.collection)?;
-    let found = find(conn, &target, request)?;
+    let (found, missing) = find(conn, &target, request)?;
     progress.total.store(found.len() as u64, Ordering::Relaxed);
     let mut taker = Taker::new(conn, &target, &found)?;
-    let mut ids: Vec<String> = request.document_ids.clone().unwrap_or_default();
+    // Relations that wait for an end of these names go, too. A filter says nothing of what is not there.
+    let mut ids = if request.filter.is_none() { request.document_ids.clone().unwrap_or_default() } else { Vec::new() };
     let related = relations::count_all(conn)?;
     let stamp = txn.stamp();
     for (id, document) in &found {
@@ -73,11 +74,13 @@ pub fn run(txn: &mut Txn<'_>, request: &Forget, progress: &Progress) -> Result<F
         relations: related.saturating_sub(relations::count_all(conn)?),
         cached_embeddings,
         traces: taker.traces,
+        missing,
     })
 }
 
-fn find(conn: &Connection, target: &Target, request: &Forget) -> Result<BTreeMap<i64, DocumentRow>> {
-    let mut found = BTreeMap::new();
+/// The documents, and the ids that name none.
+fn find(conn: &Connection, target: &Target, request: &Forget) -> Result<(BTreeMap<i64, DocumentRow>, Vec<String>)> {
+    let (mut found, mut missing) = (BTreeMap::new(), Vec::new());
     for uid in request.document_ids.iter().flatten() {
         check_id("document id", uid)?;
         let document = match documents::by_uid(conn, target.id(), uid)? {
@@ -88,11 +91,12 @@ fn find(conn: &Connection, target: &Target, request: &Forget) -> Result<BTreeMap
             },
             found => found,
         };
-        if let Some(document) = document {
-            found.insert(document.id, document);
+        match document {
+            Some(document) => drop(found.insert(document.id, document)),
+            None => missing.push(uid.clone()),
         }
     }
-    let Some(filter) = &request.filter else { return Ok(found) };
+    let Some(filter) = &request.filter else { return Ok((found, missing)) };
     if request.document_ids.is_some() {
         let mut kept = BTreeMap::new();
         for (id, document) in found {
@@ -100,7 +104,7 @@ fn find(conn: &Connection, target: &Target, request: &Forget) -> Result<BTreeMap
                 kept.insert(id, document);
             }
         }
-        return Ok(kept);
+        return Ok((kept, missing));
     }
     for row in matching::chunks(conn, target.id(), filter)?.iter() {
         let id = chunks::by_row(conn, row)?.document_id;
@@ -115,7 +119,7 @@ fn find(conn: &Connection, target: &Target, request: &Forget) -> Result<BTreeMap
             found.insert(id, documents::by_row(conn, id)?);
         }
     }
-    Ok(found)
+    Ok((found, missing))
 }
 
 /// Takes pieces of what is deleted.
