@@ -464,16 +464,19 @@ def test_a_read_only_store(filled, exported, tmp_path):
         assert ragstore.export(store, tmp_path / "more").documents == 2
 
 
+# A collection in a manifest that nobody exported.
+NOTES = {
+    "name": "notes",
+    "tokenizer": "unicode61",
+    "indexes": [],
+    "documents": {"file": "notes.jsonl", "count": 2, "chunks": 2},
+    "spaces": [{"name": "default", "dimension": None, "metric": "cosine", "model": None, "embeddings": None}],
+}
+
+
 def test_written_by_hand(ragstore_store, tmp_path):
     """What needs no store to be written: ids, hashes, sizes and times may be left out."""
-    entry = {
-        "name": "notes",
-        "tokenizer": "unicode61",
-        "indexes": [],
-        "documents": {"file": "notes.jsonl", "count": 2, "chunks": 2},
-        "spaces": [{"name": "default", "dimension": None, "metric": "cosine", "model": None, "embeddings": None}],
-    }
-    manifest = {"format": "ragstore-export", "version": 1, "ragstore": "", "created_at": "", "collections": [entry]}
+    manifest = {"format": "ragstore-export", "version": 1, "ragstore": "", "created_at": "", "collections": [NOTES]}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     (tmp_path / "notes.jsonl").write_text('{"text": "One."}\n{"text": "Two.", "uri": "two"}')
     assert ragstore.import_(ragstore_store, tmp_path).added == 2
@@ -532,14 +535,7 @@ def test_an_export_of_the_first_version(ragstore_store, tmp_path):
 
 def test_relations_and_state_written_by_hand(ragstore_store, tmp_path):
     """Strength, metadata, times and whether a namespace is local may be left out."""
-    entry = {
-        "name": "notes",
-        "tokenizer": "unicode61",
-        "indexes": [],
-        "documents": {"file": "notes.jsonl", "count": 2, "chunks": 2},
-        "spaces": [{"name": "default", "dimension": None, "metric": "cosine", "model": None, "embeddings": None}],
-        "relations": {"file": "relations.jsonl", "count": 1},
-    }
+    entry = {**NOTES, "relations": {"file": "relations.jsonl", "count": 1}}
     manifest = {"format": "ragstore-export", "version": 2, "ragstore": "", "created_at": "", "collections": [entry]}
     manifest["state"] = {"file": "state.jsonl", "count": 2}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))

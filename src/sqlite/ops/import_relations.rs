@@ -1,8 +1,8 @@
 use rusqlite::Connection;
 
 use super::relate::check;
-use super::shared::is_there;
-use crate::error::{Error, ErrorKind, Result};
+use super::shared::{is_there, on_other_content};
+use crate::error::Result;
 use crate::model::{Imported, NewRelation, OnConflict, Relation, Timestamp};
 use crate::request::ImportRelations;
 use crate::sqlite::tables::{collections, relations};
@@ -41,15 +41,7 @@ fn outcome(
     if old.strength == *strength && old.metadata.same(metadata)? {
         return Ok(Imported::Unchanged);
     }
-    match on_conflict {
-        OnConflict::Replace => Ok(Imported::Stored),
-        OnConflict::Skip => Ok(Imported::Skipped),
-        OnConflict::Error => Err(Error::new(
-            ErrorKind::Conflict,
-            format!(
-                "there is a relation {kind:?} from {source:?} to {target:?} of another strength or with other metadata; \
-                 pass on_conflict=\"replace\" or \"skip\""
-            ),
-        )),
-    }
+    on_other_content(on_conflict, || {
+        format!("there is a relation {kind:?} from {source:?} to {target:?} of another strength or with other metadata")
+    })
 }

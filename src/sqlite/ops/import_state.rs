@@ -1,6 +1,7 @@
 use rusqlite::Connection;
 
-use crate::error::{Error, ErrorKind, Result};
+use super::shared::on_other_content;
+use crate::error::Result;
 use crate::model::{Imported, NewStateEntry, OnConflict, StateEntry, Timestamp, check_key, check_name};
 use crate::request::ImportState;
 use crate::sqlite::tables::state;
@@ -33,16 +34,8 @@ fn outcome(conn: &Connection, new: &NewStateEntry, on_conflict: OnConflict, now:
     if old.value.same(value)? {
         return Ok(Imported::Unchanged);
     }
-    match on_conflict {
-        OnConflict::Replace => Ok(Imported::Stored),
-        OnConflict::Skip => Ok(Imported::Skipped),
-        OnConflict::Error => Err(Error::new(
-            ErrorKind::Conflict,
-            format!(
-                "the {}namespace {:?} has the key {key:?} with another value; pass on_conflict=\"replace\" or \"skip\"",
-                if namespace.local { "local " } else { "" },
-                namespace.name
-            ),
-        )),
-    }
+    on_other_content(on_conflict, || {
+        let local = if namespace.local { "local " } else { "" };
+        format!("the {local}namespace {:?} has the key {key:?} with another value", namespace.name)
+    })
 }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, params_from_iter};
 use super::staging::Staging;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
-use crate::model::{ContentHash, Embeddings, HashedChunk, Metadata, Timestamp, check_id, new_id};
+use crate::model::{ContentHash, Embeddings, HashedChunk, Imported, Metadata, OnConflict, Timestamp, check_id, new_id};
 use crate::request::PreparedChunk;
 use crate::sqlite::filter_sql::{self, Documents, Indexes};
 use crate::sqlite::sql;
@@ -408,4 +408,15 @@ pub fn document_matches(conn: &Connection, id: i64, filter: &Filter, now: Timest
     let mut values = vec![Value::Integer(id), Value::Integer(now.0)];
     values.extend(condition.values);
     sql::query_one(conn, &text, params_from_iter(values), |row| row.get(0))
+}
+
+/// What is to become of what is imported where the store has it with other content; `what` says of which.
+pub fn on_other_content(on_conflict: OnConflict, what: impl FnOnce() -> String) -> Result<Imported> {
+    match on_conflict {
+        OnConflict::Replace => Ok(Imported::Stored),
+        OnConflict::Skip => Ok(Imported::Skipped),
+        OnConflict::Error => {
+            Err(Error::new(ErrorKind::Conflict, format!("{}; pass on_conflict=\"replace\" or \"skip\"", what())))
+        }
+    }
 }
