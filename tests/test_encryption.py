@@ -16,6 +16,7 @@ import ragstore
 from ragstore.cli import main
 
 from tests.helpers.canaries import MAGIC, RAW, files, found, life, secrets
+from tests.helpers.processes import race
 
 
 @pytest.mark.parametrize("key", ["a passphrase, canary", "pässwörd 密码", RAW], ids=["text", "unicode", "raw"])
@@ -196,21 +197,7 @@ with ragstore.open(sys.argv[1], key="right") as store:
 
 def test_processes_make_one_file_of_one_salt(tmp_path):
     path = tmp_path / "kb.db"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", CREATOR, path, str(number)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(6)
-    ]
-    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 6
-    for process in processes:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    assert [process.communicate()[1] for process in processes] == [""] * 6
+    assert race(CREATOR, path, 6) == [""] * 6
     with ragstore.open(path, key="right", create=False) as store:
         ids = {f"{process}-{number}" for process in range(6) for number in range(5)}
         assert {document.id for document in store["notes"].list_documents()} == ids

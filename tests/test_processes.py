@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import ragstore
 
+from tests.helpers.processes import race
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere two libraries of a process are one to locks")
 
 # Runs what it is told, a line of Python at a time, and answers with JSON.
@@ -19,6 +21,8 @@ SERVER = """
 import json, sys
 import numpy as np
 import ragstore
+
+from tests.helpers.processes import race
 store = ragstore.open(sys.argv[1], **json.loads(sys.argv[2]))
 print("null", flush=True)
 for line in sys.stdin:
@@ -162,6 +166,8 @@ CREATOR = """
 import sys
 import numpy as np
 import ragstore
+
+from tests.helpers.processes import race
 print("ready", flush=True)
 sys.stdin.readline()
 with ragstore.open(sys.argv[1]) as store:
@@ -174,29 +180,9 @@ with ragstore.open(sys.argv[1]) as store:
 
 def test_eight_processes_create_one_file(tmp_path):
     path = tmp_path / "new" / "folder" / "kb.db"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", CREATOR, path, str(number)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(8)
-    ]
-    try:
-        assert [process.stdout.readline() for process in processes] == ["ready\n"] * 8
-        assert not path.exists()
-        for process in processes:
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        errors = [process.communicate()[1] for process in processes]
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
-    assert errors == [""] * 8
+    existed = []
+    assert race(CREATOR, path, 8, lambda: existed.append(path.exists())) == [""] * 8
+    assert existed == [False]
     expected = {f"{process}-{number}" for process in range(8) for number in range(5)}
     with ragstore.open(path, create=False) as store:
         notes = store["notes"]
