@@ -21,8 +21,11 @@ FULL = os.environ.get("RAGSTORE_FAULTS") == "full"
 RESULTS = ROOT / ".faults"
 # "rows,changes": from so many rows on there are derived indexes, built anew after so many changes. The stores of most
 # suites are too small for them otherwise.
-if _at := os.environ.get("RAGSTORE_FAULTS_INDEX_AT"):
-    ragstore.store._INDEX_AT = (*map(int, _at.split(",")), False)
+INDEX_AT = os.environ.get("RAGSTORE_FAULTS_INDEX_AT")
+if INDEX_AT:
+    ragstore.store._INDEX_AT = (*map(int, INDEX_AT.split(",")), False)
+# What is added to the name of a suite where its stores have them.
+INDEXED = "+indexes"
 
 
 def size(sample: int, full: int) -> int:
@@ -81,6 +84,7 @@ def write(suite: Suite, outcome: str, reason: str, seconds: float) -> None:
         "seconds": round(seconds, 1),
         "outcome": outcome,
         "reason": reason,
+        "index at": INDEX_AT,
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "machine": {
             "cores": os.cpu_count(),
@@ -88,7 +92,7 @@ def write(suite: Suite, outcome: str, reason: str, seconds: float) -> None:
             "file system": file_system(suite.folder),
         },
     }
-    (RESULTS / f"{suite.name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (RESULTS / f"{suite.name}{INDEXED if INDEX_AT else ''}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 def suite_of_module(name: str):

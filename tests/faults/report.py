@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.faults.record import RESULTS, ROOT
+from tests.faults.record import INDEXED, RESULTS, ROOT
 
 PAGE = ROOT / "docs" / "reliability.md"
 
@@ -51,7 +51,8 @@ HEAD = """# Reliability
 
 What was done to the store, how often, and what came of it. `make faults` repeats all of it, `make faults ONLY="forks
 power_loss"` some, and both write this page from their runs; `make test` runs a sample of each. `RAGSTORE_FAULTS_SEED`
-repeats a run.
+repeats a run. `RAGSTORE_FAULTS_INDEX_AT="rows,changes"` gives the stores of a run derived indexes from so many rows on,
+built anew after so many changes; it has a line of its own.
 
 Who judges: each acknowledged write is there and whole across rows, text index and vectors, answers equal those of a
 plain Python model, and SQLite's, FTS5's and our own checks of the file find nothing (`tests/faults`).
@@ -78,9 +79,13 @@ def page(results: dict[str, dict]) -> str:
         HEAD + "| what happens | what must come of it | how many | seed | took | result |",
         "|---|---|---|---|---|---|",
     ]
-    known = {name for name, _, _ in SUITES}
+    known = {name + ending for name, _, _ in SUITES for ending in ("", INDEXED)}
     extra = [(name, name.replace("_", " "), "") for name in sorted(results) if name not in known]
-    lines += [row(*suite, results.get(suite[0])) for suite in [*SUITES, *extra]]
+    for name, what, must in [*SUITES, *extra]:
+        lines.append(row(name, what, must, results.get(name)))
+        if indexed := results.get(name + INDEXED):
+            rows, changes = indexed["index at"].split(",")
+            lines.append(row(name, f"the same, with indexes from {rows} rows, anew after {changes}", must, indexed))
     machines = {json.dumps(result["machine"]): result["date"] for result in results.values()}
     for machine, date in sorted(machines.items()):
         parts = json.loads(machine)
