@@ -34,7 +34,7 @@ def test_kill_syscalls(tmp_path):
             if not left:
                 continue
             prefix = tracing.prefix(call, "signal=SIGKILL", str(number), tracing.files(bench.path))
-            with Server(operations.__name__, prefix=prefix) as server:
+            with Server(operations.__name__, record.__name__, prefix=prefix) as server:
                 for name in left:
                     bench.restore(name)
                     acks.unlink(missing_ok=True)
