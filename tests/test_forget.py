@@ -15,70 +15,11 @@ import pytest
 import ragstore
 
 from tests.helpers.canaries import files, found
-
-DIMENSION = 64
-COUNT = 400
-
-
-def text(number: int) -> str:
-    return f"The canary zyzzyva{number}quokka sits at place {number} and says words{number % 7} to the others."
-
-
-def vectors(count: int = COUNT, seed: int = 5) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((count, DIMENSION)).astype(np.float32)
-
-
-def fill(store: ragstore.Store, count: int = COUNT) -> ragstore.Collection:
-    collection = store.create_collection("c")
-    collection.add_texts(
-        [text(number) for number in range(count)],
-        vectors(count),
-        ids=[f"id{number}" for number in range(count)],
-        metadatas=[{"name": f"person of number {number} in the list", "n": number} for number in range(count)],
-    )
-    return collection
-
-
-def code(vector: np.ndarray) -> bytes:
-    """As an index quantises it: a byte for each component of the unit vector, scaled to 127, with zero at 128."""
-    unit = vector.astype(np.float64) / np.linalg.norm(vector.astype(np.float64))
-    scaled = unit * (127 / np.abs(unit).max())
-    return (np.rint(scaled) + 128).astype(np.uint8).tobytes()
-
-
-def needles(number: int, rows: np.ndarray) -> list[bytes]:
-    vector = rows[number]
-    spans = [vector.tobytes()[at : at + 16] for at in range(0, 4 * DIMENSION, 16)]
-    codes = [code(vector)[at : at + 12] for at in range(0, DIMENSION - 12, 12)]
-    words = [f"zyzzyva{number}quokka", f"person of number {number} in"]
-    return [*(word.encode() for word in words), *spans, *codes]
+from tests.helpers.telling import COUNT, code, fill, needles, text, vectors
 
 
 def some(count: int = COUNT, step: int = 10) -> list[int]:
     return list(range(3, count, step))
-
-
-def test_nothing_is_left_in_any_file(path):
-    rows = vectors(2000)
-    with ragstore.open(path) as store:
-        collection = fill(store, 2000)
-        store.checkpoint("truncate")
-        wanted = [needle for number in some(2000, 20) for needle in needles(number, rows)]
-        texts = [needle for needle in wanted if b"quokka" in needle or b"person" in needle]
-        assert set(texts) <= found(path.parent, wanted)
-        report = collection.forget([f"id{number}" for number in some(2000, 20)])
-        assert report
-        assert (report.documents, report.chunks, report.embeddings) == (100, 100, 100)
-        assert report.traces > 1000
-        assert report.searched_bytes >= path.stat().st_size
-        assert found(path.parent, wanted) == set()
-        assert store.check().ok
-        assert collection.count() == 1900
-        assert collection.get("id3") is None
-        assert not collection.keyword_search("zyzzyva3quokka")
-        assert collection.keyword_search("zyzzyva4quokka").ids == ["id4"]
-        assert collection.vector_search(rows[4], k=1).ids == ["id4"]
-    assert found(path.parent, wanted) == set()
 
 
 @pytest.mark.parametrize("place", ["auto", "memory", "off"])

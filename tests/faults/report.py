@@ -38,6 +38,8 @@ SUITES = [
      "a typed error and nothing applied, or a sound store; the clock moves at most 60 s"),
     ("sync_schedules", "five stores write, sync in part, meet old batches, have clocks apart and processes that end",
      "all become equal"),
+    ("forgotten", "documents are forgotten, and every file is searched for them by other means",
+     "nothing of them is found; what stays is searched as before"),
     ("hostile_input", "bombs, odd paths, files of newer versions", "a typed error; a newer file keeps every byte"),
     ("encrypted", "every file that an encrypted store writes, searched for its text, vectors and key",
      "nothing is found"),
