@@ -16,7 +16,19 @@ LAYERS = [
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 INSIDE_SQLITE = [
-    {"sql", "filter_sql", "row_set", "neighbor", "tokenizer", "ffi", "lock", "pulse", "schema", "failpoints"},
+    {
+        "sql",
+        "filter_sql",
+        "row_set",
+        "neighbor",
+        "tokenizer",
+        "ffi",
+        "lock",
+        "pulse",
+        "schema",
+        "failpoints",
+        "file_system",
+    },
     {"tables"},
     {"matching", "row_sets", "derived"},
     {"ops"},

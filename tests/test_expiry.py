@@ -50,6 +50,20 @@ def test_relations_of_what_expired_are_not_there(store):
     assert notes.relations("d") == []
 
 
+@pytest.mark.parametrize("name", ["b", "part"])
+def test_what_takes_the_place_of_what_expired_has_none_of_its_relations(store, name):
+    notes = store.create_collection("c")
+    chunk = ragstore.Chunk("w", id="part")
+    notes.add(
+        [ragstore.Document("a", id="a"), ragstore.Document("w", id="b", expires_at=ENDS["later"], chunks=[chunk])]
+    )
+    notes.relate("a", name, "t", metadata={"old": 1})
+    notes.add([ragstore.Document("gone", id="b", expires_at=ENDS["past"], chunks=[chunk])], on_conflict="replace")
+    notes.add([ragstore.Document("new", id="b", chunks=[ragstore.Chunk("new", id="part")])])
+    assert notes.get_document("b").text == "new"
+    assert notes.relations("a") == []
+
+
 def test_optimize_removes_what_expired(store):
     for name in ("one", "two"):
         chunks = [ragstore.Chunk("w", id=f"{name}{i}", expires_at=ENDS["past"] if i % 2 else None) for i in range(6)]

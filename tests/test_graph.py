@@ -77,6 +77,11 @@ def test_networkx_has_all_of_it(collection):
     assert sorted(graph.edges(keys=True)) == [("a", "b", "cites"), ("a", "b", "next")]
     assert graph["a"]["b"]["cites"]["strength"] == 0.5
     assert graph["a"]["b"]["cites"]["page"] == 1
+    names = {"key": 1, "u_for_edge": 2, "self": 3, "strength": 4}
+    collection.relate("b", "a", "odd", metadata=names)
+    edge = collection.to_networkx(type="odd")["b"]["a"]["odd"]
+    assert {name: edge[name] for name in names} == names | {"strength": 1.0}
+    collection.unrelate("b", "a")
     assert list(collection.to_networkx(type="next").edges(keys=True)) == [("a", "b", "next")]
 
 

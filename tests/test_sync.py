@@ -1,6 +1,7 @@
 """Changes go from store to store, and all come to the same."""
 
 import shutil
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +10,7 @@ import pytest
 import ragstore
 from ragstore import ClockSkewError, Document, SyncError, WrongKeyError
 
-from tests.helpers.replicas import answers, clock, equal
+from tests.helpers.replicas import answers, clock, equal, forget_file
 
 
 @pytest.fixture
@@ -119,6 +120,16 @@ def test_one_uri_under_two_ids_is_the_later_one(stores, pair, first):
         assert store["c"].get_document(uri="u").id == "two"
     third.sync(a)
     assert third["c"].get_document("one").id == "two"
+    # It names that document for every call that takes ids of documents.
+    (chunk,) = third["c"].get_chunks("two")
+    assert third["c"].get_chunks("one") == [chunk]
+    assert third["c"].get_chunk_by_index("one", 0) == chunk
+    assert third["c"].update_metadata({"n": 1}, document_ids=["one"]) == 1
+    assert third["c"].get_document("two").metadata == {"n": 1}
+    third["c"].add_chunks("one", [ragstore.Chunk("more", id="more")])
+    assert third["c"].get_chunks("two")[1].id == "more"
+    assert third["c"].delete(document_ids=["one"]) == 1
+    assert texts(third) == {}
     # The alias follows the uri, and ends with a document of its own.
     a["c"].add(Document("cat three", uri="u"), on_conflict="replace")
     b.sync(a)
@@ -412,13 +423,47 @@ class TestCopies:
 
     @pytest.fixture
     def twins(self, tmp_path, pair):
+        """As where files have no numbers of their own, or one became the other."""
         a, b = pair
         a["c"].add(Document("cat", id="x"))
         a.sync(b)
         a.close()
+        forget_file(tmp_path / "a.db")
         shutil.copy(tmp_path / "a.db", tmp_path / "copy.db")
         with ragstore.open(tmp_path / "a.db") as original, ragstore.open(tmp_path / "copy.db") as copy:
             yield original, copy, b
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="files have no numbers there")
+    @pytest.mark.parametrize("synced", [False, True])
+    def test_one_does_not_sync_at_all(self, tmp_path, pair, synced):
+        """Nobody else need show it: others, who meet one of them each, would miss changes of the other."""
+        a, b = pair
+        a["c"].add(Document("cat", id="x"))
+        if synced:
+            a.sync(b)
+        a.close()
+        shutil.copy(tmp_path / "a.db", tmp_path / "copy.db")
+        (tmp_path / "a.db").rename(tmp_path / "moved.db")
+        with ragstore.open(tmp_path / "moved.db") as original, ragstore.open(tmp_path / "copy.db") as copy:
+            copy["c"].add(Document("dog", id="y"))
+            original["c"].add(Document("bird", id="z"))
+            original.sync(b)
+            batch = b.export_changes()
+            for call in (
+                lambda: copy.sync(b),
+                lambda: b.sync(copy),
+                copy.export_changes,
+                lambda: copy.apply_changes(batch),
+                lambda: copy.sync_folder(tmp_path / "folder"),
+            ):
+                with pytest.raises(SyncError, match=r"copy.*renew_replica"):
+                    call()
+            assert set(texts(copy)) == {"x", "y"}
+            copy.renew_replica()
+            copy.sync(b)
+            original.sync(b)
+            assert set(texts(original)) == set(texts(copy)) == set(texts(b)) == {"x", "y", "z"}
+            equal(original, copy, b)
 
     def test_they_do_not_sync_with_each_other(self, twins):
         original, copy, _ = twins
@@ -558,18 +603,24 @@ class TestClock:
         with pytest.raises(ClockSkewError, match="ahead of this machine's clock"):
             b.apply_changes(batch)
         assert b.watermark() == before
-        with pytest.raises(ClockSkewError, match="reclock"):
-            a.sync(b)
+        b["c"].add(Document("bird", id="z"))
+        for one, other in [(a, b), (b, a)]:
+            with pytest.raises(ClockSkewError, match="reclock"):
+                one.sync(other)
+        # Also of what was right.
+        assert set(texts(a)) == {"x"}
         # It goes on by itself.
         a["c"].add(Document("dog", id="y"))
         assert a.reclock() == 2
         assert a.reclock() == 0
+        later = {"updated_at": {"$gt": datetime.now(UTC) + timedelta(minutes=2)}}
+        assert a["c"].count_documents(later) == 0
         a.sync(b)
-        assert set(texts(b)) == {"x", "y"}
+        assert set(texts(b)) == {"x", "y", "z"}
         assert all(abs(change.at - datetime.now(UTC)) < timedelta(minutes=1) for change in b.changes())
         b["c"].delete(document_ids=["x"])
         a.sync(b)
-        assert set(texts(a)) == {"y"}
+        assert set(texts(a)) == {"y", "z"}
         equal(a, b)
 
     def test_the_order_of_changes_stays(self, pair):

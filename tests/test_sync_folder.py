@@ -11,7 +11,7 @@ import pytest
 import ragstore
 from ragstore import ClockSkewError, Document, SyncError, WrongKeyError
 
-from tests.helpers.replicas import answers, clock, registers
+from tests.helpers.replicas import answers, clock, forget_file, registers
 
 ROOT = Path(__file__).parents[1]
 
@@ -215,6 +215,7 @@ def test_a_copy_in_the_folder_is_found(stores, folder, tmp_path):
     a.create_collection("c").add("cat")
     rounds([a, b], folder)
     a.close()
+    forget_file(tmp_path / "a.db")
     shutil.copy(tmp_path / "a.db", tmp_path / "copy.db")
     with ragstore.open(tmp_path / "a.db") as original, ragstore.open(tmp_path / "copy.db") as copy:
         original["c"].add(Document("dog", id="y"))

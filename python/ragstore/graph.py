@@ -127,7 +127,8 @@ class Graph:
     def to_networkx(self, *, type: str | None = None) -> Any:
         """Give all relations as a `networkx.MultiDiGraph`, whose keys are types; needs networkx.
 
-        Edges have `strength`, `created_at` and the keys of their metadata; nodes are the ids that are related.
+        Edges have `strength`, `created_at` and the keys of their metadata that are neither of those; nodes are the ids
+        that are related.
         """
         try:
             import networkx as nx
@@ -138,7 +139,9 @@ class Graph:
             self.name, None, "both", optional("type", type)
         ):
             own = {"strength": strength, "created_at": moment(created_at)}
-            graph.add_edge(source, target, key=kind, **metadata | own)
+            # Not as arguments: metadata may have the names of parameters.
+            graph.add_edge(source, target, key=kind)
+            graph.edges[source, target, kind].update(metadata | own)
         return graph
 
     def related(

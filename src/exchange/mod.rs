@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 pub use self::folder::sync_folder;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{Applied, SyncReport, Timestamp};
 use crate::request::{ApplyChanges, BatchSource, ExportChanges, LogSync};
 use crate::store::{Batches, Store, Watch};
-use crate::sync::{BatchKey, ReplicaId, Watermark, hex};
+use crate::sync::{BatchKey, ReplicaId, Watermark, ahead_of_clock, hex};
 
 /// Everything newer than a watermark, as one batch.
 ///
@@ -66,6 +67,9 @@ pub fn sync(own: &dyn Store, other: &dyn Store, watch: &mut dyn Watch) -> Result
         ))
     } else {
         let both = || -> Result<()> {
+            // Before either has anything of the other.
+            check_clocks(&mine, &theirs)?;
+            check_clocks(&theirs, &mine)?;
             let (sent, applied) = carry(other, mine, own, watch)?;
             mirrored.sent = sent;
             count(&mut report, &applied);
@@ -81,6 +85,13 @@ pub fn sync(own: &dyn Store, other: &dyn Store, watch: &mut dyn Watch) -> Result
     log(own, &report, started_at, (there, Some(peer)), result.as_ref().err());
     log(other, &mirrored, started_at, (here, Some(me)), result.as_ref().err());
     result.map(|()| report)
+}
+
+/// Refuses what a store has and another lacks, where a clock ran ahead as it was written.
+fn check_clocks(has: &Watermark, lacks: &Watermark) -> Result<()> {
+    let now = Timestamp::now().millis();
+    let ahead = |stamp: &Hlc| stamp.millis > now + limits::CLOCK_SKEW_MILLIS && !lacks.covers(*stamp);
+    has.iter().find(ahead).map_or(Ok(()), |stamp| Err(ahead_of_clock(stamp, now)))
 }
 
 /// What one store has and a watermark lacks, into another, in batches of bounded size.

@@ -135,6 +135,8 @@ fn finish(
         let mut conn = open::copy(&copy, cipher, caches)?;
         let txn = conn.transaction()?;
         replicas::renew_copy(&txn)?;
+        // It is used wherever it is carried to, and its file noted when it first syncs.
+        replicas::note_file(&txn, None)?;
         txn.commit()?;
         let asked = Arc::clone(progress);
         conn.progress_handler(OPS, Some(move || asked.cancelled.load(Ordering::Relaxed)))?;

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::cipher::Cipher;
+use super::file_system;
 use super::open::{self, Caches, Synchronous};
 use super::sql;
-use super::tables::meta;
+use super::tables::{meta, replicas};
 use crate::error::{Error, Result};
 use crate::request::Open;
 
@@ -47,6 +48,7 @@ impl Folder {
         conn.execute_batch("BEGIN")?;
         // Two stores are never one replica.
         meta::init(&conn)?;
+        replicas::note_file(&conn, file_system::number_of(&conn))?;
         conn.execute_batch("COMMIT")?;
         Ok((new, conn))
     }

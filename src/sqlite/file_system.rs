@@ -3,8 +3,12 @@
 
 use std::path::Path;
 
+use rusqlite::Connection;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::request::Open;
+
+const FUSE: i64 = 0x6573_5546;
 
 /// What the system says of a path: the number of its kind of file system, and the name of the mounted type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,8 +63,7 @@ fn network(mounted: &Mounted) -> Option<&'static str> {
         (0x1983_0326, "BeeGFS"),
         (0x786F_4256, "a shared folder of VirtualBox"),
     ];
-    /// By the type that FUSE was mounted as; of itself FUSE says nothing.
-    const FUSE: i64 = 0x6573_5546;
+    /// By the type that FUSE was mounted as; of itself it says nothing.
     const KINDS: [(&str, &str); 16] = [
         ("virtiofs", "virtiofs"),
         ("fuse.sshfs", "sshfs"),
@@ -97,6 +100,30 @@ pub fn free(path: &Path) -> Option<u64> {
 #[cfg(not(unix))]
 pub fn free(_path: &Path) -> Option<u64> {
     None
+}
+
+/// The number that its file system gave a file, which a copy does not share and a new name does not change. `None` where
+/// there is none that lasts.
+#[cfg(unix)]
+pub fn number(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    // FAT and exFAT make numbers up as files are met; FUSE may.
+    const MADE_UP: [i64; 3] = [0x4D44, 0x2011_BAB0, FUSE];
+    if mounted(path).is_some_and(|mounted| MADE_UP.contains(&mounted.magic)) {
+        return None;
+    }
+    std::fs::metadata(path).ok().map(|metadata| metadata.ino())
+}
+
+/// The system is not asked on this platform.
+#[cfg(not(unix))]
+pub fn number(_path: &Path) -> Option<u64> {
+    None
+}
+
+/// That of the file of a connection.
+pub fn number_of(conn: &Connection) -> Option<u64> {
+    conn.path().and_then(|path| number(Path::new(path)))
 }
 
 /// Whether two folders share their space.

@@ -7,9 +7,10 @@ use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
 
 use super::ffi::{self, Part};
+use super::file_system;
 use super::lock;
 use super::sql;
-use super::tables::meta;
+use super::tables::{meta, replicas};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{self, Event};
 use crate::model::Timestamp;
@@ -162,6 +163,7 @@ fn take(conn: &Connection, migrations: &[Migration], back_up: &dyn Fn(usize) -> 
     }
     if taken == 0 {
         meta::init(conn)?;
+        replicas::note_file(conn, file_system::number_of(conn))?;
     }
     conn.pragma_update(None, "application_id", APPLICATION_ID)?;
     conn.pragma_update(None, "user_version", migrations.len())?;

@@ -18,6 +18,7 @@ use super::SqliteStore;
 use super::cipher::Cipher;
 use super::derived;
 use super::ffi;
+use super::file_system;
 use super::fork;
 use super::guard::{Exclusive, Guard};
 use super::open;
@@ -259,6 +260,10 @@ fn fill(source: &Connection, copy: &Path, to: Option<&Cipher>, header: &Header) 
     source.query_row("PRAGMA copy.journal_mode = OFF", [], |_| Ok(()))?;
     source.execute_batch("BEGIN")?;
     source.query_row("SELECT sqlcipher_export('copy')", [], |_| Ok(()))?;
+    // The replica goes on in it.
+    if let Some(number) = file_system::number(copy) {
+        source.execute("UPDATE copy.meta SET value = ?1 WHERE key = 'file'", [number.to_le_bytes()])?;
+    }
     Ok(source.execute_batch("COMMIT; DETACH copy")?)
 }
 

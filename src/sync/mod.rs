@@ -16,6 +16,19 @@ pub use plan::Action;
 pub use watermark::{ReplicaId, Watermark, hex, stale};
 
 use crate::error::{Error, ErrorKind};
+use crate::hlc::Hlc;
+
+/// A change that no peer would take yet.
+pub fn ahead_of_clock(stamp: Hlc, now_millis: u64) -> Error {
+    Error::new(
+        ErrorKind::ClockSkew,
+        format!(
+            "a change of this store is {} seconds ahead of this machine's clock, and no peer would take it; set the clock \
+             right, and where it ran ahead before, call reclock()",
+            stamp.millis.saturating_sub(now_millis) / 1000
+        ),
+    )
+}
 
 /// What is wrong with a batch, and what to do.
 fn damaged(what: impl std::fmt::Display) -> Error {

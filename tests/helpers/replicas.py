@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+import sys
 from pathlib import Path
 
 import ragstore
@@ -96,3 +97,9 @@ def clock(seconds: float):
         yield
     finally:
         _ragstore._shift_clock(0)
+
+
+def forget_file(path: Path) -> None:
+    """The replica of a closed store is in no file that is known."""
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        assert connection.execute("DELETE FROM meta WHERE key = 'file'").rowcount == (sys.platform != "win32")

@@ -7,3 +7,5 @@ class RagstoreOff(Ragstore):
     title = "ragstore, SQLite alone"
     about = '`derived="off"`'
     derived = "off"
+    builds = ({},)
+    exact_build = {}

@@ -9,8 +9,8 @@ use crate::request::{Add, PreparedDocument};
 use crate::sqlite::tables::changes::{self, Entity, Op};
 use crate::sqlite::tables::chunks::{self, ChunkRow};
 use crate::sqlite::tables::documents::{self, DocumentRow};
-use crate::sqlite::tables::tombstones;
 use crate::sqlite::tables::vectors::Reader;
+use crate::sqlite::tables::{relations, tombstones};
 use crate::sqlite::txn::{Progress, Txn};
 
 /// Documents between two looks at the caller's wish and the lock.
@@ -141,7 +141,13 @@ impl Adder<'_, '_> {
         loop {
             match existing(self.txn.conn, self.target, new, self.txn.now)? {
                 Some(old) if old.expired(self.txn.now) => {
+                    let names = chunks::of_document(self.txn.conn, old.id)?.into_iter().map(|chunk| chunk.uid);
+                    let names: Vec<String> = names.chain([old.uid]).collect();
                     shared::expire_document(self.txn, self.stamp, self.target, old.id)?;
+                    // What comes now is another of those names.
+                    for name in names {
+                        relations::delete_of(self.txn.conn, self.stamp, self.target.id(), &name)?;
+                    }
                     self.ended_uris = true;
                 }
                 found => return Ok(found),

@@ -2,13 +2,13 @@ use super::shared::{self, Incoming, Target};
 use crate::error::Result;
 use crate::model::check_id;
 use crate::request::{AddChunks, DEFAULT_SPACE, prepare_chunks};
-use crate::sqlite::tables::{chunks, documents};
+use crate::sqlite::tables::{chunks, documents, tombstones};
 use crate::sqlite::txn::{Progress, Txn};
 
 pub fn run(txn: &mut Txn<'_>, request: &AddChunks, progress: &Progress) -> Result<Vec<String>> {
     check_id("document id", &request.document_id)?;
     let mut target = Target::find(txn.conn, &request.collection)?;
-    let document = documents::by_uid(txn.conn, target.id(), &request.document_id)?
+    let document = tombstones::document_of(txn.conn, target.id(), &request.document_id)?
         .filter(|document| !document.expired(txn.now))
         .ok_or_else(|| shared::no_such("document", &[&request.document_id]))?;
     let text = documents::text(txn.conn, document.id)?;

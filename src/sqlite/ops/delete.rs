@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::model::{Timestamp, check_id, check_name};
 use crate::request::Delete;
 use crate::sqlite::matching;
-use crate::sqlite::tables::chunks;
 use crate::sqlite::tables::documents::{self, DocumentRow};
+use crate::sqlite::tables::{chunks, tombstones};
 use crate::sqlite::txn::{Progress, Txn};
 
 pub fn run(txn: &mut Txn<'_>, request: &Delete, progress: &Progress) -> Result<u64> {
@@ -77,7 +77,7 @@ fn find_documents(
     let mut found = BTreeMap::new();
     for uid in request.document_ids.iter().flatten() {
         check_id("document id", uid)?;
-        if let Some(document) = documents::by_uid(conn, target.id(), uid)? {
+        if let Some(document) = tombstones::document_of(conn, target.id(), uid)? {
             found.insert(document.id, document);
         }
     }

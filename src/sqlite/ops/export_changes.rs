@@ -10,7 +10,9 @@ use crate::hlc::Hlc;
 use crate::limits;
 use crate::model::{Exported, Timestamp};
 use crate::request::{ExportChanges, NoteExport};
+use crate::sqlite::file_system;
 use crate::sqlite::sql;
+use crate::sqlite::tables::replicas::InFile;
 use crate::sqlite::tables::spaces::SpaceRow;
 use crate::sqlite::tables::vectors::Reader;
 use crate::sqlite::tables::{chunks, documents, meta, replicas, spaces, tombstones};
@@ -19,7 +21,7 @@ use crate::sync::batch::BatchWriter;
 use crate::sync::record::{
     ChunkRecord, ChunkText, CollectionRecord, DocumentRecord, Header, Record, RelationRecord, SpaceRecord, StateRecord,
 };
-use crate::sync::{Watermark, stale};
+use crate::sync::{Watermark, ahead_of_clock, stale};
 
 /// `go_on` is asked between two documents.
 pub fn run(
@@ -74,8 +76,17 @@ pub fn note(conn: &Connection, request: &ExportChanges) -> Result<NoteExport> {
     Ok(NoteExport { acknowledged: known.filter(|_| request.acknowledged) })
 }
 
-/// Refuses one that knows of this replica what it was never told. `itself`: it says that it is this store.
+/// Refuses to go on in a copy of the file, and one that knows of this replica what it was never told. `itself`: it says
+/// that it is this store.
 pub fn recognise(conn: &Connection, known: &Watermark, itself: bool) -> Result<()> {
+    if replicas::file(conn, file_system::number_of(conn))? == InFile::Another {
+        return Err(Error::new(
+            ErrorKind::Sync,
+            "this file is a copy of the one that its replica is in, or was moved to another file system, and two files \
+             that are one replica would hide each other's changes; nothing was applied: call renew_replica() on it once, \
+             then sync again",
+        ));
+    }
     match known.get(replicas::own(conn)?) {
         Some(known) if !replicas::is_mark(conn, known, itself)? => Err(twin()),
         _ => Ok(()),
@@ -249,14 +260,7 @@ impl<'a> Out<'a> {
         if stamp.millis <= self.ahead {
             return Ok(true);
         }
-        Err(Error::new(
-            ErrorKind::ClockSkew,
-            format!(
-                "a change of this store is {} seconds ahead of this machine's clock, and no peer would take it; set the \
-                 clock right, and where it ran ahead before, call reclock()",
-                (stamp.millis - self.ahead + limits::CLOCK_SKEW_MILLIS) / 1000
-            ),
-        ))
+        Err(ahead_of_clock(stamp, self.ahead - limits::CLOCK_SKEW_MILLIS))
     }
 
     /// Where one batch is full the next begins, never between a document and its chunks.

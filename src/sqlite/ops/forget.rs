@@ -83,15 +83,7 @@ fn find(conn: &Connection, target: &Target, request: &Forget) -> Result<(BTreeMa
     let (mut found, mut missing) = (BTreeMap::new(), Vec::new());
     for uid in request.document_ids.iter().flatten() {
         check_id("document id", uid)?;
-        let document = match documents::by_uid(conn, target.id(), uid)? {
-            // Of a document that merged into another by its uri.
-            None => match tombstones::alias(conn, target.id(), uid)? {
-                Some(uri) => documents::by_uri(conn, target.id(), &uri)?,
-                None => None,
-            },
-            found => found,
-        };
-        match document {
+        match tombstones::document_of(conn, target.id(), uid)? {
             Some(document) => drop(found.insert(document.id, document)),
             None => missing.push(uid.clone()),
         }

@@ -2,8 +2,16 @@ use rusqlite::Connection;
 
 use crate::error::Result;
 use crate::request::NoteExport;
-use crate::sqlite::tables::{meta, replicas};
+use crate::sqlite::file_system;
+use crate::sqlite::tables::meta;
+use crate::sqlite::tables::replicas::{self, InFile};
 use crate::sqlite::txn::Txn;
+
+/// Notes the file that the replica is in, if none was.
+pub fn note_file(conn: &Connection) -> Result<()> {
+    let number = file_system::number_of(conn);
+    if replicas::file(conn, number)? == InFile::Unknown { replicas::note_file(conn, number) } else { Ok(()) }
+}
 
 /// Whether there is nothing to note: what others are told they were told before.
 pub fn is_noted(conn: &Connection, request: &NoteExport) -> Result<bool> {
@@ -19,6 +27,7 @@ pub fn is_enough(conn: &Connection) -> Result<bool> {
 }
 
 pub fn run(txn: &mut Txn<'_>, request: &NoteExport) -> Result<()> {
+    note_file(txn.conn)?;
     if let Some(stamp) = request.acknowledged {
         replicas::acknowledge(txn.conn, stamp)?;
     }

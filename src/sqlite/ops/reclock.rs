@@ -28,7 +28,7 @@ pub fn run(txn: &mut Txn<'_>) -> Result<u64> {
     txn.set_clock(clock);
     // Who comes back with one of these took what was given up here: it would take what is written now for known.
     replicas::give_up_marks(conn, clock)?;
-    let restamped = replicas::restamp(conn, &pairs)?;
+    let restamped = replicas::restamp(conn, &pairs, txn.now)?;
     changes::renew_tags(conn, txn.stamp())?;
     Ok(restamped)
 }

@@ -6,7 +6,7 @@ use crate::model::{Metadata, check_id};
 use crate::request::{MetadataMode, UpdateMetadata};
 use crate::sqlite::matching;
 use crate::sqlite::sql;
-use crate::sqlite::tables::{chunks, documents, field_values};
+use crate::sqlite::tables::{chunks, documents, field_values, tombstones};
 use crate::sqlite::txn::{Progress, Txn};
 
 pub fn run(txn: &mut Txn<'_>, request: &UpdateMetadata, progress: &Progress) -> Result<u64> {
@@ -28,7 +28,7 @@ pub fn run(txn: &mut Txn<'_>, request: &UpdateMetadata, progress: &Progress) -> 
     let mut missing = Vec::new();
     for uid in request.document_ids.iter().flatten() {
         check_id("document id", uid)?;
-        match documents::by_uid(conn, target.id(), uid)?.filter(|document| !document.expired(txn.now)) {
+        match tombstones::document_of(conn, target.id(), uid)?.filter(|document| !document.expired(txn.now)) {
             Some(document) => {
                 let keep = |filter| shared::document_matches(conn, document.id, filter, txn.now);
                 if request.filter.as_ref().map_or(Ok(true), keep)? {

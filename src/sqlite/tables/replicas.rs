@@ -6,6 +6,7 @@ use super::meta;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hlc::Hlc;
 use crate::limits;
+use crate::model::Timestamp;
 use crate::sqlite::sql;
 use crate::sync::{ReplicaId, Watermark};
 
@@ -27,6 +28,38 @@ pub const STAMPED: [&str; 11] = [
 /// Who this store is.
 pub fn own(conn: &Connection) -> Result<ReplicaId> {
     sql::query_one(conn, "SELECT value FROM meta WHERE key = 'replica_id'", [], |row| row.get(0))
+}
+
+/// The file in which this replica is, by the number of its file system.
+const FILE: &str = "file";
+
+/// Notes the file in which this replica is.
+pub fn note_file(conn: &Connection, number: Option<u64>) -> Result<()> {
+    match number {
+        Some(number) => meta::put(conn, FILE, &number.to_le_bytes()),
+        None => sql::execute(conn, "DELETE FROM meta WHERE key = ?1", [FILE]).map(drop),
+    }
+}
+
+/// Whether the replica was noted to be in another file, or in none.
+pub fn file(conn: &Connection, number: Option<u64>) -> Result<InFile> {
+    let noted: Option<[u8; 8]> =
+        sql::query_optional(conn, "SELECT value FROM meta WHERE key = ?1", [FILE], |row| row.get(0))?;
+    Ok(match (noted.map(u64::from_le_bytes), number) {
+        (None, _) => InFile::Unknown,
+        (Some(noted), Some(number)) if noted != number => InFile::Another,
+        _ => InFile::This,
+    })
+}
+
+/// Where a replica is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InFile {
+    This,
+    /// The file that is open is a copy of that, or came from another file system.
+    Another,
+    /// Of before files were noted.
+    Unknown,
 }
 
 /// How much of each replica is here; of this one everything.
@@ -234,18 +267,34 @@ pub fn latest_but(conn: &Connection, first: Hlc) -> Result<Option<Hlc>> {
     Ok(latest)
 }
 
-/// Gives what was stamped with the first of each pair the second; says of how many changes.
-pub fn restamp(conn: &Connection, pairs: &[(Hlc, Hlc)]) -> Result<u64> {
+/// Columns of rows that are stamped which say when something was done.
+const TIMES: [(&str, &str); 6] = [
+    ("collections", "created_at"),
+    ("documents", "created_at"),
+    ("documents", "updated_at"),
+    ("relations", "created_at"),
+    ("waiting_relations", "created_at"),
+    ("state", "updated_at"),
+];
+
+/// Gives what was stamped with the first of each pair the second; says of how many changes. Nothing of it was done later
+/// than now.
+pub fn restamp(conn: &Connection, pairs: &[(Hlc, Hlc)], now: Timestamp) -> Result<u64> {
     conn.execute_batch("CREATE TEMP TABLE restamped (old BLOB PRIMARY KEY, new BLOB NOT NULL) STRICT, WITHOUT ROWID")?;
-    let result = restamp_by(conn, pairs);
+    let result = restamp_by(conn, pairs, now);
     conn.execute_batch("DROP TABLE temp.restamped")?;
     result
 }
 
-fn restamp_by(conn: &Connection, pairs: &[(Hlc, Hlc)]) -> Result<u64> {
+fn restamp_by(conn: &Connection, pairs: &[(Hlc, Hlc)], now: Timestamp) -> Result<u64> {
     for (old, new) in pairs {
         let text = "INSERT INTO temp.restamped (old, new) VALUES (?1, ?2)";
         conn.execute(text, params![old.to_bytes(), new.to_bytes()])?;
+    }
+    for (table, column) in TIMES {
+        let text =
+            format!("UPDATE {table} SET {column} = ?1 WHERE {column} > ?1 AND hlc IN (SELECT old FROM temp.restamped)");
+        conn.execute(&text, [now.0])?;
     }
     let mut changes = 0;
     for table in STAMPED {

@@ -6,6 +6,7 @@
 use rusqlite::{Connection, params};
 
 use super::changes::Entity;
+use super::documents::{self, DocumentRow};
 use crate::error::Result;
 use crate::hlc::Hlc;
 use crate::sqlite::sql;
@@ -130,6 +131,17 @@ pub fn forget_alias(conn: &Connection, collection_id: i64, uid: &str) -> Result<
 pub fn alias(conn: &Connection, collection_id: i64, uid: &str) -> Result<Option<String>> {
     let text = "SELECT uri FROM aliases WHERE collection_id = ?1 AND uid = ?2";
     sql::query_optional(conn, text, params![collection_id, uid], |row| row.get(0))
+}
+
+/// The document of an id, or of the uri by which a document of that id merged into it; expired or not.
+pub fn document_of(conn: &Connection, collection_id: i64, uid: &str) -> Result<Option<DocumentRow>> {
+    match documents::by_uid(conn, collection_id, uid)? {
+        None => match alias(conn, collection_id, uid)? {
+            Some(uri) => documents::by_uri(conn, collection_id, &uri),
+            None => Ok(None),
+        },
+        found => Ok(found),
+    }
 }
 
 /// Tables whose rows are of a collection by its number, and stay when it goes.

@@ -7,6 +7,7 @@ mod others;
 
 use self::collections::Entry;
 use self::documents::Pending;
+use super::note_export::note_file;
 use super::shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hlc::Hlc;
@@ -53,6 +54,7 @@ pub fn run(txn: &mut Txn<'_>, request: &ApplyChanges, progress: &Progress) -> Re
         apply.finish(count, last)
     })();
     result.map_err(refused)?;
+    note_file(txn.conn)?;
     let (latest, done) = (apply.latest, apply.done);
     let (revived, richer) = (std::mem::take(&mut apply.revived), std::mem::take(&mut apply.richer));
     if latest > txn.clock() {
