@@ -16,7 +16,6 @@ from ragstore import ClockSkewError, Document, SyncError, WrongKeyError
 
 from tests.helpers.replicas import answers, clock, equal
 
-
 # A process that adds documents while its clock is so many seconds ahead.
 WRITER = """
 import sys

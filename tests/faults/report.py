@@ -67,11 +67,16 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
+def cell(text: str) -> str:
+    """What may stand in a table."""
+    return text.replace("|", "/")
+
+
 def row(name: str, what: str, must: str, result: dict | None) -> str:
     if result is None:
         return f"| {what} | {must} | not run yet | | | |"
-    counts = "<br>".join(f"{count:,} {of}" for of, count in result["counts"].items())
-    outcome = result["outcome"] if not result["reason"] else f"{result['outcome']}: {result['reason']}"
+    counts = "<br>".join(f"{count:,} {cell(of)}" for of, count in result["counts"].items())
+    outcome = result["outcome"] if not result["reason"] else f"{result['outcome']}: {cell(result['reason'])}"
     seed = result["seed"] if result["counts"] else ""
     return f"| {what} | {must} | {counts} | {seed} | {duration(result['seconds'])} | {outcome} |"
 
