@@ -1,4 +1,4 @@
-"""A process is killed at the n-th system call of a kind on the store's files, for every operation and every n."""
+"""A process is killed at a system call, for every operation, every kind of call and every file that it touches."""
 
 import pytest
 
@@ -8,49 +8,51 @@ from tests.faults.server import Server
 pytestmark = pytest.mark.faults
 
 POINTS = record.size(50, 3_000)
-CALLS = ["pwrite64", "fdatasync", "fsync", "ftruncate", "openat", "pread64", "close", "fcntl", "mmap", "unlink"]
-
-
-def schedule(chance):
-    """Each kind of call with the number of the one to be killed at; a sample takes some of them."""
-    if record.FULL:
-        for number in range(1, 1000):
-            for call in CALLS:
-                yield call, number
-    while True:
-        # The first ones are the busiest.
-        yield chance.choice(CALLS), min(chance.randint(1, 40) for _ in range(2))
+CALLS = [
+    *("pwrite64", "write", "fdatasync", "fsync", "ftruncate", "fallocate"),
+    *("rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir"),
+    *("openat", "pread64", "read", "close", "fcntl", "flock", "mmap"),
+]
 
 
 def test_kill_syscalls(tmp_path):
     with record.Suite("kill_syscalls", tmp_path) as suite:
         tracing.require()
-        bench = operations.Bench(tmp_path)
-        acks = tmp_path / "acks"
-        # Operations that make no more calls of a kind.
-        over = set()
-        for call, number in schedule(suite.chance):
-            left = [name for name in operations.OPERATIONS if (call, name) not in over]
-            if not left:
-                continue
-            prefix = tracing.prefix(call, "signal=SIGKILL", str(number), tracing.files(bench.path))
-            with Server(operations.__name__, record.__name__, prefix=prefix) as server:
-                for name in left:
-                    bench.restore(name)
-                    acks.unlink(missing_ok=True)
-                    status = server.run(operations.act, str(bench.path), name, str(acks))
-                    said = acks.read_text() if acks.exists() else ""
-                    assert status in {0, -9}, f"{name} ended with {status} at {call} {number}"
-                    try:
-                        bench.judge(name, "acknowledged" in said)
-                    except Exception as error:
-                        raise AssertionError(f"{name}, killed at {call} {number}") from error
-                    if status == 0:
-                        over |= {(call, name)} if record.FULL else set()
-                        continue
-                    suite.counts["points"] += 1
-                    when = ["while it opened", "while it ran", "after it was acknowledged"][said.count("\n")]
-                    suite.counts[when] += 1
-            if suite.counts["points"] >= POINTS or len(over) == len(CALLS) * len(operations.OPERATIONS):
-                break
+        names = operations.some(suite.chance)
+        bench = operations.Bench(tmp_path, names)
+        warden = tracing.Warden(tmp_path)
+        with Server(operations.__name__, record.__name__) as server:
+            found = [point for name in names for point in operations.points(bench, server, warden, name, CALLS)]
+            keys = [lambda point: (point.place, point.phase), lambda point: point.kind, lambda point: point.name]
+            for point in tracing.spread(found, suite.chance, *keys):
+                bench.restore(point.name)
+                inject = f"{point.kind}:signal=SIGKILL:when={point.number}"
+                status, said = warden.run(
+                    server, operations.act, str(bench.path), point.name, point.phase,
+                    at=point.phase, kinds=[point.kind], inject=inject,
+                )  # fmt: skip
+                assert status in {0, -9}, f"{point} ended with {status}"
+                try:
+                    bench.judge(point.name, "acknowledged" in said)
+                except Exception as error:
+                    raise AssertionError(f"killed at {point}") from error
+                if status == 0:
+                    # A thread that came to its call this time and that time not.
+                    continue
+                suite.counts["points"] += 1
+                when = ["while it opened", "while it ran", "after it was acknowledged"][
+                    ("opened" in said) + ("acknowledged" in said)
+                ]
+                suite.counts[when] += 1
+                suite.counts[f"at calls {hit(warden, point, bench)}"] += 1
+                if suite.counts["points"] >= POINTS:
+                    break
         assert suite.counts["points"] >= POINTS
+
+
+def hit(warden: tracing.Warden, point: operations.Point, bench: operations.Bench) -> str:
+    """Where the process was killed: at the first call that has the number."""
+    for call in warden.calls():
+        if (call.kind, call.number) == (point.kind, point.number):
+            return call.place(bench.path.parent) or "of other files"
+    return "of other files"
