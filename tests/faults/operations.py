@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import shutil
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -394,19 +395,27 @@ class Point:
     place: str
 
 
-def points(bench: Bench, server: Server, warden: tracing.Warden, name: str, kinds: list[str]) -> list[Point]:
-    """Those that one run of it makes, without a fault, on what is the store's."""
+def points(
+    bench: Bench, server: Server, warden: tracing.Warden, name: str, kinds: list[str], by_path: Collection[str] = ()
+) -> list[Point]:
+    """Those that one run of it makes, without a fault, on what is the store's.
+
+    Of some kinds only the calls on it are counted.
+    """
     found = set()
     for phase in PHASES:
         bench.restore(name)
         status, _ = warden.run(server, act, str(bench.path), name, phase, at=phase, kinds=kinds)
         assert status == 0, f"{name} ended with {status}"
+        counts: Counter = Counter()
         for call in warden.calls():
             if phase == OPENING and call.kind == tracing.SAY and '"opened' in call.text:
                 break
             place = call.place(bench.path.parent)
             if call.kind in kinds and place:
-                found.add(Point(name, phase, call.kind, call.number, place))
+                counts[call.thread, call.kind] += 1
+                number = counts[call.thread, call.kind] if call.kind in by_path else call.number
+                found.add(Point(name, phase, call.kind, number, place))
     return sorted(found, key=str)
 
 

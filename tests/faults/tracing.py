@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,10 +142,10 @@ class Warden:
             os.mkfifo(self.folder / name)
         self.strace: subprocess.Popen | None = None
 
-    def run(self, server, act, *arguments: object, at: str, kinds: list[str], inject: str = "", end: str = ""):
+    def run(self, server, act, *arguments: object, at: str, end: str = "", **what: object) -> tuple[int, list[str]]:
         """Calls `act` with the folder of the gate, traces it from where it waits at `at` until it waits at `end`.
 
-        Returns its status and what it said.
+        Returns its status and what it said. The rest is that of `attach`.
         """
         self.log.write_text("")
         child = server.start(act, *arguments, str(self.folder))
@@ -156,7 +156,7 @@ class Warden:
                     word = line.strip()
                     said.append(word)
                     if word == at:
-                        self.attach(child.pid, kinds, inject)
+                        self.attach(child.pid, **what)
                     if word == end:
                         self.detach()
                     if word in {at, end}:
@@ -166,10 +166,12 @@ class Warden:
                 self.detach()
         return status, said
 
-    def attach(self, pid: int, kinds: list[str], inject: str) -> None:
+    def attach(self, pid: int, kinds: list[str], inject: str = "", paths: Collection[Path] = ()) -> None:
+        """Puts a fault into a process; with paths, only where exactly they are touched, and what is said has none."""
         wanted = ",".join(UNLESS_UNKNOWN + kind for kind in [*kinds, SAY])
         command = ["strace", "-f", "-y", "-s", "16", "-o", str(self.log), "-e", f"trace={wanted}"]
         command += ["-e", f"inject={inject}"] if inject else []
+        command += [word for path in paths for word in ("-P", str(path))]
         self.strace = subprocess.Popen([*command, "-p", str(pid)], stderr=subprocess.PIPE, text=True)
         line = self.strace.stderr.readline()
         assert "attached" in line, f"strace: {line}"
