@@ -1,6 +1,7 @@
 """A process is killed at a system call, for every operation, every kind of call and every file that it touches."""
 
 import pytest
+import ragstore
 
 from tests.faults import operations, record, tracing
 from tests.faults.server import Server
@@ -56,3 +57,59 @@ def hit(warden: tracing.Warden, point: operations.Point, bench: operations.Bench
         if (call.kind, call.number) == (point.kind, point.number):
             return call.place(bench.path.parent) or "of other files"
     return "of other files"
+
+
+def cut(path):
+    """Half of a file."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def one_document_less(path):
+    with ragstore.open(path) as store:
+        document = store["c"].list_documents()[0]
+        store["c"].delete(document_ids=[document.id])
+
+
+LOSSES = [
+    ("transaction", one_document_less),
+    ("backup", lambda path: one_document_less(operations.target(path))),
+    ("backup", lambda path: cut(operations.target(path))),
+    ("export", lambda path: cut(next(operations.target(path).rglob("documents.jsonl")))),
+    ("export", lambda path: cut(next(operations.target(path).rglob("*.npy")))),
+    ("export", lambda path: next(operations.target(path).rglob("state.jsonl")).unlink()),
+]
+
+
+def test_the_judge_sees_a_loss(tmp_path):
+    """The control."""
+    bench = operations.Bench(tmp_path, {name for name, _ in LOSSES})
+    for name, lose in LOSSES:
+        for acknowledged in (True, False):
+            bench.restore(name)
+            with operations.opened(bench.path, name) as store:
+                operations.OPERATIONS[name].run(store)
+            bench.judge(name, acknowledged=acknowledged)
+            bench.restore(name)
+            with operations.opened(bench.path, name) as store:
+                operations.OPERATIONS[name].run(store)
+            lose(bench.path)
+            with pytest.raises((AssertionError, ragstore.RagstoreError, OSError, ValueError)):
+                bench.judge(name, acknowledged=acknowledged)
+    bench.restore("transaction")
+    with pytest.raises(AssertionError, match="acknowledged and is not there"):
+        bench.judge("transaction", acknowledged=True)
+
+
+def test_points_are_of_all_files(tmp_path):
+    """The control: what an operation makes beside the store is among what is hit."""
+    tracing.require()
+    bench = operations.Bench(tmp_path, ["backup", "export", "index"])
+    warden = tracing.Warden(tmp_path)
+    with Server(operations.__name__, record.__name__) as server:
+        for name, place, kinds in (
+            ("backup", "in the folder of a backup", {"pwrite64", "fsync", "rename", "unlink", "openat"}),
+            ("export", "in the folder of an export", {"write", "fsync", "rename", "openat"}),
+            ("index", "in the folder of indexes", {"write", "fsync", "rename", "openat"}),
+        ):
+            found = operations.points(bench, server, warden, name, CALLS)
+            assert kinds <= {point.kind for point in found if point.place == place}

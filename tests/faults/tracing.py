@@ -30,7 +30,10 @@ UNLESS_UNKNOWN = "?"
 SAY = "writev"
 
 LINE = re.compile(r"^(\d+) +(\w+)\((.*)$")
-NAMED = re.compile(r'(?:(?:AT_FDCWD|\d+)?<(?P<folder>/[^>]*)>, )?"(?P<name>[^"]*)"|\d+<(?P<open>/[^>]*)>')
+OPEN = re.compile(r"\d+<(/[^>]*)>")
+NAMED = re.compile(r'(?:(?:AT_FDCWD|\d+)?<([^>]*)>, )?"([^"]*)"')
+# Kinds of which strings are names.
+NAMING = re.compile(r"open|rename|unlink|link|mkdir|rmdir")
 PLACES = [
     (re.compile(r"\.ragstore-backup-"), "in the folder of a backup"),
     (re.compile(r"\.made\.partial-"), "in the folder of an export"),
@@ -72,14 +75,10 @@ class Call:
 
     def paths(self) -> list[str]:
         """What it was about."""
-        found = []
-        for match in NAMED.finditer(self.text):
-            if match["name"] is not None:
-                name = os.path.join(match["folder"] or "", match["name"])
-                found += [name] * name.startswith("/")
-            else:
-                found.append(match["open"])
-        return found
+        if not NAMING.match(self.kind):
+            return OPEN.findall(self.text)[:1]
+        found = [os.path.join(folder, name) for folder, name in NAMED.findall(self.text)]
+        return [name for name in found if name.startswith("/")]
 
     def place(self, folder: Path) -> str | None:
         """What of a store in a folder it was about; nothing where it was about other things."""
