@@ -2,7 +2,8 @@
 
 A write is an event with the stamp that its store gave it. The later one has the name: a document lives while its last
 write is the last event of its id, and of its uri where it has one, and is later than the last end of its collection.
-Nothing else decides, so neither who synced with whom nor when.
+A uri ends with a deletion of the document that has it, and with a write that gives this another one. Nothing else
+decides, so neither who synced with whom nor when.
 
 Documents are told with uri, text, metadata and the texts of their chunks, and so are state values. Ids of chunks,
 embeddings, spaces and relations are not: whether they are there depends on each other's ends.
@@ -91,29 +92,28 @@ class Merged:
     # With nothing where the event was an end.
     documents: list[tuple[bytes, Name, Content | None]] = field(default_factory=list)
     state: list[tuple[bytes, Name, object]] = field(default_factory=list)
+    # Collections and their uris.
+    uris: list[tuple[bytes, Name]] = field(default_factory=list)
     ends: dict[str, bytes] = field(default_factory=dict)
 
     def take(self, before: Stored, after: Stored) -> None:
         """What one write of one store did."""
-        for name, (content, stamp) in after.documents.items():
-            if before.documents.get(name, (None, b""))[1] != stamp:
-                self.documents.append((stamp, name, content))
-        for name, stamp in after.documents_ended.items():
-            if before.documents_ended.get(name) != stamp:
-                self.documents.append((stamp, name, None))
-        for name, (value, stamp) in after.state.items():
-            if before.state.get(name, (None, b""))[1] != stamp:
-                self.state.append((stamp, name, [value]))
-        for name, stamp in after.state_ended.items():
-            if before.state_ended.get(name) != stamp:
-                self.state.append((stamp, name, None))
+        self.documents += changed(before.documents, after.documents)
+        self.documents += ((stamp, name, None) for stamp, name in ended(before.documents_ended, after.documents_ended))
+        self.state += ((stamp, name, [value]) for stamp, name, value in changed(before.state, after.state))
+        self.state += ((stamp, name, None) for stamp, name in ended(before.state_ended, after.state_ended))
+        for name, (content, _) in before.documents.items():
+            now, stamp = after.documents.get(name, (None, after.documents_ended.get(name, b"")))
+            if content.uri is not None and (now is None or now.uri != content.uri):
+                self.uris.append((stamp, (name[0], content.uri)))
         for name, stamp in after.collections_ended.items():
             self.ends[name] = max(self.ends.get(name, b""), stamp)
 
     def contents(self) -> dict[Name, Content]:
         events = [event for event in self.documents if event[0] > self.ends.get(event[1][0], b"")]
         last = latest((name, stamp) for stamp, name, _ in events)
-        uris = latest(((name[0], content.uri), stamp) for stamp, name, content in events if content is not None)
+        used = [((name[0], content.uri), stamp) for stamp, name, content in events if content is not None]
+        uris = latest([*used, *((uri, stamp) for stamp, uri in self.uris)])
         return {
             name: content
             for stamp, name, content in events
@@ -138,6 +138,18 @@ class Merged:
             assert not strange, f"{what} that nobody left: {strange}"
             other = {name: (found[name], value) for name, value in expected.items() if found[name] != value}
             assert not other, f"{what} are other than what was written last: {other}"
+
+
+def changed(before: dict, after: dict) -> Iterable[tuple[bytes, Name, object]]:
+    """What has another stamp than before."""
+    for name, (value, stamp) in after.items():
+        if before.get(name, (None, b""))[1] != stamp:
+            yield stamp, name, value
+
+
+def ended(before: dict, after: dict) -> Iterable[tuple[bytes, Name]]:
+    """What ended since."""
+    return ((stamp, name) for name, stamp in after.items() if before.get(name) != stamp)
 
 
 def latest(stamps: Iterable[tuple[object, bytes]]) -> dict[object, bytes]:

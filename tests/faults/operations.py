@@ -424,4 +424,4 @@ def some(chance) -> list[str]:
     if record.FULL:
         return list(OPERATIONS)
     own = ["backup", "export", "index", "vacuum", "rekey"]
-    return chance.sample(own, 3) + chance.sample([name for name in OPERATIONS if name not in own], 4)
+    return chance.sample(own, 2) + chance.sample([name for name in OPERATIONS if name not in own], 3)

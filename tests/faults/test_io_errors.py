@@ -18,7 +18,7 @@ from tests.faults.server import Server
 
 pytestmark = pytest.mark.faults
 
-POINTS = record.size(60, 2_000)
+POINTS = record.size(40, 2_000)
 # What each kind of call may answer.
 FAULTS = {
     "pwrite64": ["EIO", "ENOSPC"],
@@ -233,8 +233,8 @@ def test_io_errors(tmp_path):
                 suite.counts[f"at calls {hits[0]}"] += 1
                 ended = "works after opening it anew" if said["again"] else "works in the same process, the fault over"
                 suite.counts[ended] += 1
-                suite.counts["acknowledged where a failed sync lost nothing of it"] += kept
-                suite.counts["said by an error"] += any((*said["open"], *said["run"], *said["read"], said["close"]))
+                suite.counts.update(["acknowledged where a failed sync lost nothing of it"] * kept)
+                suite.counts["answered by an error"] += any((*said["open"], *said["run"], *said["read"], said["close"]))
                 if suite.counts["points"] >= POINTS:
                     break
         assert suite.counts["points"] >= POINTS

@@ -8,7 +8,7 @@ from tests.faults.server import Server
 
 pytestmark = pytest.mark.faults
 
-POINTS = record.size(50, 3_000)
+POINTS = record.size(40, 3_000)
 CALLS = [
     *("pwrite64", "write", "fdatasync", "fsync", "ftruncate", "fallocate"),
     *("rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir"),
