@@ -11,14 +11,12 @@ PAGE = ROOT / "docs" / "reliability.md"
 SUITES = [
     ("kill_writers", "SIGKILL of three writers and a reader in the middle of mixed writes, and of re-openers",
      "nothing acknowledged is lost, nothing is partial"),
-    ("kill_syscalls", "SIGKILL at the n-th system call of a kind that a thread makes, for every operation and every file",
+    ("kill_syscalls", "SIGKILL at the n-th system call of a kind, for every operation and every file that it makes",
      "all of it or nothing"),
     ("power_loss", "images of what a disk may hold after power loss: every prefix, synced only, torn and reordered",
      "full: nothing acknowledged is lost; relaxed: only the last commits; sound"),
-    ("io_errors", "EIO, ENOSPC, EMFILE and ENOMEM from the n-th system call of a kind, once and from then on, for every "
-     "operation and every file; then the fault ends",
-     "a typed error and no silent success, nothing acknowledged that a failed sync lost; then the same process reads and "
-     "writes, or after opening the store anew where that is counted"),
+    ("io_errors", "EIO, ENOSPC, EMFILE and ENOMEM from the n-th system call of a kind, once and until the fault ends",
+     "a typed error, nothing acknowledged that a failed sync lost; then it works, as counted"),
     ("full_disk", "full file systems and limits of the file size, each of another size",
      "a typed error, what was acknowledged is there, space given back is used"),
     ("mutated_files", "damaged and crafted files", "a typed error, in bounded time and memory"),
