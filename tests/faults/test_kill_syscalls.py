@@ -37,26 +37,27 @@ def test_kill_syscalls(tmp_path):
                     bench.judge(point.name, "acknowledged" in said)
                 except Exception as error:
                     raise AssertionError(f"killed at {point}") from error
-                if status == 0:
-                    # A thread that came to its call this time and that time not.
+                place = hit(warden, point, bench)
+                if status == 0 or place is None:
+                    # Not every run makes the same calls: there was none, or the one of that number was of something else.
                     continue
                 suite.counts["points"] += 1
                 when = ["while it opened", "while it ran", "after it was acknowledged"][
                     ("opened" in said) + ("acknowledged" in said)
                 ]
                 suite.counts[when] += 1
-                suite.counts[f"at calls {hit(warden, point, bench)}"] += 1
+                suite.counts[f"at calls {place}"] += 1
                 if suite.counts["points"] >= POINTS:
                     break
         assert suite.counts["points"] >= POINTS
 
 
-def hit(warden: tracing.Warden, point: operations.Point, bench: operations.Bench) -> str:
-    """Where the process was killed: at the first call that has the number."""
+def hit(warden: tracing.Warden, point: operations.Point, bench: operations.Bench) -> str | None:
+    """Where the process was killed: at the first call that has the number. Nothing where that is not the store's."""
     for call in warden.calls():
         if (call.kind, call.number) == (point.kind, point.number):
-            return call.place(bench.path.parent) or "of other files"
-    return "of other files"
+            return call.place(bench.path.parent)
+    return None
 
 
 def cut(path):
