@@ -39,7 +39,7 @@ def test_kill_syscalls(tmp_path):
                     raise AssertionError(f"killed at {point}") from error
                 place = hit(warden, point, bench)
                 if status == 0 or place is None:
-                    # Not every run makes the same calls: there was none, or the one of that number was of something else.
+                    # Runs differ: there was no such call, or that of this number was about something else.
                     continue
                 suite.counts["points"] += 1
                 when = ["while it opened", "while it ran", "after it was acknowledged"][
