@@ -44,7 +44,7 @@ FAULTS = {
 NAMES = re.compile(r"/kb\.db(-rekey)?-(wal|journal|shm)$")
 # Derived indexes carry checksums, and are built anew where one does not fit.
 FILES = re.compile(r"/kb\.db-index(/|$)")
-# Its first sync of the log is that of what is applied. The line in the sync log is a commit after that, and may be lost.
+# Its first sync of the log is that of what is applied. The line in the sync log is a commit after it, and may be lost.
 LOGS_AFTERWARDS = "apply changes"
 # What is told by an error that does not name the cause. A log that a backup's copy keeps is seen, and not why: SQLite
 # does not say what failed when a connection closes.
