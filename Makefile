@@ -44,8 +44,9 @@ python-test: build ## The tests of the package
 FAULTS := $(patsubst tests/faults/test_%.py,%,$(wildcard tests/faults/test_*.py))
 
 faults: build ## Every fault suite in full, and docs/reliability.md of it, for hours; ONLY="kill_writers forks" runs some
-	@command -v strace >/dev/null || { test "$$(id -u)" = 0 && apt-get install --yes --quiet strace; } || \
-		echo "Without strace some suites are skipped"
+	@command -v strace >/dev/null || { test "$$(id -u)" = 0 && { apt-get install --yes --quiet strace || \
+		{ apt-get update --quiet && apt-get install --yes --quiet strace; }; }; } || \
+		echo "Without strace some suites are skipped, which docs/reliability.md shows"
 	@failed=; for suite in $(or $(ONLY),$(FAULTS)); do \
 		RAGSTORE_FAULTS=full $(PY) -m pytest -m faults tests/faults/test_$$suite.py || failed="$$failed $$suite"; \
 	done; $(PY) -m tests.faults.report; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }

@@ -1,8 +1,12 @@
 """Changes go from store to store, and all come to the same."""
 
+import itertools
 import shutil
+import sqlite3
+import subprocess
 import sys
 import threading
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -11,6 +15,32 @@ import ragstore
 from ragstore import ClockSkewError, Document, SyncError, WrongKeyError
 
 from tests.helpers.replicas import answers, clock, equal, forget_file
+
+# A process that adds documents while its clock is so many seconds ahead.
+WRITER = """
+import sys
+import ragstore
+
+path, name, seconds = sys.argv[1:]
+ragstore._ragstore._shift_clock(int(seconds) * 1_000_000)
+with ragstore.open(path) as store:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for number in range(20):
+        store["c"].add(ragstore.Document("cat", id=f"{name}{number}"))
+"""
+
+
+def risen(path):
+    """The stamps of the feed of a store that is closed, each of which must be later than the one before it.
+
+    Chunks have that of their document.
+    """
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT hlc FROM changes WHERE entity <> 'chunk' ORDER BY seq")
+        stamps = [row[0] for row in rows]
+    assert all(earlier < later for earlier, later in itertools.pairwise(stamps))
+    return stamps
 
 
 @pytest.fixture
@@ -674,6 +704,41 @@ class TestClock:
                 thread.join()
             stamps = [(change.at, change.seq) for change in one.changes()]
             assert stamps == sorted(stamps)
+
+    def test_of_processes_whose_clocks_are_apart(self, tmp_path):
+        path = tmp_path / "shared.db"
+        with ragstore.open(path) as store:
+            store.create_collection("c")
+        shifts = {"a": 0, "b": 40, "c": -3600, "d": 20}
+        command = [sys.executable, "-c", WRITER, path]
+        writers = [
+            subprocess.Popen([*command, name, str(seconds)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for name, seconds in shifts.items()
+        ]
+        for writer in writers:
+            assert writer.stdout.readline() == "ready\n"
+        # All have it open before the first of them writes.
+        for writer in writers:
+            writer.stdin.write("go\n")
+            writer.stdin.flush()
+        assert [(writer.communicate()[0], writer.returncode) for writer in writers] == [("", 0)] * len(writers)
+        assert len(set(risen(path))) == 1 + 20 * len(shifts)
+        # Two clocks that were set back: one in a process, one where the file is opened next.
+        for seconds in (-7200, -60):
+            with clock(seconds), ragstore.open(path) as store:
+                store["c"].add(Document("cat", id=f"later{seconds}"))
+                store["c"].delete(document_ids=["a0" if seconds == -60 else "b0"])
+        assert len(risen(path)) == 1 + 20 * len(shifts) + 4
+        # The control: one stamp that does not rise.
+        for text in (
+            "UPDATE changes SET hlc = (SELECT min(hlc) FROM changes) WHERE seq = (SELECT max(seq) FROM changes)",
+            "UPDATE changes SET hlc = (SELECT max(hlc) FROM changes) WHERE seq = 9",
+        ):
+            shutil.copy(path, tmp_path / "copy.db")
+            with closing(sqlite3.connect(tmp_path / "copy.db")) as connection, connection:
+                connection.execute(text)
+            with pytest.raises(AssertionError):
+                risen(tmp_path / "copy.db")
 
 
 class TestFeed:

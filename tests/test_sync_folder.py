@@ -244,4 +244,15 @@ def test_the_example_runs(tmp_path):
         [sys.executable, ROOT / "examples" / "sync_folder.py", tmp_path], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("laptop: 2") == 3, done.stdout
+    written = {
+        "laptop/0": ("Cats purr.", "laptop"),
+        "laptop/1": ("Dogs bark.", "laptop"),
+        "server/0": ("Owls hoot.", "server"),
+        "late/0": ("Bees hum.", "late"),
+    }
+    for name in ("laptop", "server", "late"):
+        assert f"{name} knows laptop: 2, server: 1, late: 1\n" in done.stdout, done.stdout
+        with ragstore.open(tmp_path / f"{name}.db", read_only=True) as store:
+            c = store["notes"]
+            found = {one.uri: (one.text, c.get_chunks(one.id)[0].metadata["by"]) for one in c.list_documents()}
+        assert found == written, name

@@ -3,17 +3,18 @@
 import contextlib
 import dataclasses
 import itertools
-import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
 import pytest
 import ragstore
 
-from tests.faults import oracle, workload
+from tests.faults import oracle, record, tracing, workload
+from tests.faults.server import Server
 from tests.helpers import canaries
 from tests.helpers.damages import damage
 from tests.helpers.older import first_format
@@ -39,6 +40,8 @@ class Operation:
     proof: Callable[[Path], None] | None = None
     # What opens the file before it, and after it.
     keys: tuple[bytes | None, bytes | None] = (None, None)
+    # From how many rows on there are derived indexes, as `record.INDEX_AT` says it.
+    index_at: tuple[int, int, bool] | None = None
 
 
 def nothing(path: Path) -> None:
@@ -246,11 +249,23 @@ OPERATIONS = {
     "repair": Operation(lambda store: store.repair(), damaged, changes=False, end=mend),
     "backup": Operation(backup, related, changes=False, made=contents),
     "export": Operation(export, related, changes=False, made=imported),
+    "index": Operation(lambda store: store.optimize(), filled, changes=False, index_at=(1, 0, False)),
     "encrypt": Operation(lambda store: store.rekey(KEY), killed, changes=False, keys=(None, KEY)),
     "rekey": Operation(lambda store: store.rekey(OTHER), encrypted, changes=False, keys=(KEY, OTHER)),
     "decrypt": Operation(lambda store: store.rekey(None), encrypted, changes=False, keys=(KEY, None)),
     "add encrypted": Operation(one, encrypted, keys=(KEY, KEY)),
 }
+
+
+@contextlib.contextmanager
+def indexed(name: str):
+    """Stores that are opened here have the indexes that an operation wants."""
+    before = ragstore.store._INDEX_AT
+    ragstore.store._INDEX_AT = OPERATIONS[name].index_at or before
+    try:
+        yield
+    finally:
+        ragstore.store._INDEX_AT = before
 
 
 KEYED = {name for name, operation in OPERATIONS.items() if operation.keys[0] != operation.keys[1]}
@@ -259,10 +274,11 @@ KEYED = {name for name, operation in OPERATIONS.items() if operation.keys[0] != 
 def opened(path: Path | str, name: str) -> ragstore.Store:
     """The store of an operation, with the key that the file has."""
     first, second = OPERATIONS[name].keys
-    try:
-        return ragstore.open(path, key=first)
-    except ragstore.WrongKeyError:
-        return ragstore.open(path, key=second)
+    with indexed(name):
+        try:
+            return ragstore.open(path, key=first)
+        except ragstore.WrongKeyError:
+            return ragstore.open(path, key=second)
 
 
 def decrypt(path: Path, name: str) -> list[bytes | None]:
@@ -281,13 +297,14 @@ def decrypt(path: Path, name: str) -> list[bytes | None]:
 
 
 class Bench:
-    """One path on which every operation runs, from its own file."""
+    """One path on which operations run, each from its own file."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, names: Collection[str] = OPERATIONS) -> None:
         self.path = folder / "bench" / "kb.db"
         self.path.parent.mkdir()
         self.prepared, self.outcomes = {}, {}
-        for number, (name, operation) in enumerate(OPERATIONS.items()):
+        for number, name in enumerate(names):
+            operation = OPERATIONS[name]
             kept = folder / f"prepared{number}"
             kept.mkdir()
             operation.prepare(kept / "kb.db")
@@ -307,6 +324,8 @@ class Bench:
             assert (before != self.outcomes[name][1]) == operation.changes, f"{name} does not do what it says"
             if operation.made:
                 assert operation.made(target(self.path)) == before
+            if operation.index_at:
+                assert any(self.path.with_name("kb.db-index").iterdir()), f"{name} makes no index"
 
     def restore(self, name: str) -> None:
         for old in self.path.parent.iterdir():
@@ -317,6 +336,10 @@ class Bench:
 
     def judge(self, name: str, acknowledged: bool) -> None:
         """All of the operation is there or nothing of it, and all if it was acknowledged."""
+        with indexed(name):
+            self.judge_files(name, acknowledged)
+
+    def judge_files(self, name: str, acknowledged: bool) -> None:
         before, after = self.outcomes[name]
         operation = OPERATIONS[name]
         if operation.proof and acknowledged:
@@ -342,11 +365,63 @@ class Bench:
             operation.proof(self.path)
 
 
-def act(path: str, name: str, acks: str) -> None:
-    """Opens, runs and closes, and says so after each."""
-    out = os.open(acks, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+def act(path: str, name: str, at: str, folder: str) -> None:
+    """Opens, runs and closes, and says so after each. Waits at one of them."""
+    gate = tracing.Gate(folder)
+    if at == OPENING:
+        gate.wait(at)
     with opened(path, name) as store:
-        os.write(out, b"opened\n")
+        gate.say("opened")
+        if at == RUNNING:
+            gate.wait(at)
         OPERATIONS[name].run(store)
-        os.write(out, b"acknowledged\n")
-    os.write(out, b"closed\n")
+        gate.say("acknowledged")
+    gate.say("closed")
+
+
+# What a fault may hit.
+OPENING, RUNNING = "opening", "running"
+PHASES = [OPENING, RUNNING]
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A system call that an operation makes."""
+
+    name: str
+    phase: str
+    kind: str
+    number: int
+    place: str
+
+
+def points(
+    bench: Bench, server: Server, warden: tracing.Warden, name: str, kinds: list[str], by_path: Collection[str] = ()
+) -> list[Point]:
+    """Those that one run of it makes, without a fault, on what is the store's.
+
+    Of some kinds only the calls on it are counted.
+    """
+    found = set()
+    for phase in PHASES:
+        bench.restore(name)
+        status, _ = warden.run(server, act, str(bench.path), name, phase, at=phase, kinds=kinds)
+        assert status == 0, f"{name} ended with {status}"
+        counts: Counter = Counter()
+        for call in warden.calls():
+            if phase == OPENING and call.kind == tracing.SAY and '"opened' in call.text:
+                break
+            place = call.place(bench.path.parent)
+            if call.kind in kinds and place:
+                counts[call.thread, call.kind] += 1
+                number = counts[call.thread, call.kind] if call.kind in by_path else call.number
+                found.add(Point(name, phase, call.kind, number, place))
+    return sorted(found, key=str)
+
+
+def some(chance) -> list[str]:
+    """Operations of which a sample takes its points: among them those that make files of their own."""
+    if record.FULL:
+        return list(OPERATIONS)
+    own = ["backup", "export", "index", "vacuum", "rekey"]
+    return chance.sample(own, 2) + chance.sample([name for name in OPERATIONS if name not in own], 3)

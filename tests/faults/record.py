@@ -5,10 +5,12 @@ docs/reliability.md. A sample leaves nothing.
 """
 
 import datetime as dt
+import inspect
 import json
 import os
 import platform
 import random
+import re
 import time
 from collections import Counter
 from pathlib import Path
@@ -24,6 +26,8 @@ RESULTS = ROOT / ".faults"
 INDEX_AT = os.environ.get("RAGSTORE_FAULTS_INDEX_AT")
 if INDEX_AT:
     ragstore.store._INDEX_AT = (*map(int, INDEX_AT.split(",")), False)
+# Suites that began in this process.
+BEGUN: set[str] = set()
 # What is added to the name of a suite where its stores have them.
 INDEXED = "+indexes"
 
@@ -55,6 +59,7 @@ class Suite:
         self.counts: Counter[str] = Counter()
 
     def __enter__(self) -> "Suite":
+        BEGUN.add(self.name)
         print(f"{self.name}: seed {self.seed}")
         self.began = time.monotonic()
         return self
@@ -102,8 +107,50 @@ def suite_of_module(name: str):
     def suite(request, tmp_path_factory):
         failed = request.session.testsfailed
         with Suite(name, tmp_path_factory.getbasetemp()) as suite:
-            suite.counts["cases"] = sum(item.path == request.path for item in request.session.items)
             yield suite
+            reasons = skipped(request.session).get(request.path, {})
+            cases = {item.nodeid for item in request.session.items if item.path == request.path}
+            suite.counts["cases"] = len(cases - reasons.keys())
+            suite.counts.update(f"skipped: {reasons[case]}" for case in sorted(cases & reasons.keys()))
             assert request.session.testsfailed == failed, "a case failed"
+            if not suite.counts["cases"]:
+                pytest.skip(next(iter(reasons.values())))
 
     return suite
+
+
+# The tests of a session that were skipped, with the reason, by module.
+SKIPPED = pytest.StashKey[dict[Path, dict[str, str]]]()
+
+
+def skipped(session: pytest.Session) -> dict[Path, dict[str, str]]:
+    return session.stash.setdefault(SKIPPED, {})
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    """Keeps what was skipped."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2].removeprefix("Skipped: ").partition("\n")[0][:200]
+        skipped(item.session).setdefault(item.path, {})[item.nodeid] = reason
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session):
+    """A suite that was skipped before it began leaves that, too."""
+    if FULL:
+        for item in session.items:
+            reason = skipped(session).get(item.path, {}).get(item.nodeid)
+            if reason is not None:
+                for name in named(item) - BEGUN:
+                    write(Suite(name, RESULTS), "skipped", reason, 0.0)
+                    BEGUN.add(name)
+    return (yield)
+
+
+def named(item: pytest.Item) -> set[str]:
+    """The suites that begin in a test, or with the tests of its module."""
+    inside = re.findall(r'record\.Suite\("(\w+)"', inspect.getsource(item.function))
+    return {*inside, *re.findall(r'record\.suite_of_module\("(\w+)"', inspect.getsource(item.module))}

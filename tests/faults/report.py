@@ -11,11 +11,12 @@ PAGE = ROOT / "docs" / "reliability.md"
 SUITES = [
     ("kill_writers", "SIGKILL of three writers and a reader in the middle of mixed writes, and of re-openers",
      "nothing acknowledged is lost, nothing is partial"),
-    ("kill_syscalls", "SIGKILL at the n-th system call of a kind, for every operation", "all of it or nothing"),
+    ("kill_syscalls", "SIGKILL at the n-th system call of a kind, for every operation and every file that it makes",
+     "all of it or nothing"),
     ("power_loss", "images of what a disk may hold after power loss: every prefix, synced only, torn and reordered",
      "full: nothing acknowledged is lost; relaxed: only the last commits; sound"),
-    ("io_errors", "EIO, ENOSPC, EMFILE and ENOMEM from the n-th system call, once and from then on",
-     "a typed error and no silent success; works again in the same process"),
+    ("io_errors", "EIO, ENOSPC, EMFILE and ENOMEM from the n-th system call of a kind, once and until the fault ends",
+     "a typed error, nothing acknowledged that a failed sync lost; then it works, as counted"),
     ("full_disk", "full file systems and limits of the file size, each of another size",
      "a typed error, what was acknowledged is there, space given back is used"),
     ("mutated_files", "damaged and crafted files", "a typed error, in bounded time and memory"),
@@ -37,7 +38,7 @@ SUITES = [
     ("hostile_batches", "batches of changes, damaged and made up, many of them with right checksums",
      "a typed error and nothing applied, or a sound store; the clock moves at most 60 s"),
     ("sync_schedules", "five stores write, sync in part, meet old batches, have clocks apart and processes that end",
-     "all become equal"),
+     "all become equal, and hold the documents and state that a model of every acknowledged write says"),
     ("forgotten", "documents are forgotten, and every file is searched for them by other means",
      "nothing of them is found; what stays is searched as before"),
     ("hostile_input", "bombs, odd paths, files of newer versions", "a typed error; a newer file keeps every byte"),
@@ -67,11 +68,16 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
+def cell(text: str) -> str:
+    """What may stand in a table."""
+    return text.replace("|", "/")
+
+
 def row(name: str, what: str, must: str, result: dict | None) -> str:
     if result is None:
         return f"| {what} | {must} | not run yet | | | |"
-    counts = "<br>".join(f"{count:,} {of}" for of, count in result["counts"].items())
-    outcome = result["outcome"] if not result["reason"] else f"{result['outcome']}: {result['reason']}"
+    counts = "<br>".join(f"{count:,} {cell(of)}" for of, count in result["counts"].items())
+    outcome = result["outcome"] if not result["reason"] else f"{result['outcome']}: {cell(result['reason'])}"
     seed = result["seed"] if result["counts"] else ""
     return f"| {what} | {must} | {counts} | {seed} | {duration(result['seconds'])} | {outcome} |"
 

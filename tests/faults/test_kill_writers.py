@@ -18,7 +18,7 @@ import pytest
 import ragstore
 
 from tests.faults import oracle, record, workload
-from tests.faults.server import Server
+from tests.faults.server import Child, Server
 
 pytestmark = [
     pytest.mark.faults,
@@ -101,6 +101,14 @@ class Round:
         return last
 
 
+def killed(child: Child) -> bool:
+    """Kills a process, and whether it died of that: it may have come to its end before, which must be a good one."""
+    child.kill()
+    status = child.wait()
+    assert status in {0, -9}, f"it ended by itself with {status}"
+    return status == -9
+
+
 def judge(path: Path, seed: int, states: dict, last: dict) -> None:
     """Each writer's documents are those after its last acknowledged operation, or after the one that was under way."""
     with ragstore.open(path, create=False) as store:
@@ -138,10 +146,9 @@ def test_kill_writers(path, tmp_path):
             if suite.chance.random() < 0.2:
                 again = server.start(reopen, str(path))
                 select.select([], [], [], suite.chance.random() * 0.01)
-                again.kill()
-                again.wait()
-                suite.counts["kills"] += 1
-                suite.counts["of them of a re-opener"] += 1
+                died = killed(again)
+                suite.counts["kills"] += died
+                suite.counts["of them of a re-opener"] += died
             before = {writer: number for writer, (_, number) in states.items()}
             judge(path, suite.seed, states, last)
             suite.counts["acknowledged commits"] += sum(
@@ -149,6 +156,30 @@ def test_kill_writers(path, tmp_path):
             )
             suite.counts["rounds"] += 1
         assert suite.counts["acknowledged commits"] > KILLS
+
+
+def wait(fifo: str) -> None:
+    """Waits for what never comes."""
+    Path(fifo).read_bytes()
+
+
+def test_a_death_counts_where_the_kill_was_its_cause(path, tmp_path):
+    """The control: one that waits, one that had come to its end, and one that ended by an error."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with ragstore.open(path) as store:
+        store.create_collection("c")
+    with Server(__name__) as server:
+        assert killed(server.start(wait, str(fifo)))
+        for argument, status in ((path, 0), (tmp_path, 1)):
+            child = server.start(reopen, str(argument))
+            server.ended[child.number] = server.wait(child.number)
+            assert server.ended[child.number] == status
+            if status:
+                with pytest.raises(AssertionError, match="by itself with 1"):
+                    killed(child)
+            else:
+                assert not killed(child)
 
 
 DAMAGES = {

@@ -1,14 +1,19 @@
 """Five stores write, sync in part, meet old batches again, have clocks apart, and end: all become equal."""
 
+import contextlib
+import dataclasses
+import json
 import random
 import select
+import sqlite3
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 import ragstore
 
-from tests.faults import record
+from tests.faults import merged, record
 from tests.faults.server import Server
 from tests.helpers import replicas
 
@@ -27,6 +32,28 @@ def put(path: str, batch: str) -> None:
         store.apply_changes(Path(batch).read_bytes())
 
 
+def kept(before: merged.Stored, after: merged.Stored) -> bool:
+    """No document and no state value is another one."""
+    return (after.contents(), after.values()) == (before.contents(), before.values())
+
+
+def without(stored: merged.Stored, gone: Callable[[merged.Name], bool]) -> dict[merged.Name, merged.Content]:
+    return {name: content for name, content in stored.contents().items() if not gone(name)}
+
+
+def added(before: merged.Stored, after: merged.Stored, collection: str, id: str | None, new: merged.Content) -> bool:
+    """The document is there, by its id or in the place of that which had its uri; the others are as before."""
+    found = after.contents()
+    names = [name for name, content in found.items() if content == new and name[0] == collection]
+    if id is not None and (collection, id) not in names:
+        names = [name for name in names if new.uri is not None and name in before.contents()]
+    expected = without(
+        before,
+        lambda name: name[0] == collection and new.uri is not None and before.contents()[name].uri == new.uri,
+    )
+    return any({**expected, name: new} == found for name in names)
+
+
 class Schedule:
     """One random history of several stores."""
 
@@ -39,6 +66,10 @@ class Schedule:
         self.sent: list[tuple[int, bytes]] = []
         self.counts: dict[str, int] = {}
         self.server, self.folder = server, folder
+        # Every write that a store acknowledged, and what the one that is under way must do to its store.
+        self.merged = merged.Merged()
+        self.files = [sqlite3.connect(path, isolation_level=None) for path in self.paths]
+        self.intent: Callable[[merged.Stored, merged.Stored], bool] = kept
 
     def count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
@@ -49,33 +80,63 @@ class Schedule:
     def write(self, number: int) -> None:
         """Some change; one that is refused is none."""
         store, chance = self.stores[number], self.chance
+        name = chance.choice(COLLECTIONS)
+        before = merged.Stored.read(self.files[number])
+        self.intent = kept
         with self.clock(number):
             try:
-                self.change(store, chance.choice(COLLECTIONS))
+                if name not in store:
+                    store.create_collection(name, dimension=2, tokenizer=chance.choice(TOKENIZERS))
+                self.change(store, name)
             except (ragstore.ConflictError, ragstore.NotFoundError):
                 self.count("refused writes")
+                self.intent = kept
             else:
                 self.count("writes")
+        after = merged.Stored.read(self.files[number])
+        assert self.intent(before, after), f"acknowledged, and not what was written: {before}, {after}"
+        self.merged.take(before, after)
 
     def change(self, store, name: str) -> None:
         chance = self.chance
-        if name not in store:
-            store.create_collection(name, dimension=2, tokenizer=chance.choice(TOKENIZERS))
         collection, id = store[name], f"doc{chance.randrange(6)}"
         changes = {
             lambda: self.add(collection, id): 40,
-            lambda: collection.delete(document_ids=[id]): 9,
-            lambda: collection.update_metadata({"n": chance.randrange(100)}, document_ids=[id]): 7,
+            lambda: self.delete(collection, id): 9,
+            lambda: self.update(collection, id): 7,
             lambda: self.embed(collection, id): 6,
             lambda: self.relate(collection): 8,
             lambda: self.note(store.state(chance.choice(["default", "other"]))): 8,
-            lambda: store.delete_collection(name): 4,
-            collection.clear: 2,
+            lambda: self.empty(collection, lambda: store.delete_collection(name)): 4,
+            lambda: self.empty(collection, collection.clear): 2,
             lambda: collection.set_tokenizer(chance.choice(TOKENIZERS)): 2,
             lambda: self.space(collection, id): 10,
             store.optimize: 4,
         }
         chance.choices(list(changes), list(changes.values()))[0]()
+
+    def delete(self, collection, id: str) -> None:
+        name = collection.name, id
+        self.intent = lambda before, after: after.contents() == without(before, lambda other: other == name)
+        collection.delete(document_ids=[id])
+
+    def update(self, collection, id: str) -> None:
+        name, n = (collection.name, id), self.chance.randrange(100)
+
+        def done(before: merged.Stored, after: merged.Stored) -> bool:
+            contents = before.contents()
+            if name in contents:
+                made = json.loads(contents[name].metadata) | {"n": n}
+                contents[name] = dataclasses.replace(contents[name], metadata=json.dumps(made, separators=(",", ":")))
+            return after.contents() == contents
+
+        self.intent = done
+        collection.update_metadata({"n": n}, document_ids=[id])
+
+    def empty(self, collection, call: Callable[[], object]) -> None:
+        here = collection.name
+        self.intent = lambda before, after: after.contents() == without(before, lambda other: other[0] == here)
+        call()
 
     def embed(self, collection, id: str) -> None:
         chunks = collection.get_chunks(id)
@@ -93,8 +154,15 @@ class Schedule:
 
     def note(self, state) -> None:
         key = self.chance.choice("xyz")
-        if self.chance.random() < 0.7:
-            state[key] = self.chance.randrange(100)
+        new = {(state.namespace, key): self.chance.randrange(100)} if self.chance.random() < 0.7 else {}
+
+        def done(before: merged.Stored, after: merged.Stored) -> bool:
+            others = {name: value for name, value in before.values().items() if name != (state.namespace, key)}
+            return after.values() == others | new and after.contents() == before.contents()
+
+        self.intent = done
+        if new:
+            state[key] = new[state.namespace, key]
         else:
             state.pop(key, None)
 
@@ -128,6 +196,10 @@ class Schedule:
         )
         count = 1 if chunks is None else len(chunks)
         vectors = [[chance.random(), 1.0] for _ in range(count)] if chance.random() < 0.8 else None
+        texts = (text,) if chunks is None else tuple(text[chunk.start : chunk.end] for chunk in chunks)
+        metadata = json.dumps(document.metadata, separators=(",", ":"))
+        content = merged.Content(document.uri, text, metadata, texts)
+        self.intent = lambda before, after: added(before, after, collection.name, document.id, content)
         collection.add(document, vectors, on_conflict="replace")
 
     def send(self, number: int, other: int, *, damage: bool = False) -> None:
@@ -201,6 +273,8 @@ class Schedule:
         found = [replicas.answers(store, WORDS) for store in self.stores]
         problems = [store.check().problems for store in self.stores]
         self.close()
+        for path in self.paths:
+            self.merged.check(merged.Stored.of(path))
         rows = [replicas.registers(path) for path in self.paths]
         assert not any(problems), problems
         for number in range(1, STORES):
@@ -209,6 +283,8 @@ class Schedule:
             assert found[number] == found[0]
 
     def close(self) -> None:
+        for file in self.files:
+            file.close()
         for store in self.stores:
             store.close()
 
@@ -226,6 +302,54 @@ def run(folder: Path, seed: int, server: Server | None) -> dict[str, int]:
     finally:
         schedule.close()
     return schedule.counts
+
+
+LOSSES = {
+    "a document": "DELETE FROM chunks; DELETE FROM documents WHERE uid = 'x'",
+    "a text": "UPDATE documents SET raw_content = 'other' WHERE uid = 'y'",
+    "metadata": "UPDATE documents SET metadata = '{}' WHERE uid = 'y'",
+    "a uri": "UPDATE documents SET source_uri = NULL WHERE uid = 'y'",
+    "a chunk": "DELETE FROM chunks WHERE document_id = (SELECT id FROM documents WHERE uid = 'y')",
+    "a deletion": "UPDATE documents SET uid = 'gone' WHERE uid = 'x'",
+    "a value": "UPDATE state SET value = '3' WHERE key = 'k'",
+    "a state key": "DELETE FROM state",
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_model_sees_what_all_stores_lost(tmp_path, loss):
+    """The control: each store lacks the same."""
+    model = merged.Merged()
+    stores = [ragstore.open(tmp_path / f"{name}.db") for name in "ab"]
+
+    def write(number: int, call: Callable[[ragstore.Store], object]) -> None:
+        with contextlib.closing(sqlite3.connect(stores[number].path, isolation_level=None)) as connection:
+            before = merged.Stored.read(connection)
+            call(stores[number])
+            model.take(before, merged.Stored.read(connection))
+
+    write(0, lambda store: store.create_collection("c", dimension=2))
+    stores[0].sync(stores[1])
+    write(0, lambda store: store["c"].add(ragstore.Document("cat", id="x")))
+    write(1, lambda store: store["c"].add(ragstore.Document("dog", id="lost", uri="u")))
+    write(0, lambda store: store["c"].add(ragstore.Document("owl", id="y", uri="u", metadata={"n": 1})))
+    write(1, lambda store: store["c"].add(ragstore.Document("fish", id="gone")))
+    write(0, lambda store: store.state().update(k=1))
+    stores[0].sync(stores[1])
+    write(0, lambda store: store["c"].delete(document_ids=["gone"]))
+    write(1, lambda store: store.state().update(k=2))
+    stores[0].sync(stores[1])
+    assert set(model.contents()) == {("c", "x"), ("c", "y")}
+    assert model.values() == {("default", "k"): 2}
+    for store in stores:
+        store.close()
+    for store in stores:
+        model.check(merged.Stored.of(store.path))
+        with contextlib.closing(sqlite3.connect(store.path)) as connection:
+            connection.executescript(LOSSES[loss])
+    for store in stores:
+        with pytest.raises(AssertionError):
+            model.check(merged.Stored.of(store.path))
 
 
 def test_sync_schedules(tmp_path):
