@@ -40,6 +40,7 @@ UNSAFE = {
     "sqlite/shm_locks.rs",
     "sqlite/derived/bytes.rs",
     "python/array.rs",
+    "python/module.rs",
     "python/rows.rs",
     "vector_index/distance.rs",
     "vector_index/kernels.rs",

@@ -7,12 +7,16 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import ragstore
+
+from tests.helpers.damages import damage
 
 DIMENSION = 32
 
@@ -123,6 +127,10 @@ def test_what_is_no_place_for_a_backup_is_refused(path, store, tmp_path):
         tmp_path / "kb.db-wal",
         tmp_path / "linked" / "kb.db-shm",
         tmp_path / "kb.db-journal",
+        tmp_path / "kb.db-rekey",
+        tmp_path / "kb.db-rekey-journal",
+        tmp_path / "linked" / "kb.db-rekey-wal",
+        tmp_path / "kb.db-index",
         tmp_path,
         tmp_path / "nowhere.db",
         "/dev/null",
@@ -144,6 +152,24 @@ def test_what_is_no_place_for_a_backup_is_refused(path, store, tmp_path):
     assert (tmp_path / "nowhere.db").is_symlink()
     with ragstore.open(tmp_path / "target.db", read_only=True) as copy:
         same(store, copy)
+
+
+def test_a_backup_is_not_removed_by_what_comes_after(path, tmp_path):
+    (tmp_path / "kb.db-index").mkdir()
+    with ragstore.open(path) as store:
+        fill(store, 5)
+        with pytest.raises(ValueError, match="store itself"):
+            store.backup(tmp_path / "kb.db-index" / "vectors-1-1-1.index")
+        # A name beside the store that is not the store's, and that of the copy which a migration keeps.
+        names = ["kb.db-backup", "kb.db.format-2.bak", "kb.db-rekeyed"]
+        for name in names:
+            store.backup(tmp_path / name)
+    with ragstore.open(path) as store:
+        store.optimize()
+        store.rekey("a key of this test")
+    for name in names:
+        with ragstore.open(tmp_path / name, read_only=True) as copy:
+            assert copy["c"].count() == 5
 
 
 def test_a_database_in_use_is_not_replaced(path, store, tmp_path):
@@ -287,6 +313,37 @@ def test_a_damaged_store_makes_no_backup(path, tmp_path):
     assert not (tmp_path / "a.db").exists()
 
 
+@pytest.mark.parametrize(
+    ("statement", "area"),
+    [
+        ("UPDATE vec_1_1_chunks SET validity = zeroblob(9) WHERE chunk_id = 1", "vectors"),
+        ("DELETE FROM vec_1_1_vector_chunks00 WHERE rowid = 2", "vectors"),
+        ("DELETE FROM vec_1_1_rowids WHERE rowid = 30", "vectors"),
+        ("UPDATE vec_1_1_vector_chunks00 SET vectors = zeroblob(length(vectors)) WHERE rowid = 1", "vectors"),
+        ("DELETE FROM fts_1_1_docsize WHERE id = 30", "text"),
+        ("DROP TABLE fts_1_1_docsize", "(file|schema)"),
+        ("DELETE FROM fts_1_1_data WHERE id > 10", "file"),
+    ],
+)
+def test_a_damaged_store_keeps_the_backup_that_was_there(path, tmp_path, statement, area):
+    place = tmp_path / "a.db"
+    with ragstore.open(path) as store:
+        fill(store)
+        store.backup(place)
+    before, names = place.read_bytes(), entries(tmp_path)
+    damage(path, statement)
+    with ragstore.open(path) as store:
+        with pytest.raises(ragstore.CorruptError, match=rf"damaged.* \({area}: .*target is as it was.*repair\(\)"):
+            store.backup(place)
+        assert place.read_bytes() == before
+        assert entries(tmp_path) == names
+        if area in {"vectors", "text"}:
+            store.repair()
+            store.backup(place)
+            assert place.read_bytes() != before
+    assert ragstore.check(place).ok
+
+
 def test_closing_waits_for_a_backup(path, tmp_path):
     store = ragstore.open(path, durability="relaxed")
     big = store.create_collection("c", dimension=4096)
@@ -302,3 +359,42 @@ def test_closing_waits_for_a_backup(path, tmp_path):
     assert sqlite3.connect(tmp_path / "a.db").execute("SELECT count(*) FROM chunks").fetchone() == (4096,)
     with pytest.raises(ragstore.ClosedError):
         store.backup(tmp_path / "a.db")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rights of folders are others there")
+def test_a_backup_in_a_folder_that_is_not_to_be_written_says_why_it_does_not_open(path):
+    code = """
+import os, sys, ragstore
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+for ask in (
+    lambda: ragstore.open(sys.argv[1], read_only=True),
+    lambda: ragstore.open(sys.argv[1]),
+    lambda: ragstore.check(sys.argv[1]),
+    lambda: ragstore.repair(sys.argv[1], sys.argv[2]),
+):
+    try:
+        ask()
+    except OSError as error:
+        print(error)
+"""
+    with ragstore.open(path) as store:
+        fill(store, 3)
+        # Not in pytest's own folder, which is closed to other users.
+        with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as other:
+            folder = Path(name)
+            store.backup(folder / "a.db")
+            (folder / "a.db").chmod(0o444)
+            folder.chmod(0o555)
+            Path(other).chmod(0o777)
+            try:
+                arguments = [sys.executable, "-c", code, folder / "a.db", Path(other) / "new.db"]
+                done = subprocess.run(arguments, capture_output=True, text=True)
+                assert done.returncode == 0, done.stderr
+                lines = done.stdout.splitlines()
+                assert len(lines) == 4, lines
+                assert all("to write a.db-shm beside the file" in line for line in lines), lines
+                assert all("copy the file to a folder you can write to" in line for line in lines), lines
+            finally:
+                folder.chmod(0o755)

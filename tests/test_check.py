@@ -8,6 +8,7 @@ import pytest
 import ragstore
 
 from tests.helpers.damages import DAMAGES, DIMENSION, damage, fill
+from tests.helpers.older import first_format
 
 
 @pytest.fixture
@@ -42,6 +43,31 @@ def test_each_kind_of_damage_is_named(filled, statement, quick, area, words, rep
         assert found is quick
     # The same without a store.
     assert ragstore.check(filled).problems == full.problems
+
+
+def test_an_older_format_is_not_damage(filled):
+    first_format(filled)
+    for quick in (False, True):
+        report = ragstore.check(filled, quick=quick)
+        assert [p.area for p in report.problems] == ["format"]
+        assert "has format 1, and this version 3" in report.problems[0].what
+        assert "open it for writing once" in report.problems[0].what
+    # What SQLite sees is looked at all the same.
+    damage(filled, "DELETE FROM fts_1_1_data WHERE id > 10", "DELETE FROM documents WHERE id = 30")
+    assert {p.area for p in ragstore.check(filled).problems} == {"format", "file", "chunks"}
+
+
+def test_an_older_format_is_checked_when_it_was_brought_forward(filled):
+    first_format(filled)
+    ragstore.open(filled).close()
+    assert ragstore.check(filled).ok
+
+
+def test_a_header_that_lies_about_the_format_is_a_problem(filled):
+    damage(filled, "PRAGMA user_version = 1")
+    report = ragstore.check(filled)
+    assert [(p.area, p.repairable) for p in report.problems] == [("file", False)]
+    assert "record of migrations" in report.problems[0].what
 
 
 def test_many_problems_of_an_area_are_counted(filled):

@@ -16,6 +16,7 @@ from ragstore.cli import main
 from ragstore.cli.parser import make_parser
 
 from tests.helpers.damages import damage
+from tests.helpers.older import first_format
 
 PAGE = Path(__file__).parents[1] / "docs/guides/command-line.md"
 COMMANDS = ["info", "check", "backup", "optimize", "vacuum", "checkpoint", "repair", "export", "import", "search"]
@@ -192,6 +193,17 @@ def test_check_and_repair_say_what_they_found(kb, capsys, tmp_path):
     damage(kb, "CREATE TRIGGER foreign_hand AFTER INSERT ON meta BEGIN SELECT 1; END")
     assert run(capsys, "info", kb)[0] == 3
     assert run(capsys, "check", kb)[0] == 1
+
+
+def test_an_older_format_is_told_and_brought_forward(kb, capsys, tmp_path):
+    first_format(kb)
+    code, out, _ = run(capsys, "check", kb)
+    assert code == 1
+    assert out.startswith("format: the file has format 1")
+    assert out.count("\n") == 1
+    assert run(capsys, "repair", kb, "--to", tmp_path / "new.db")[0] == 0
+    assert run(capsys, "repair", kb) == (0, "nothing to repair\n", "")
+    assert run(capsys, "check", kb)[0] == 0
 
 
 def test_operations_say_what_they_did(kb, capsys, tmp_path):

@@ -100,3 +100,31 @@ def test_the_fixtures_come_with_the_package(pytester):
         """
     )
     pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider", "-W", "error").assert_outcomes(passed=2)
+
+
+def test_a_second_interpreter_is_refused():
+    # As a module of its own: the package imports NumPy first, which refuses by itself.
+    load = """
+import importlib.util
+spec = importlib.util.spec_from_file_location("_ragstore", PATH)
+spec.loader.exec_module(importlib.util.module_from_spec(spec))
+"""
+    code = f"""
+PATH = {_ragstore.__file__!r}
+{load}
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+number = interpreters.create()
+try:
+    failure = interpreters.run_string(number, "PATH = " + repr(PATH) + {load!r})
+except interpreters.RunFailedError as error:
+    failure = error
+print(failure)
+interpreters.destroy(number)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "ImportError" in done.stdout
+    assert "sub-interpreter" in done.stdout or sys.version_info >= (3, 12)

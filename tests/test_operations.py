@@ -351,3 +351,32 @@ def test_network_file_systems_are_an_option(path):
     with ragstore.open(path, network_filesystem=True) as store:
         store.create_collection("c")
     assert issubclass(ragstore.NetworkFilesystemError, OSError)
+
+
+def test_vacuum_says_how_far_it_is(path):
+    with ragstore.open(path, durability="relaxed") as store:
+        churned(store, 2000, 2)
+        seen = []
+        store.vacuum(progress=lambda done, total: seen.append((done, total)))
+        assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+        done, total = seen[-1]
+        assert done == total > path.stat().st_size // 8192
+
+
+def test_a_vacuum_that_is_cancelled_changes_no_answer(path):
+    class Stop(Exception):
+        pass
+
+    def stop(done, total):
+        raise Stop
+
+    with ragstore.open(path, durability="relaxed") as store:
+        churned(store, 1000, 2)
+        before = answers(store)
+        # It may be done before it is asked; the next one is whole either way.
+        with pytest.raises(Stop):
+            store.vacuum(progress=stop)
+        assert answers(store) == before
+        store.vacuum()
+        assert answers(store) == before
+    check_file(path)

@@ -5,6 +5,7 @@ import pytest
 import ragstore
 
 from tests.helpers.damages import DAMAGES, DIMENSION, damage, fill
+from tests.helpers.older import first_format
 
 # What only its owner or a new file can solve.
 REMAINS = (
@@ -273,3 +274,26 @@ def test_rows_of_a_lost_collection_and_space_find_another(filled):
     with ragstore.open(new) as store:
         assert len(store["recovered-1"]) == 296
         assert store["recovered-1"].get_embeddings(["d9-0"]).shape == (1, DIMENSION)
+
+
+def test_a_file_of_an_older_format_loses_nothing(filled, tmp_path):
+    expected = contents(filled)
+    first_format(filled)
+    before = filled.read_bytes()
+    report = ragstore.repair(filled, tmp_path / "new.db")
+    assert report.lost == []
+    assert report.ok, report.problems
+    assert filled.read_bytes() == before
+    assert ragstore.check(tmp_path / "new.db").ok
+    assert contents(tmp_path / "new.db") == expected
+    # A table that its own format has is missed.
+    damage(filled, "DROP TABLE state")
+    report = ragstore.repair(filled, tmp_path / "other.db")
+    assert report.lost == ["the table state: its definition is not there or not this format's"]
+
+
+def test_a_header_that_lies_about_the_format_is_written_anew(filled, tmp_path):
+    damage(filled, "PRAGMA user_version = 1")
+    report = ragstore.repair(filled, tmp_path / "new.db")
+    assert report.ok
+    assert report.lost == []

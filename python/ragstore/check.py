@@ -24,8 +24,9 @@ class Problem:
     Attributes
     ----------
     area : str
-        "file" (what SQLite's own check sees), "schema", "collections", "documents", "chunks", "text", "vectors",
-        "fields", "feed", "embedding_cache", "relations" or "state".
+        "format" (the file is of an older version, which is no damage), "file" (what SQLite's own check sees), "schema",
+        "collections", "documents", "chunks", "text", "vectors", "fields", "feed", "embedding_cache", "relations" or
+        "state".
     what : str
         A sentence that names the table and the row.
     repairable : bool
@@ -129,7 +130,8 @@ def check(
     Returns
     -------
     CheckReport
-        Also of what is no store at all: whatever the file holds is no error.
+        Also of what is no store at all: whatever the file holds is no error. Of a file of an older format one problem,
+        of the area "format", says so, and what SQLite sees is looked at.
 
     Raises
     ------
@@ -137,6 +139,8 @@ def check(
         There is no file.
     SchemaTooNewError
         A newer version wrote it.
+    OSError
+        The system does not let it be read: SQLite's log needs to write in the file's folder, too.
     WrongKeyError
         The key is another one, or the first page is damaged: which of the two, cannot be told. Or there is none and the
         file looks encrypted, or there is one and the file is plain.
@@ -164,7 +168,7 @@ def repair(
 ) -> RepairReport:
     """Make a new store of what can be read of a file that may be too damaged to be opened. See `Store.repair`.
 
-    The old file is not changed. The new one has its key.
+    The old file is not changed. The new one has its key, and the format of this version.
 
     Parameters
     ----------

@@ -619,11 +619,18 @@ class Store(Syncing, AbstractContextManager["Store"]):
         with reporting(progress, "optimize") as report:
             self._raw.operate("optimize", None, report)
 
-    def vacuum(self) -> None:
+    def vacuum(self, *, progress: Progress = False) -> None:
         """Write the whole file anew, without a hole. `optimize` does nearly as well without a copy.
 
         It takes the time and the disk of a copy, in the temporary folder of SQLite (``SQLITE_TMPDIR``, ``TMPDIR``) and
-        once more in the log, and writers wait meanwhile. Searches go on.
+        once more in the log, and writers wait meanwhile. Searches go on. Ctrl-C leaves the file as it was, until it is
+        moved there.
+
+        Parameters
+        ----------
+        progress : bool or callable
+            True shows a bar; a callable gets (done, total) in pages, each of which is read, written and moved. The
+            moving, and what is kept in memory until then, comes at once in the end.
 
         Raises
         ------
@@ -634,7 +641,8 @@ class Store(Syncing, AbstractContextManager["Store"]):
         ReadOnlyError
             The store was opened to be read only.
         """
-        self._raw.operate("vacuum", None, None)
+        with reporting(progress, "vacuum") as report:
+            self._raw.operate("vacuum", None, report)
 
     def backup(self, path: str | os.PathLike[str], *, progress: Progress = False) -> None:
         """Write a copy of one moment to another file, while searches and writes go on in any process.
@@ -654,7 +662,8 @@ class Store(Syncing, AbstractContextManager["Store"]):
         Raises
         ------
         ValueError
-            It is a directory, or a file of the store itself.
+            It is a directory, a file of the store itself, or a name that the store gives to files beside it (``-wal``,
+            ``-shm``, ``-journal``, ``-rekey``, ``-index``).
         NotFoundError
             Its folder is not there.
         LockedError
@@ -662,7 +671,8 @@ class Store(Syncing, AbstractContextManager["Store"]):
         StoreFullError
             The disk is full; a file that was there is as it was.
         CorruptError
-            The copy is damaged, and so may be the store.
+            The store is damaged, and so is the copy: a file that was there is as it was. `check` says what of it, and
+            `repair` mends it.
 
         Examples
         --------

@@ -3,6 +3,8 @@ use std::fmt;
 /// The part of a store that a problem is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Area {
+    /// Which version of ragstore the file is for.
+    Format,
     /// Pages, trees and indexes: what SQLite's own check sees.
     File,
     /// Which tables, views and indexes there are.
@@ -27,6 +29,7 @@ impl Area {
     /// As callers see it.
     pub fn as_str(self) -> &'static str {
         match self {
+            Area::Format => "format",
             Area::File => "file",
             Area::Schema => "schema",
             Area::Collections => "collections",

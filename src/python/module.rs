@@ -1,12 +1,20 @@
 //! The module itself.
 
+use pyo3::ffi;
 use pyo3::prelude::*;
+
+/// The number of this interpreter; that of the main one is 0. PyO3 asks it where a module has one phase of its making alone.
+#[allow(unsafe_code)]
+fn interpreter() -> i64 {
+    // SAFETY: importing holds the GIL, and with it there is an interpreter.
+    unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) }
+}
 
 /// What the package `ragstore` is built on. Private: names and parameters change without notice.
 // The GIL stands between the check of an array and the references that pin it, so free-threaded builds take it back.
 #[pymodule(gil_used = true)]
 mod _ragstore {
-    use pyo3::exceptions::PyValueError;
+    use pyo3::exceptions::{PyImportError, PyValueError};
     use pyo3::prelude::*;
     use pyo3::types::PyDict;
 
@@ -36,6 +44,12 @@ mod _ragstore {
     /// Before anything of SQLite is used.
     #[pymodule_init]
     fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // What the extension keeps for the process, classes and exceptions among it, is of one interpreter.
+        if super::interpreter() != 0 {
+            return Err(PyImportError::new_err(
+                "ragstore does not work in a sub-interpreter; import it in the main one, or use another process",
+            ));
+        }
         guarded(|| {
             connect::listen();
             Ok(())

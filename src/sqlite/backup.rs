@@ -13,13 +13,17 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup as Copying, StepResult};
 
 use super::cipher::Cipher;
+use super::derived;
 use super::failpoints::{Site, reach};
+use super::ffi;
 use super::guard::Guard;
 use super::lock;
 use super::log;
 use super::migrate;
 use super::open::{self, Caches};
 use super::opened::Opened;
+use super::ops::check;
+use super::rekey;
 use super::tables::{changes, replicas};
 use super::txn::Progress;
 use crate::error::{Error, ErrorKind, Result};
@@ -90,7 +94,7 @@ fn watched(watch: &mut dyn Watch, work: &(dyn Fn(&Arc<Progress>) -> Result<()> +
     })
 }
 
-fn check(progress: &Progress) -> Result<()> {
+fn wanted(progress: &Progress) -> Result<()> {
     if progress.cancelled.load(Ordering::Relaxed) {
         return Err(Error::new(ErrorKind::Cancelled, "cancelled by the caller; nothing was written to the target"));
     }
@@ -107,14 +111,15 @@ fn copy(conn: &Connection, to: &Path, cipher: Option<&Cipher>, caches: Caches, p
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         reach(Site::Backup);
-        check(progress)?;
+        wanted(progress)?;
         let step = lock::retry_locked(deadline, || match copying.step(STEP)? {
             StepResult::Busy | StepResult::Locked => Err(lock::timed_out()),
             other => Ok(other),
         })?;
         let now = copying.progress();
         let pages = |count: i32| u64::try_from(count).unwrap_or(0);
-        progress.total.store(pages(now.pagecount), Ordering::Relaxed);
+        // Each is copied, and then looked at.
+        progress.total.store(2 * pages(now.pagecount), Ordering::Relaxed);
         progress.done.store(pages(now.pagecount) - pages(now.remaining).min(pages(now.pagecount)), Ordering::Relaxed);
         if step == StepResult::Done {
             return Ok(());
@@ -140,8 +145,8 @@ fn finish(
         txn.commit()?;
         let asked = Arc::clone(progress);
         conn.progress_handler(OPS, Some(move || asked.cancelled.load(Ordering::Relaxed)))?;
-        let verified = verify(&conn);
-        check(progress)?;
+        let verified = verify(&conn, progress);
+        wanted(progress)?;
         verified?;
         // Moves its log into it, and removes that.
         conn.close().map_err(|(_, error)| Error::from(error))?;
@@ -150,22 +155,32 @@ fn finish(
         return Err(Error::internal("the copy kept a log"));
     }
     File::open(&copy)?.sync_all()?;
-    check(progress)?;
+    wanted(progress)?;
     fs::rename(&copy, target)?;
     drop(folder);
     open::sync_directory(parent(target)?)
 }
 
-/// Whether a file is a whole store.
-fn verify(conn: &Connection) -> Result<()> {
+/// Whether a file is a whole store: what a copy of its pages would have of the store's own damage.
+fn verify(conn: &Connection, progress: &Progress) -> Result<()> {
     migrate::verify(conn)?;
-    let found: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if found == "ok" {
-        return Ok(());
+    let problems = check::copy(conn, progress)?.problems;
+    let Some(first) = problems.first() else { return Ok(()) };
+    if let Some(system) = ffi::system_error(conn) {
+        // What a disk does not give says nothing of the store.
+        return Err(Error::from(system).context("the copy could not be read"));
     }
+    let more = match problems.len() {
+        1 => String::new(),
+        found => format!(", and {} more", found - 1),
+    };
     Err(Error::new(
         ErrorKind::Corrupt,
-        format!("the copy is damaged ({found}), and so may be the store; check() says what of it"),
+        format!(
+            "the copy is damaged, and so is the store ({}: {}{more}); the target is as it was. check() says what of the \
+             store, and repair() rebuilds or salvages it: then back it up again",
+            first.area, first.what
+        ),
     ))
 }
 
@@ -190,16 +205,12 @@ fn target(own: &Path, asked: &Path) -> Result<PathBuf> {
         },
         Err(_) => fs::canonicalize(folder)?.join(name),
     };
-    let own = fs::canonicalize(own)?;
-    let beside = |path: &Path, suffix: &str| {
-        let mut name = OsString::from(path);
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    for file in ["", "-wal", "-shm", "-journal"].map(|suffix| beside(&own, suffix)) {
-        if target == file || same_file(&target, &file) {
-            return refuse(ErrorKind::Argument, "it is a file of the store itself; give another");
-        }
+    if is_own(&fs::canonicalize(own)?, &target) {
+        return refuse(
+            ErrorKind::Argument,
+            "it is a file of the store itself, or a name that the store gives to files that it removes again; give another \
+             name",
+        );
     }
     if let Ok(there) = fs::metadata(&target) {
         if !there.is_file() {
@@ -219,6 +230,22 @@ fn target(own: &Path, asked: &Path) -> Result<PathBuf> {
         }
     }
     Ok(target)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+/// Whether a path is that of a file that belongs to the store in `own`, there or not: what is made under such a name
+/// is taken for the store's own, and overwritten or removed.
+fn is_own(own: &Path, target: &Path) -> bool {
+    let files = ["", "-wal", "-shm", "-journal"].into_iter().chain(rekey::BESIDE_COPY);
+    let indexes = derived::folder(own);
+    target == indexes
+        || target.parent() == Some(indexes.as_path())
+        || files.map(|suffix| beside(own, suffix)).any(|file| target == file || same_file(target, &file))
 }
 
 #[cfg(unix)]

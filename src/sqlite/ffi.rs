@@ -168,6 +168,76 @@ pub fn take_cache_counts(conn: &Connection) -> (u64, u64) {
     (count(ffi::SQLITE_DBSTATUS_CACHE_HIT), count(ffi::SQLITE_DBSTATUS_CACHE_MISS))
 }
 
+/// Whether the connection loads extensions; with `allow`, has it load them or not.
+pub fn extensions(conn: &Connection, allow: Option<bool>) -> Result<bool> {
+    let mut now: c_int = 0;
+    let asked: c_int = allow.map_or(-1, c_int::from);
+    // SAFETY: the handle is open while `conn` is borrowed. This option takes an int, which when negative changes nothing,
+    // and a pointer to the int that it writes.
+    let code = unsafe {
+        ffi::sqlite3_db_config(conn.handle(), ffi::SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, asked, &raw mut now)
+    };
+    if code == ffi::SQLITE_OK {
+        Ok(now != 0)
+    } else {
+        Err(Error::internal(format!("SQLite took no option: code {code}")))
+    }
+}
+
+/// Who looks on while SQLite works, and what it saw at first.
+struct Onlooker<'o> {
+    conn: *mut ffi::sqlite3,
+    before: u64,
+    look: &'o mut dyn FnMut(u64) -> bool,
+}
+
+/// Takes the onlooker away, also from what panics.
+struct Unwatched(*mut ffi::sqlite3);
+
+impl Drop for Unwatched {
+    fn drop(&mut self) {
+        // SAFETY: the handle is that of a connection that is borrowed for longer.
+        unsafe { ffi::sqlite3_progress_handler(self.0, 0, None, ptr::null_mut()) };
+    }
+}
+
+/// Calls `run`, and, every so many steps that SQLite's machine takes on this connection meanwhile, `look` with the pages
+/// that the connection has read and written since, those of temporary databases too. Where that says false, what runs is
+/// interrupted.
+pub fn watch_pages<T>(
+    conn: &Connection,
+    steps: c_int,
+    look: &mut dyn FnMut(u64) -> bool,
+    run: impl FnOnce() -> T,
+) -> T {
+    // SAFETY: the handle is open while `conn` is borrowed.
+    let handle = unsafe { conn.handle() };
+    let mut onlooker = Onlooker { conn: handle, before: pages(handle), look };
+    let _unwatched = Unwatched(handle);
+    // SAFETY: the onlooker lives until `_unwatched` has had SQLite forget it, and SQLite calls `step` on this thread alone,
+    // inside of `run`, which uses nothing of the onlooker.
+    unsafe { ffi::sqlite3_progress_handler(handle, steps, Some(step), (&raw mut onlooker).cast::<c_void>()) };
+    run()
+}
+
+unsafe extern "C" fn step(onlooker: *mut c_void) -> c_int {
+    // SAFETY: it is what `watch_pages` gave, which lives and is used by nobody else.
+    let onlooker = unsafe { &mut *onlooker.cast::<Onlooker<'_>>() };
+    c_int::from(!(onlooker.look)(pages(onlooker.conn).saturating_sub(onlooker.before)))
+}
+
+/// Pages that an open connection has read and written.
+fn pages(conn: *mut ffi::sqlite3) -> u64 {
+    let count = |what: c_int| {
+        let (mut now, mut peak) = (0, 0);
+        // SAFETY: the callers have the connection open and use it on this thread; both numbers are written before the
+        // call returns, and nothing of the connection is changed.
+        let code = unsafe { ffi::sqlite3_db_status(conn, what, &raw mut now, &raw mut peak, 0) };
+        if code == ffi::SQLITE_OK { u64::try_from(now).unwrap_or(0) } else { 0 }
+    };
+    count(ffi::SQLITE_DBSTATUS_CACHE_MISS) + count(ffi::SQLITE_DBSTATUS_CACHE_WRITE)
+}
+
 /// Where FTS5's tokenizers are found. The connection is never closed, so what it registered stays valid.
 struct Host {
     _conn: Connection,

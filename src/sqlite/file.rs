@@ -39,7 +39,10 @@ pub fn check(path: &Path, key: Option<&Key>, request: &Check, watch: &mut dyn Wa
         let looked = with(&path, cipher, progress, |conn| {
             match migrate::header(conn) {
                 Err(error) if error.kind() == ErrorKind::SchemaTooNew => return Err(error),
-                Err(error) => return Ok(unreadable(error.message())),
+                Err(error) => match open::no_log(&path, &error) {
+                    Some(why) => return Err(why),
+                    None => return Ok(unreadable(error.message())),
+                },
                 Ok(_) => {}
             }
             look(conn, &path, cipher, request, progress)
@@ -60,7 +63,8 @@ pub fn look(
     progress: &Arc<Progress>,
 ) -> Result<CheckReport> {
     let report = ops::check::run(conn, request, progress)?;
-    let Some(cipher) = cipher.filter(|_| !report.ok()) else { return Ok(report) };
+    let damaged = report.problems.iter().any(|problem| problem.area != Area::Format);
+    let Some(cipher) = cipher.filter(|_| damaged) else { return Ok(report) };
     // Of a page that is damaged, whatever came after it was not looked at.
     let around = || -> Result<Option<CheckReport>> {
         let folder = open::private_folder(&std::env::temp_dir(), PREFIX)?;
@@ -112,7 +116,7 @@ pub fn repair(path: &Path, key: Option<&Key>, to: &Path, watch: &mut dyn Watch) 
             match migrate::header(conn) {
                 Err(error) if error.kind() == ErrorKind::SchemaTooNew => return Err(error),
                 // Another application's file is not for this one to take apart.
-                Err(error) if looks_sound(&path)? => return Err(error),
+                Err(error) if looks_sound(&path)? || open::no_log(&path, &error).is_some() => return Err(error),
                 _ => {}
             }
             ops::repair::has_content(conn)
@@ -127,7 +131,7 @@ pub fn repair(path: &Path, key: Option<&Key>, to: &Path, watch: &mut dyn Watch) 
             {
                 Err(error)
             }
-            Err(error) if looks_sound(&path)? => Err(error),
+            Err(error) if looks_sound(&path)? || open::no_log(&path, &error).is_some() => Err(error),
             // Nothing is to be read as long as the header says something else than every store's does.
             _ => with_sound_header(&path, to, progress),
         }
@@ -287,7 +291,8 @@ fn with<T>(
     fork::check_open()?;
     let _activity = fork::enter();
     let _opening = Guard::opening(path)?;
-    let reader = Reader::new(open::salvager(path, cipher, PATIENCE)?)?;
+    let salvager = open::salvager(path, cipher, PATIENCE);
+    let reader = Reader::new(salvager.map_err(|error| open::no_log(path, &error).unwrap_or(error))?)?;
     let pulse = Pulse::new(None, Arc::<Progress>::clone(progress));
     // Held while the connection is open.
     let mut _guard = None;
@@ -299,5 +304,5 @@ fn with<T>(
         read(conn)
     });
     drop(reader);
-    result
+    result.map_err(|error| open::no_log(path, &error).unwrap_or(error))
 }

@@ -24,6 +24,20 @@ pub fn check(path: &Path, request: &Open) -> Result<()> {
     check_with(path, request, &mounted)
 }
 
+/// Whether this process may write to a file or into a folder, as far as the system tells.
+#[cfg(unix)]
+pub fn writable(path: &Path) -> bool {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    use rustix::io::Errno;
+    !matches!(accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS), Err(Errno::ACCESS | Errno::PERM | Errno::ROFS))
+}
+
+/// Not told on this platform.
+#[cfg(not(unix))]
+pub fn writable(_path: &Path) -> bool {
+    true
+}
+
 fn check_with(path: &Path, request: &Open, ask: &dyn Fn(&Path) -> Option<Mounted>) -> Result<()> {
     if request.read_only || request.network_filesystem {
         return Ok(());

@@ -34,6 +34,9 @@ const MIGRATIONS: [Migration; 3] = [
     Migration { text: include_str!("../../sql/sqlite/migrations/0003_sync.sql"), rewrites: false },
 ];
 
+/// The format of this version.
+pub const FORMAT: usize = MIGRATIONS.len();
+
 /// Of each migration, once: every opening compares them.
 static HASHES: LazyLock<Vec<String>> = LazyLock::new(|| MIGRATIONS.iter().map(hash).collect());
 
@@ -185,6 +188,25 @@ pub fn verify(conn: &Connection) -> Result<()> {
         Header::Current | Header::Older => compare_taken(conn),
         Header::Empty => Err(Error::new(ErrorKind::Corrupt, "there is nothing in it")),
     }
+}
+
+/// The format of a file that lacks migrations and took those before; `None` for one that lacks none.
+///
+/// # Errors
+/// `Corrupt`: its record of migrations is not that of the format that its header names.
+pub fn older(conn: &Connection) -> Result<Option<usize>> {
+    if read_header(conn)? != Header::Older {
+        return Ok(None);
+    }
+    let format = format_of(conn)?;
+    compare_up_to(conn, format)?;
+    Ok(Some(format))
+}
+
+/// Whether a table came with a later format than that.
+pub fn is_later(format: usize, table: &str) -> bool {
+    let made = format!("CREATE TABLE {table} (");
+    MIGRATIONS.iter().skip(format).any(|migration| migration.text.contains(&made))
 }
 
 /// A migration is of the format before it: where that is what the header says, and not what the file is, it fails.

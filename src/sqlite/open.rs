@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::backup;
 use super::cipher::{self, Cipher};
 use super::ffi;
+use super::file_system;
 use super::filter_sql;
 use super::lock;
 use super::log;
@@ -266,9 +267,37 @@ pub fn first_reader(
     };
     match lock::retry_locked(deadline, look) {
         Ok((conn, header)) => Ok((Some(conn), header)),
-        Err(error) if error.kind() == ErrorKind::ReadOnly => Ok((None, Header::Older)),
-        Err(error) => Err(error),
+        Err(error) => match no_log(path, &error) {
+            Some(why) => Err(why),
+            None if error.kind() == ErrorKind::ReadOnly => Ok((None, Header::Older)),
+            None => Err(error),
+        },
     }
+}
+
+/// Where SQLite could not read a file because it may not make or write its log's shared memory: that, in place of what
+/// it said.
+pub fn no_log(path: &Path, error: &Error) -> Option<Error> {
+    if !matches!(error.kind(), ErrorKind::ReadOnly | ErrorKind::Io) {
+        return None;
+    }
+    let file = fs::canonicalize(path).ok()?;
+    let beside = |suffix: &str| {
+        let mut name = std::ffi::OsString::from(&file);
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let (shared, journal) = (beside("-shm"), beside("-journal"));
+    // A rollback journal has to be taken back first, which is another matter.
+    if journal.exists() || file_system::writable(if shared.exists() { &shared } else { file.parent()? }) {
+        return None;
+    }
+    let why = format!(
+        "SQLite's log needs to write {} beside the file, also to read, and this process may not; copy the file to a folder \
+         you can write to, or get the right to write there",
+        shared.file_name()?.display()
+    );
+    Some(at(path, &Error::new(ErrorKind::Io, why)))
 }
 
 /// A connection to a file that the guard keeps all others from, itself included where it takes locks.
@@ -354,6 +383,7 @@ fn connect(path: &Path, cipher: Option<&Cipher>, access: Access, timeout: Durati
     ] {
         conn.set_db_config(option, on)?;
     }
+    ffi::extensions(&conn, Some(false))?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
     conn.pragma_update(None, "cell_size_check", true)?;
     conn.pragma_update(None, "temp_store", "MEMORY")?;
@@ -403,24 +433,48 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         fs::write(&path, []).unwrap();
-        let conn =
-            writer(&path, None, Synchronous::Full, Caches::of(&Open::ephemeral()), Instant::now() + TIMEOUT).unwrap();
-        let options: Vec<String> = sql::query_all(&conn, "PRAGMA compile_options", [], |row| row.get(0)).unwrap();
+        let caches = Caches::of(&Open::ephemeral());
+        let writer = writer(&path, None, Synchronous::Full, caches, Instant::now() + TIMEOUT).unwrap();
+        let options: Vec<String> = sql::query_all(&writer, "PRAGMA compile_options", [], |row| row.get(0)).unwrap();
         for wanted in ["DQS=0", "ENABLE_FTS5", "ENABLE_STAT4", "THREADSAFE=1"] {
             assert!(options.iter().any(|option| option == wanted), "{wanted} is missing in {options:?}");
         }
         assert_eq!(options.iter().any(|option| option == "HAS_CODEC"), cfg!(feature = "encryption"), "{options:?}");
-        for (option, on) in [
-            (DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true),
-            (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
-            (DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true),
-            (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
-            (DbConfig::SQLITE_DBCONFIG_DQS_DML, false),
-        ] {
-            assert_eq!(conn.db_config(option).unwrap(), on, "{option:?}");
+        let reader = reader(&path, None, TIMEOUT, caches).unwrap();
+        for conn in [&writer, &reader] {
+            for (option, on) in [
+                (DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true),
+                (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+                (DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true),
+                (DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true),
+                (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+                (DbConfig::SQLITE_DBCONFIG_DQS_DDL, false),
+                (DbConfig::SQLITE_DBCONFIG_DQS_DML, false),
+            ] {
+                assert_eq!(conn.db_config(option).unwrap(), on, "{option:?}");
+            }
+            assert!(!ffi::extensions(conn, None).unwrap());
+            // It would be memory if it were a URI; as a name it is that of no file.
+            assert!(conn.execute_batch("ATTACH 'file:a?mode=memory' AS uri").is_err());
+            let setting = |name: &str| -> Option<i64> {
+                sql::query_optional(conn, &format!("PRAGMA {name}"), [], |row| row.get(0)).unwrap()
+            };
+            for (name, value) in [
+                ("temp_store", 2),
+                ("page_size", 8192),
+                ("cell_size_check", 1),
+                ("foreign_keys", 1),
+                ("synchronous", 2),
+            ] {
+                assert_eq!(setting(name), Some(value), "{name}");
+            }
+            assert_eq!(setting("mmap_size").unwrap_or(0), 0);
         }
-        let setting = |name: &str| -> i64 { conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0)).unwrap() };
-        assert_eq!((setting("temp_store"), setting("page_size"), setting("secure_delete")), (2, 8192, 2));
+        let setting =
+            |name: &str| -> i64 { writer.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0)).unwrap() };
+        assert_eq!((setting("secure_delete"), setting("journal_size_limit")), (2, 64 << 20));
+        // SQLite would take one of its own accord.
+        assert!(ffi::extensions(&Connection::open_in_memory().unwrap(), None).unwrap());
     }
 
     const TIMEOUT: Duration = Duration::from_secs(5);

@@ -29,8 +29,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::request::{Open, Rekey};
 
 const COPY: &str = "-rekey";
-/// What SQLite may have made beside the copy.
-const BESIDE_COPY: [&str; 3] = ["-rekey", "-rekey-journal", "-rekey-wal"];
+/// The copy, and what SQLite may have made beside it: every opening for writing removes them.
+pub const BESIDE_COPY: [&str; 3] = ["-rekey", "-rekey-journal", "-rekey-wal"];
 const LOG: &str = "-wal";
 
 /// Gives the store's file another key, and opens it anew.

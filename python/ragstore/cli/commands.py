@@ -154,7 +154,7 @@ def vacuum(args: argparse.Namespace, output: Output) -> bool:
     """The file anew."""
     with _open(args) as store:
         before = Path(args.path).stat().st_size
-        store.vacuum()
+        store.vacuum(progress=_progress(args))
     _sizes(args, output, before)
     return False
 

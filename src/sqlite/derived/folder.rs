@@ -26,7 +26,7 @@ const TEMPORARY: &str = ".index.tmp";
 /// The folder of one store.
 #[derive(Debug, Clone)]
 pub struct Folder {
-    path: PathBuf,
+    pub path: PathBuf,
     /// A store that only reads makes no file.
     pub writable: bool,
 }

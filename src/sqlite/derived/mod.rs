@@ -119,6 +119,11 @@ pub fn remove(file: &Path) -> Result<()> {
         .map_err(|error| error.context("indexes that are not encrypted lie beside the store and cannot be removed"))
 }
 
+/// Where the snapshots of the store in a file are.
+pub fn folder(file: &Path) -> PathBuf {
+    Folder::of(file, false).path
+}
+
 /// The snapshots beside a file, also unfinished ones.
 pub fn files(file: &Path) -> Vec<PathBuf> {
     Folder::of(file, false).all()

@@ -11,6 +11,7 @@ use super::lose;
 use super::rows::{COPIED, Copied, Order, TOKENIZER, bound, describe, mend, statement, values};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ContentHash, RepairReport};
+use crate::sqlite::migrate;
 use crate::sqlite::ops::check::{self, is_outside};
 use crate::sqlite::schema;
 use crate::sqlite::sql;
@@ -27,7 +28,12 @@ pub fn run(source: &Connection, txn: &mut Txn<'_>, progress: &Progress) -> Resul
     if !has_content(source)? {
         return Err(Error::new(ErrorKind::Corrupt, "nothing of a store can be read; restore a backup"));
     }
-    let mut salvage = Salvage { source, conn: txn.conn, progress, report: RepairReport::default() };
+    let format = match migrate::older(source) {
+        Err(error) if is_outside(&error) => return Err(error),
+        // Of which format a file is that damaged is not to be known.
+        found => found.ok().flatten(),
+    };
+    let mut salvage = Salvage { source, conn: txn.conn, progress, format, report: RepairReport::default() };
     let total = source.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap_or(0u64);
     progress.total.store(total, Ordering::Relaxed);
     for table in &COPIED {
@@ -66,6 +72,8 @@ pub(super) struct Salvage<'a> {
     pub source: &'a Connection,
     pub conn: &'a Connection,
     pub progress: &'a Progress,
+    /// That of a file that is older than this version.
+    pub format: Option<usize>,
     pub report: RepairReport,
 }
 
@@ -82,6 +90,10 @@ impl Salvage<'_> {
     fn table(&mut self, table: &Copied) -> Result<()> {
         let name = table.name;
         if !schema::is_fixed_table(self.source, name)? {
+            if self.format.is_some_and(|format| migrate::is_later(format, name)) {
+                // A file of that format has no such rows.
+                return Ok(());
+            }
             self.report.lost.push(format!("the table {name}: its definition is not there or not this format's"));
             return Ok(());
         }
