@@ -152,7 +152,8 @@ fn finish(
         conn.close().map_err(|(_, error)| Error::from(error))?;
     }
     if log::path(&copy).exists() {
-        return Err(Error::internal("the copy kept a log"));
+        // SQLite does not say what failed when a connection closes.
+        return Err(Error::new(ErrorKind::Io, "the copy could not be closed: its log could not be moved into it"));
     }
     File::open(&copy)?.sync_all()?;
     wanted(progress)?;

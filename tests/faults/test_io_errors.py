@@ -46,9 +46,6 @@ NAMES = re.compile(r"/kb\.db(-rekey)?-(wal|journal|shm)$")
 FILES = re.compile(r"/kb\.db-index(/|$)")
 # Its first sync of the log is that of what is applied. The line in the sync log is a commit after it, and may be lost.
 LOGS_AFTERWARDS = "apply changes"
-# What is told by an error that does not name the cause. A log that a backup's copy keeps is seen, and not why: SQLite
-# does not say what failed when a connection closes.
-UNNAMED = {"backup": {"InternalError"}}
 # Memory is what Python and the allocator take by it: here strace is told the store's files.
 BY_PATH = {"mmap"}
 
@@ -135,7 +132,7 @@ def check_words(said: dict, fault: Fault) -> None:
     if name in operations.KEYED and said["run"][:1] != ["ClosedError"]:
         # A store that gets another key is opened anew. Where the fault stays it cannot be, which was said.
         names.discard("ClosedError")
-    allowed = {"OSError", *UNNAMED.get(name, ())}
+    allowed = {"OSError"}
     if fault.error == "ENOSPC":
         allowed.add("StoreFullError")
     if kind == "pread64":
