@@ -46,6 +46,12 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def remove(folder: Path, pattern: str) -> None:
+    """Remove stores with all that is beside them."""
+    for path in folder.glob(pattern):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def fill(path: Path, corpus: Corpus) -> float:
     """Add the whole corpus to a new file in one call, and say how long the call took."""
     with ragstore.open(path) as store:
@@ -69,8 +75,7 @@ def bulk_add(folder: Path, corpus: Corpus, rounds: int = 3) -> Figures:
     for i in range(rounds):
         theirs.append(bare("add", folder / f"bare{i}.db", texts, vectors, dimension, 8192)["seconds"])
         ours.append(fill(folder / f"ours{i}.db", corpus))
-        for path in folder.glob(f"*{i}.db*"):
-            path.unlink()
+        remove(folder, f"*{i}.db*")
     n = len(corpus.texts)
     return {
         "speed / bare rusqlite": median(b / a for a, b in zip(ours, theirs, strict=True)),
@@ -85,8 +90,7 @@ def feed(folder: Path, corpus: Corpus, rounds: int = 5) -> Figures:
     pairs = []
     for i in range(rounds):
         pairs.append([bare(command, folder / f"{command}{i}.db", *inputs) for command in ("add", "add_without_feed")])
-        for path in folder.glob(f"*{i}.db*"):
-            path.unlink()
+        remove(folder, f"*{i}.db*")
     return {
         "time with / without": median(a["seconds"] / b["seconds"] for a, b in pairs),
         "bytes with / without": pairs[0][0]["bytes"] / pairs[0][1]["bytes"],
@@ -130,8 +134,7 @@ def durability(folder: Path, corpus: Corpus, rounds: int = 5, batch: int = 1000)
             collection = store.create_collection("c", dimension=corpus.vectors.shape[1])
             parts = [slice(at, at + size) for at in range(0, len(corpus.texts), size)]
             took = seconds(lambda: [collection.add(corpus.texts[part], corpus.vectors[part]) for part in parts])
-        for file in folder.glob("durability.db*"):
-            file.unlink()
+        remove(folder, "durability.db*")
         return took
 
     figures: Figures = {}
@@ -494,8 +497,7 @@ def embedding_cache(folder: Path, corpus: Corpus, chunks: int = 10_000, rounds: 
     pairs = []
     for i in range(rounds):
         pairs.append([fill_twice(folder / f"{cached}{i}.db", cached=cached) for cached in (False, True)])
-        for path in folder.glob(f"*{i}.db*"):
-            path.unlink()
+        remove(folder, f"*{i}.db*")
     return {
         "time / embeddings given": median(ours[1] / given[1] for given, ours in pairs),
         "ms": 1e3 * median(ours[1] for _, ours in pairs),
