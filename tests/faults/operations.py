@@ -15,7 +15,7 @@ import ragstore
 
 from tests.faults import oracle, record, tracing, workload
 from tests.faults.server import Server
-from tests.helpers import canaries
+from tests.helpers import canaries, replicas
 from tests.helpers.damages import damage
 from tests.helpers.older import first_format
 
@@ -219,6 +219,8 @@ def behind(path: Path) -> None:
         other["c"].update_metadata({"n": 1000}, document_ids=IDS[3:5])
         many(other)
         target(path).write_bytes(other.export_changes(store.watermark()))
+    # Copies of it are to be the same replica.
+    replicas.forget_file(path)
 
 
 def apply(store: ragstore.Store) -> None:

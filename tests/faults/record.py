@@ -11,6 +11,7 @@ import os
 import platform
 import random
 import re
+import subprocess
 import time
 from collections import Counter
 from pathlib import Path
@@ -56,6 +57,7 @@ class Suite:
         given = os.environ.get("RAGSTORE_FAULTS_SEED")
         self.seed = random.randrange(1 << 32) if given is None else int(given)
         self.chance = random.Random(self.seed)
+        self.commit = commit() if FULL else ""
         self.counts: Counter[str] = Counter()
 
     def __enter__(self) -> "Suite":
@@ -79,6 +81,15 @@ class Suite:
         write(self, outcome, reason, seconds)
 
 
+def commit() -> str:
+    """What is run: the commit of the work tree, where there is one."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
 def write(suite: Suite, outcome: str, reason: str, seconds: float) -> None:
     """Keep the result; a newer one takes its place."""
     RESULTS.mkdir(exist_ok=True)
@@ -90,6 +101,7 @@ def write(suite: Suite, outcome: str, reason: str, seconds: float) -> None:
         "outcome": outcome,
         "reason": reason,
         "index at": INDEX_AT,
+        "commit": suite.commit,
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "machine": {
             "cores": os.cpu_count(),

@@ -79,7 +79,8 @@ def row(name: str, what: str, must: str, result: dict | None) -> str:
     counts = "<br>".join(f"{count:,} {cell(of)}" for of, count in result["counts"].items())
     outcome = result["outcome"] if not result["reason"] else f"{result['outcome']}: {cell(result['reason'])}"
     seed = result["seed"] if result["counts"] else ""
-    return f"| {what} | {must} | {counts} | {seed} | {duration(result['seconds'])} | {outcome} |"
+    took = duration(result["seconds"]) + (f", of {result['commit']}" if result.get("commit") else "")
+    return f"| {what} | {must} | {counts} | {seed} | {took} | {outcome} |"
 
 
 def page(results: dict[str, dict]) -> str:

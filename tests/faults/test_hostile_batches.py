@@ -63,6 +63,8 @@ class Target:
             fill(source, "t")
             self.batches += [source.export_changes(mark), source.export_changes(key="k")]
             source.reclock()
+        # Its copies are to be the same replica.
+        replicas.forget_file(self.base)
         self.store = None
         self.renew()
 
