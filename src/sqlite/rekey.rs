@@ -354,7 +354,15 @@ mod tests {
             let rows = statement.query_map([], |row| (0..columns).map(|column| row.get(column)).collect()).unwrap();
             rows.collect::<rusqlite::Result<_>>().unwrap()
         };
-        queries.into_iter().map(|(name, text)| (name, rows(&text))).collect()
+        let mut all: Vec<_> = queries.into_iter().map(|(name, text)| (name, rows(&text))).collect();
+        // The replica is in the file that there is now, and says so.
+        let meta = all.iter_mut().find(|(name, _)| name == "meta").unwrap();
+        let noted = meta.1.iter().position(|row| row[0] == Value::Text("file".to_owned()));
+        if let Some(noted) = noted {
+            let number = file_system::number_of(conn).unwrap().to_le_bytes().to_vec();
+            assert_eq!(meta.1.remove(noted)[1], Value::Blob(number));
+        }
+        all
     }
 
     #[test]

@@ -54,6 +54,12 @@ def added(before: merged.Stored, after: merged.Stored, collection: str, id: str 
     return any({**expected, name: new} == found for name in names)
 
 
+def named(collection, id: str) -> merged.Name:
+    """An id that merged into another by its uri is of that document."""
+    found = collection.get_document(id)
+    return collection.name, found.id if found else id
+
+
 class Schedule:
     """One random history of several stores."""
 
@@ -116,12 +122,12 @@ class Schedule:
         chance.choices(list(changes), list(changes.values()))[0]()
 
     def delete(self, collection, id: str) -> None:
-        name = collection.name, id
+        name = named(collection, id)
         self.intent = lambda before, after: after.contents() == without(before, lambda other: other == name)
         collection.delete(document_ids=[id])
 
     def update(self, collection, id: str) -> None:
-        name, n = (collection.name, id), self.chance.randrange(100)
+        name, n = named(collection, id), self.chance.randrange(100)
 
         def done(before: merged.Stored, after: merged.Stored) -> bool:
             contents = before.contents()
