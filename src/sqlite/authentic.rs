@@ -5,7 +5,6 @@
 //! such a copy, in which only the pages that are lost are lost.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -16,10 +15,12 @@ use rusqlite::Connection;
 
 use super::cipher::Cipher;
 use super::ffi::{self, Part};
+use super::file_system::beside;
 use super::open;
+use super::pulse::cancelled;
 use super::sql;
 use super::txn::Progress;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// Bytes that are copied between two looks at the caller's wish.
 const STRIDE: usize = 1 << 20;
@@ -48,7 +49,7 @@ pub fn copy(path: &Path, cipher: &Cipher, folder: &Path, progress: &Progress) ->
     let copy = folder.join("authentic.db");
     let mut file = private(&copy)?;
     part(&snapshot, Part::Database, &mut file, progress)?;
-    part(&snapshot, Part::Log, &mut private(&log(&copy))?, progress)?;
+    part(&snapshot, Part::Log, &mut private(&beside(&copy, "-wal"))?, progress)?;
     let page = sql::page_size(&snapshot)?;
     // SQLite reads what is left of a page as one.
     let length = file.metadata()?.len();
@@ -75,7 +76,7 @@ fn part(conn: &Connection, part: Part, to: &mut File, progress: &Progress) -> Re
     let mut at = 0;
     while at < length {
         if progress.cancelled.load(Ordering::Relaxed) {
-            return Err(Error::new(ErrorKind::Cancelled, "cancelled by the caller"));
+            return Err(cancelled());
         }
         let bytes = usize::try_from(length - at).map_or(STRIDE, |left| left.min(STRIDE));
         ffi::read_at(conn, part, at, &mut buffer[..bytes])?;
@@ -116,18 +117,13 @@ fn private(path: &Path) -> Result<File> {
     Ok(options.open(path)?)
 }
 
-fn log(path: &Path) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push("-wal");
-    name.into()
-}
-
 #[cfg(all(test, feature = "encryption"))]
 mod tests {
     use std::fs;
 
     use super::*;
     use crate::contract;
+    use crate::error::ErrorKind;
     use crate::model::{Area, CheckReport};
     use crate::request::{Check, CreateCollection, Key, Open, Operation, Repair};
     use crate::sqlite::SqliteStore;

@@ -1,7 +1,7 @@
 //! A copy of one moment in another file, while others write. It is made in a folder of its own beside the target,
 //! verified, synced and renamed over it: until then the target is what it was, whatever ends the backup.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use super::cipher::Cipher;
 use super::derived;
 use super::failpoints::{Site, reach};
 use super::ffi;
+use super::file_system::beside;
 use super::guard::Guard;
 use super::lock;
 use super::log;
@@ -231,12 +232,6 @@ fn target(own: &Path, asked: &Path) -> Result<PathBuf> {
         }
     }
     Ok(target)
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    name.into()
 }
 
 /// Whether a path is that of a file that belongs to the store in `own`, there or not: what is made under such a name

@@ -1,7 +1,8 @@
 //! What the file lies on. SQLite's log needs memory that all who open the file share, and locks that are kept: other
 //! machines behind a network file system see neither, and their writes and ours destroy each other.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
@@ -123,7 +124,7 @@ pub fn number(path: &Path) -> Option<u64> {
     use std::os::unix::fs::MetadataExt;
     // FAT and exFAT make numbers up as files are met; FUSE may.
     const MADE_UP: [i64; 3] = [0x4D44, 0x2011_BAB0, FUSE];
-    if mounted(path).is_some_and(|mounted| MADE_UP.contains(&mounted.magic)) {
+    if magic(path).is_some_and(|magic| MADE_UP.contains(&magic)) {
         return None;
     }
     std::fs::metadata(path).ok().map(|metadata| metadata.ino())
@@ -140,6 +141,13 @@ pub fn number_of(conn: &Connection) -> Option<u64> {
     conn.path().and_then(|path| number(Path::new(path)))
 }
 
+/// The file of that name with something behind it, as SQLite and this library name what belongs to a file.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
 /// Whether two folders share their space.
 #[cfg(unix)]
 pub fn same(a: &Path, b: &Path) -> bool {
@@ -154,17 +162,26 @@ pub fn same(_a: &Path, _b: &Path) -> bool {
     false
 }
 
-#[cfg(target_os = "linux")]
 fn mounted(path: &Path) -> Option<Mounted> {
+    Some(Mounted { magic: magic(path)?, kind: kind_of(path) })
+}
+
+#[cfg(target_os = "linux")]
+fn magic(path: &Path) -> Option<i64> {
     let found = rustix::fs::statfs(path).ok()?;
     // The type differs between architectures; the number has 32 bits.
-    let magic = i64::from(found.f_type as u32);
-    Some(Mounted { magic, kind: kind_of(path) })
+    Some(i64::from(found.f_type as u32))
 }
 
 /// Other systems are not asked yet.
 #[cfg(not(target_os = "linux"))]
-fn mounted(_path: &Path) -> Option<Mounted> {
+fn magic(_path: &Path) -> Option<i64> {
+    None
+}
+
+/// Other systems are not asked yet.
+#[cfg(not(target_os = "linux"))]
+fn kind_of(_path: &Path) -> Option<String> {
     None
 }
 

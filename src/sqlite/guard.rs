@@ -32,13 +32,13 @@ pub use other::{Exclusive, Guard, WriterLock};
 #[cfg(target_os = "linux")]
 mod linux {
     use std::collections::HashMap;
-    use std::ffi::{OsString, c_int, c_short};
+    use std::ffi::{c_int, c_short};
     use std::fs::{self, File, Metadata, OpenOptions};
     use std::io;
     use std::ops::RangeInclusive;
     use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
     use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
     use std::ptr;
     // Not parking_lot: its locks share a table that a fork may catch half changed.
     use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -46,6 +46,7 @@ mod linux {
     use std::time::{Duration, Instant};
 
     use crate::error::{Error, ErrorKind, Result};
+    use crate::sqlite::file_system::beside;
     use crate::sqlite::fork::{self, Inode, PerProcess, Slot, inode};
     use crate::sqlite::lock::timed_out;
     use crate::sqlite::lock_holders;
@@ -459,12 +460,6 @@ mod linux {
 
     fn name(path: &Path) -> Result<Option<Inode>> {
         Ok(metadata(path)?.as_ref().map(inode))
-    }
-
-    fn beside(path: &Path, suffix: &str) -> PathBuf {
-        let mut name = OsString::from(path);
-        name.push(suffix);
-        name.into()
     }
 
     /// As SQLite does: what a library prints to a closed stderr must not end in a file that took its number.

@@ -1,12 +1,12 @@
 //! The write-ahead log as a file, and how SQLite moves it into the database.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use super::file_system::beside;
 use super::open::sync_directory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
@@ -48,9 +48,7 @@ pub fn checkpoint(conn: &Connection, mode: Checkpoint) -> Result<Moved> {
 /// Where SQLite keeps the log of a database. It follows links, so the log is beside the file that they lead to.
 pub fn path(database: &Path) -> PathBuf {
     let database = fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
-    let mut name = OsString::from(database);
-    name.push("-wal");
-    name.into()
+    beside(&database, "-wal")
 }
 
 /// Writes the log over itself and syncs it, after a sync of it failed: the system may then take pages for written that

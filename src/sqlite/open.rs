@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::backup;
 use super::cipher::{self, Cipher};
 use super::ffi;
-use super::file_system;
+use super::file_system::{self, beside};
 use super::filter_sql;
 use super::lock;
 use super::log;
@@ -168,11 +168,10 @@ pub fn writer(
 
 /// Keeps the file beside itself as it is, with its key, before a migration rewrites it.
 pub fn back_up(path: &Path, cipher: Option<&Cipher>, format: usize, caches: Caches) -> Result<()> {
-    let mut name = std::ffi::OsString::from(path);
-    name.push(format!(".format-{format}.bak"));
+    let target = beside(path, &format!(".format-{format}.bak"));
     let conn = reader(path, cipher, Duration::ZERO, caches)?;
     let snapshot = conn.unchecked_transaction()?;
-    backup::to(&snapshot, Path::new(&name), cipher, caches)
+    backup::to(&snapshot, &target, cipher, caches)
 }
 
 fn set_writer(
@@ -282,12 +281,7 @@ pub fn no_log(path: &Path, error: &Error) -> Option<Error> {
         return None;
     }
     let file = fs::canonicalize(path).ok()?;
-    let beside = |suffix: &str| {
-        let mut name = std::ffi::OsString::from(&file);
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let (shared, journal) = (beside("-shm"), beside("-journal"));
+    let (shared, journal) = (beside(&file, "-shm"), beside(&file, "-journal"));
     // A rollback journal has to be taken back first, which is another matter.
     if journal.exists() || file_system::writable(if shared.exists() { &shared } else { file.parent()? }) {
         return None;

@@ -104,7 +104,8 @@ impl Pulse {
     }
 }
 
-fn cancelled() -> Error {
+/// What a read, or a long operation between its steps, ends with when its caller does not want it any more.
+pub fn cancelled() -> Error {
     Error::new(ErrorKind::Cancelled, "cancelled by the caller")
 }
 

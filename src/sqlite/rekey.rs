@@ -6,10 +6,9 @@
 //! applied to the new one. The copy has one name, which is nobody else's while the file is locked exclusively: what a
 //! process that was killed left there is removed by the next one that opens the file for writing.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use rusqlite::Connection;
@@ -18,7 +17,7 @@ use super::SqliteStore;
 use super::cipher::Cipher;
 use super::derived;
 use super::ffi;
-use super::file_system;
+use super::file_system::{self, beside};
 use super::fork;
 use super::guard::{Exclusive, Guard};
 use super::open;
@@ -99,12 +98,6 @@ pub fn sweep(file: &Path) {
         // Usually there is none; one that cannot be removed is in the way of the next key only, which says so.
         let _ = fs::remove_file(beside(file, suffix));
     }
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    name.into()
 }
 
 /// Puts the copy in the file's place. An error inside came after that.

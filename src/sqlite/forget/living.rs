@@ -7,8 +7,8 @@ use foldhash::fast::RandomState;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
-use super::cancelled;
 use crate::error::Result;
+use crate::sqlite::pulse::cancelled;
 use crate::sqlite::sql;
 use crate::sqlite::tables::fts::FtsTable;
 use crate::sqlite::tables::vectors::{VectorTable, Walk};

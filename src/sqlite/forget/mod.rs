@@ -26,11 +26,11 @@ use rusqlite::Connection;
 use super::derived;
 use super::lock;
 use super::opened::Opened;
-use super::pulse::Pulse;
+use super::pulse::{Pulse, cancelled};
 use super::tables::collections;
 use super::txn::Progress;
 use super::watched::watched;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::model::ForgetReport;
 use crate::request::{Forget, Forgotten, Write, Written};
 use crate::store::Watch;
@@ -174,10 +174,6 @@ fn kept(file: &Path) -> Vec<PathBuf> {
         entries.filter(|entry| is_copy(&entry.file_name().to_string_lossy())).map(|entry| entry.path()).collect();
     found.sort();
     found
-}
-
-fn cancelled() -> Error {
-    Error::new(ErrorKind::Cancelled, "cancelled by the caller")
 }
 
 /// The progress of all steps together, each a part of the same length.

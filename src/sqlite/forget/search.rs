@@ -11,12 +11,13 @@ use std::sync::atomic::Ordering;
 use foldhash::fast::RandomState;
 use rusqlite::Connection;
 
-use super::{cancelled, living};
+use super::living;
 use crate::error::Result;
 use crate::model::Residue;
 use crate::sqlite::derived;
 use crate::sqlite::ffi::{self, Part};
 use crate::sqlite::log;
+use crate::sqlite::pulse::cancelled;
 use crate::sqlite::sql;
 use crate::sqlite::txn::Progress;
 use crate::traces::{Finder, Kind, Piece, Traces};

@@ -13,7 +13,8 @@ pub fn run(conn: &Connection, request: &GetDocument) -> Result<Option<Document>>
     let (column, value) = match &request.key {
         DocumentKey::Id(id) => {
             check_id("document id", id)?;
-            ("uid", Value::Text(id.clone()))
+            let Some(document) = tombstones::document_of(conn, collection.id, id)? else { return Ok(None) };
+            ("id", Value::Integer(document.id))
         }
         DocumentKey::Uri(uri) => {
             check_name("uri", uri)?;
@@ -27,11 +28,5 @@ pub fn run(conn: &Connection, request: &GetDocument) -> Result<Option<Document>>
         document_alive(3)
     );
     let now = Timestamp::now().0;
-    let found = sql::query_optional(conn, &text, params![collection.id, value, now], documents::read)?;
-    let (None, DocumentKey::Id(id)) = (&found, &request.key) else { return Ok(found) };
-    // An id that merged into the document of its uri leads there.
-    match tombstones::alias(conn, collection.id, id)? {
-        Some(uri) => run(conn, &GetDocument { key: DocumentKey::Uri(uri), ..request.clone() }),
-        None => Ok(None),
-    }
+    sql::query_optional(conn, &text, params![collection.id, value, now], documents::read)
 }

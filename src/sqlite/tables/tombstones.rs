@@ -128,7 +128,7 @@ pub fn forget_alias(conn: &Connection, collection_id: i64, uid: &str) -> Result<
 }
 
 /// The uri whose document an id leads to.
-pub fn alias(conn: &Connection, collection_id: i64, uid: &str) -> Result<Option<String>> {
+fn alias(conn: &Connection, collection_id: i64, uid: &str) -> Result<Option<String>> {
     let text = "SELECT uri FROM aliases WHERE collection_id = ?1 AND uid = ?2";
     sql::query_optional(conn, text, params![collection_id, uid], |row| row.get(0))
 }

@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Area, CheckReport, Problem, check_numbers};
 use crate::request::Check;
 use crate::sqlite::migrate;
+use crate::sqlite::pulse::cancelled;
 use crate::sqlite::sql;
 use crate::sqlite::txn::Progress;
 
@@ -155,7 +156,7 @@ pub fn copy(conn: &Connection, progress: &Progress) -> Result<CheckReport> {
 
 fn wanted(progress: &Progress) -> Result<()> {
     match progress.cancelled.load(Ordering::Relaxed) {
-        true => Err(Error::new(ErrorKind::Cancelled, "cancelled by the caller")),
+        true => Err(cancelled()),
         false => Ok(()),
     }
 }
