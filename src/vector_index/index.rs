@@ -35,12 +35,12 @@ impl<'a> VectorIndex<'a> {
     ) -> Result<(Vec<Found>, Plan)> {
         // Positions that are given as such are walked: they are few.
         let graph = self.graph.is_some() && selection.positions().is_none();
-        let plan = plan(self.codes.rows(), selection.len(), k, setting, graph);
+        let plan = plan(self.codes.metric(), self.codes.rows(), selection.len(), k, setting, graph);
         let asked = Asked { k, rescored: plan.rescored };
-        let (Road::Graph { width }, Some(graph)) = (plan.road, self.graph) else {
+        let (Road::Graph { width, slack }, Some(graph)) = (plan.road, self.graph) else {
             return Ok((scan(&self.codes, rescore, queries, asked, selection, keep_going)?, plan));
         };
-        let sought = Sought { k, width, rescored: plan.rescored.unwrap_or(width) };
+        let sought = Sought { k, width, slack, rescored: plan.rescored.unwrap_or(width) };
         let searcher = Searcher { graph, codes: self.codes, pool: self.pool };
         let mut all = Vec::with_capacity(queries.len());
         for query in queries {

@@ -11,10 +11,10 @@ const TOGETHER: usize = 32;
 /// What vectors are held against by their codes: a query, or one of themselves.
 pub(super) struct Probe {
     pub components: Components,
-    metric: Metric,
+    pub metric: Metric,
     scale: f32,
     /// The square of its length for l2, else 0.
-    square: f32,
+    pub square: f32,
 }
 
 impl Probe {

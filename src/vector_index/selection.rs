@@ -32,6 +32,7 @@ impl<'a> Selection<'a> {
                 }
                 positions.iter().filter(|&&position| selection.has(position)).count()
             }
+            Among::All if dead.is_empty() => rows,
             _ => (0..rows.div_ceil(64)).map(|word| selection.word(word, rows).count_ones() as usize).sum(),
         };
         Ok(selection)

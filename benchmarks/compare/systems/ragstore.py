@@ -4,25 +4,12 @@ import ragstore
 
 from benchmarks.compare.system import System
 
-# The recall that a search aims at where it is not told.
-DEFAULT = 0.99
-
 
 class Ragstore(System):
     title = "ragstore"
     packages = ("ragstore",)
-    about = (
-        "defaults, and `recall=` swept as the knobs of others are; `exact=True` for exact search; `store.optimize()` "
-        "after a bulk load"
-    )
+    about = "defaults; `exact=True` for exact search; `store.optimize()` after a bulk load"
     derived = "auto"
-    builds = ({"setting": "swept"}, {"setting": "default"})
-    exact_build = {"setting": "default"}
-
-    @classmethod
-    def settings_of(cls, how):
-        swept = how.get("setting") == "swept"
-        return [{"recall": recall} for recall in (0.9, 0.95, 0.98, 0.99, 0.995, 0.999)] if swept else [{}]
 
     def _opened(self, folder):
         return ragstore.open(folder / "store.db", derived=self.derived)
@@ -53,7 +40,7 @@ class Ragstore(System):
 
     def vector(self, query, k, how, below=None):
         where = None if below is None else {"n": {"$lt": below}}
-        hits = self.collection.search(vector=query, k=k, where=where, recall=how.get("recall", DEFAULT))
+        hits = self.collection.search(vector=query, k=k, where=where)
         return hits.ids, hits.texts
 
     def exact(self, query, k):
@@ -65,7 +52,7 @@ class Ragstore(System):
         return hits.ids, hits.texts
 
     def hybrid(self, text, query, k, how):
-        hits = self.collection.search(text, vector=query, k=k, recall=how.get("recall", DEFAULT))
+        hits = self.collection.search(text, vector=query, k=k)
         return hits.ids, hits.texts
 
     def index_bytes(self, folder):

@@ -7,5 +7,3 @@ class RagstoreOff(Ragstore):
     title = "ragstore, SQLite alone"
     about = '`derived="off"`'
     derived = "off"
-    builds = ({},)
-    exact_build = {}

@@ -305,7 +305,7 @@ impl<'a> Building<'a> {
         let mut entry = self.enter(probe, top, scratch)?;
         for level in (0..=top).rev() {
             let growing = self.growing(level);
-            scratch.walk(&growing, self.codes, probe, entry, self.candidates, &mut || true)?;
+            scratch.walk(&growing, self.codes, probe, entry, self.candidates, &mut (), &mut || true)?;
             let position_of = |node| growing.position(node);
             prune.choose(self.codes, &position_of, &scratch.nearest, UPPER_LINKS, &mut chosen[level])?;
             if let (Some(&nearest), 1..) = (scratch.nearest.first(), level) {

@@ -19,6 +19,7 @@
 
 mod build;
 mod copies;
+mod limit;
 mod prune;
 mod repair;
 mod search;
@@ -28,6 +29,7 @@ mod view;
 mod walk;
 
 pub use build::{Effort, build};
+pub use limit::Slack;
 pub use search::{Searcher, Sought};
 pub use view::{Graph, GraphView};
 pub use walk::Pool;

@@ -52,7 +52,7 @@ fn look(building: &Building<'_>, position: u32, width: usize, scratch: &mut Scra
     let codes = building.codes;
     let probe = Probe::of_row(codes, position)?;
     let entry = building.enter(&probe, 0, scratch)?;
-    scratch.walk(&building.growing(0), codes, &probe, entry, width, &mut || true)?;
+    scratch.walk(&building.growing(0), codes, &probe, entry, width, &mut (), &mut || true)?;
     probe.key_at(codes, position)
 }
 

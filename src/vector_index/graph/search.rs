@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::vector_index::codes::CodesView;
 use crate::vector_index::distance::Query;
+use crate::vector_index::graph::limit::{Slack, Slackened};
 use crate::vector_index::graph::view::GraphView;
 use crate::vector_index::graph::walk::{Adjacency, Pool, Scored, Scratch};
 use crate::vector_index::query::{CodedQuery, Probe};
@@ -17,6 +18,8 @@ pub struct Sought {
     pub k: usize,
     /// Nodes that the walk keeps, in the selection or not; the paper's ef.
     pub width: usize,
+    /// Where the walk ends before that, in the selection; inner products have no such place.
+    pub slack: Option<Slack>,
     /// How many of the kept, those in the selection, are rescored.
     pub rescored: usize,
 }
@@ -62,7 +65,12 @@ impl Searcher<'_> {
         let probe = CodedQuery::new(vector, codes.metric()).probe;
         let entry = self.entry(&probe, scratch)?;
         let width = sought.width.max(sought.k);
-        let complete = scratch.walk(&self.graph.level(0), codes, &probe, entry, width, keep_going)?;
+        let level = self.graph.level(0);
+        let slackened = sought.slack.and_then(|slack| Slackened::new(slack, &probe, self.graph.rows(), selection));
+        let complete = match slackened {
+            Some(mut limit) => scratch.walk(&level, codes, &probe, entry, width, &mut limit, keep_going),
+            None => scratch.walk(&level, codes, &probe, entry, width, &mut (), keep_going),
+        }?;
         let positions = self.kept(scratch, selection, sought.rescored.max(sought.k))?;
         let mut distances = vec![0.0; positions.len()];
         rescore.rescore(&Query::new(vector, codes.metric()), &positions, &mut distances)?;

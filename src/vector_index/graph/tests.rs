@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::build::grown;
 use super::repair::reach;
 use super::walk::Adjacency;
-use super::{Effort, Graph, GraphView, LINKS, Pool, Searcher, Sought, build};
+use super::{Effort, Graph, GraphView, LINKS, Pool, Searcher, Slack, Sought, build};
 use crate::error::ErrorKind;
 use crate::model::Metric;
 use crate::random::Random;
@@ -16,6 +16,7 @@ use crate::vector_index::section::Section;
 use crate::vector_index::selection::{Among, Selection};
 use crate::vector_index::testing::{Segment, bits, clustered, damaged};
 
+const SLACK: Slack = Slack { near: 10, share: 0.2 };
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::L2, Metric::Ip];
 
 fn graph(segment: &Segment, threads: usize) -> Graph {
@@ -41,7 +42,7 @@ fn recall(segment: &Segment, view: &GraphView<'_>, width: usize, let_through: im
     for _ in 0..30 {
         let mut query = segment.row(random.below(segment.rows())).to_vec();
         query.iter_mut().for_each(|x| *x += 0.1 * random.unit());
-        let sought = Sought { k: 10, width, rescored: 20 };
+        let sought = Sought { k: 10, width, slack: None, rescored: 20 };
         let got = search(segment, view, &query, sought, &selection);
         assert!(got.neighbors.iter().all(|neighbor| let_through(neighbor.position)));
         let got: HashSet<u32> = got.neighbors.iter().map(|neighbor| neighbor.position).collect();
@@ -70,7 +71,7 @@ fn unreachable(view: &GraphView<'_>) -> usize {
 
 /// Vectors that a search for themselves does not find among its ten, nor as many that are as near.
 fn lost(segment: &Segment, view: &GraphView<'_>) -> usize {
-    let sought = Sought { k: 10, width: 32, rescored: 20 };
+    let sought = Sought { k: 10, width: 32, slack: None, rescored: 20 };
     let all = Selection::all(segment.rows());
     let is_lost = |&position: &usize| {
         let query = segment.row(position);
@@ -91,6 +92,36 @@ fn finds_what_is_near() {
         let view = open(&segment, &graph);
         let recall = recall(&segment, &view, 64, |_| true);
         assert!(recall >= 0.98, "{metric}: {recall}");
+    }
+}
+
+#[test]
+fn a_slack_ends_walks_where_the_rest_is_far() {
+    let mut random = Random::new(30);
+    for metric in [Metric::Cosine, Metric::L2] {
+        let segment = Segment::new(clustered(&mut random, 3000, 32, 60), 32, metric);
+        let graph = graph(&segment, 3);
+        let view = open(&segment, &graph);
+        // One of two, whole clusters and halves of others.
+        let among = |position: u32| segment.row(position as usize)[0] > 0.0;
+        let words = bits(segment.rows(), among);
+        let some = Selection::new(segment.rows(), Among::Bits(&words), &[]).unwrap();
+        let everything = Selection::all(segment.rows());
+        for selection in [&everything, &some] {
+            let (mut found, mut with, mut without) = (0, 0, 0);
+            for _ in 0..30 {
+                let mut query = segment.row(random.below(segment.rows())).to_vec();
+                query.iter_mut().for_each(|x| *x += 0.1 * random.unit());
+                let sought = Sought { k: 10, width: 400, slack: Some(SLACK), rescored: 20 };
+                let got = search(&segment, &view, &query, sought, selection);
+                with += got.compared;
+                without += search(&segment, &view, &query, Sought { slack: None, ..sought }, selection).compared;
+                let nearest = segment.nearest(&query, 10, |position| selection.has(position));
+                found += nearest.iter().filter(|neighbor| got.neighbors.contains(neighbor)).count();
+            }
+            assert!(found >= 294, "{metric}: {found} of 300");
+            assert!(2 * with < without, "{metric}: {with} against {without} compared");
+        }
     }
 }
 
@@ -123,7 +154,7 @@ fn copies_do_not_cut_the_graph() {
         assert!(recall >= 0.98, "{recall}");
     }
     // All copies of one, by position.
-    let sought = Sought { k: 100, width: 100, rescored: 100 };
+    let sought = Sought { k: 100, width: 100, slack: None, rescored: 100 };
     let found = search(&segment, &view, segment.row(1), sought, &Selection::all(1200));
     assert_eq!(found.neighbors, segment.nearest(segment.row(1), 100, |_| true));
 }
@@ -139,7 +170,8 @@ fn a_filter_applies_inside() {
     }
     let dead = bits(1500, |position| position != 77);
     let selection = Selection::new(1500, Among::All, &dead).unwrap();
-    let found = search(&segment, &view, segment.row(77), Sought { k: 5, width: 16, rescored: 5 }, &selection);
+    let found =
+        search(&segment, &view, segment.row(77), Sought { k: 5, width: 16, slack: None, rescored: 5 }, &selection);
     assert_eq!(found.neighbors.iter().map(|n| n.position).collect::<Vec<_>>(), [77]);
 }
 
@@ -166,7 +198,7 @@ fn few_vectors_are_a_graph_too() {
             let graph = graph(&segment, 4);
             let view = open(&segment, &graph);
             let query = random.vector(8);
-            let sought = Sought { k: 5, width: 128, rescored: 128 };
+            let sought = Sought { k: 5, width: 128, slack: None, rescored: 128 };
             let found = search(&segment, &view, &query, sought, &Selection::all(rows));
             assert_eq!(found.neighbors, segment.nearest(&query, 5, |_| true), "{metric} {rows}");
         }
@@ -203,7 +235,7 @@ fn a_search_that_is_stopped_says_so() {
     let pool = Pool::new();
     let searcher = Searcher { graph: open(&segment, &graph), codes: segment.view(), pool: &pool };
     let (query, selection) = (segment.row(0), Selection::all(1500));
-    let sought = Sought { k: 10, width: 1000, rescored: 20 };
+    let sought = Sought { k: 10, width: 1000, slack: None, rescored: 20 };
     let found = searcher.search(&mut segment.floats(), query, sought, &selection, &mut || false).unwrap();
     assert!(!found.complete && !found.neighbors.is_empty());
     assert!(pool.bytes() > 0);
@@ -290,7 +322,7 @@ fn damaged_bytes_do_no_harm() {
         let query = random.vector(12);
         let (searcher, sought) = (
             Searcher { graph: view, codes: segment.view(), pool: &pool },
-            Sought { k: 10, width: 1 + random.below(40), rescored: 10 },
+            Sought { k: 10, width: 1 + random.below(40), slack: Some(SLACK), rescored: 10 },
         );
         let selection = Selection::all(300);
         match searcher.search(&mut segment.floats(), &query, sought, &selection, &mut || true) {

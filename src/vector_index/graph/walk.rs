@@ -5,6 +5,7 @@ use parking_lot::Mutex;
 use crate::error::Result;
 use crate::vector_index::codes::CodesView;
 use crate::vector_index::graph::LINKS;
+use crate::vector_index::graph::limit::Limit;
 use crate::vector_index::query::Probe;
 use crate::vector_index::section::damaged;
 
@@ -97,8 +98,9 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// The `width` nodes nearest to the probe that a walk from `entry` finds, into `nearest`. False when it was
-    /// stopped.
+    /// The `width` nodes nearest to the probe that a walk from `entry` finds within its limit, into `nearest`. False
+    /// when it was stopped.
+    #[expect(clippy::too_many_arguments, reason = "a walk is over two things, for one, from, within, and until")]
     pub(super) fn walk<A: Adjacency>(
         &mut self,
         level: &A,
@@ -106,24 +108,29 @@ impl Scratch {
         probe: &Probe,
         entry: Scored,
         width: usize,
+        limit: &mut impl Limit,
         keep_going: &mut dyn FnMut() -> bool,
     ) -> Result<bool> {
         self.seen.clear(level.nodes());
         self.nearest.clear();
         self.nearest.push(entry);
+        limit.keep(entry);
         self.seen.first(entry.node())?;
         let (mut at, mut beat) = (0, 0);
         let mut keys = [0.0; LINKS];
-        while let Some(scored) = self.nearest.get_mut(at) {
+        while let Some(&scored) = self.nearest.get(at) {
             if scored.followed() {
                 at += 1;
                 continue;
+            }
+            if limit.passed(&self.nearest, scored) {
+                break;
             }
             beat += 1;
             if beat % BEATS == 0 && !keep_going() {
                 return Ok(false);
             }
-            scored.0 |= 1;
+            self.nearest[at].0 |= 1;
             let node = scored.node();
             self.fresh(level, node)?;
             if let Some(next) = self.nearest.get(at + 1) {
@@ -135,6 +142,10 @@ impl Scratch {
             at += 1;
             for (&node, &key) in self.links.iter().zip(keys.iter()) {
                 let scored = Scored::new(key, node);
+                // What is wanted only comes nearer: it would never be followed.
+                if limit.passed(&self.nearest, scored) {
+                    continue;
+                }
                 if self.nearest.len() >= width {
                     if self.nearest.last().is_some_and(|last| scored >= *last) {
                         continue;
@@ -143,6 +154,7 @@ impl Scratch {
                 }
                 let place = self.nearest.partition_point(|other| *other < scored);
                 self.nearest.insert(place, scored);
+                limit.keep(scored);
                 if place <= at {
                     at = place;
                     level.prefetch(node);
