@@ -16,7 +16,12 @@ use serde_json::{Value, json};
 type Outcome = Result<Value, Box<dyn Error>>;
 type ExtensionInit = unsafe extern "C" fn(*mut ffi::sqlite3, *mut *mut c_char, *const c_void) -> c_int;
 
-const SCHEMA: &str = include_str!("../sql/sqlite/migrations/0001_format_1.sql");
+const SCHEMA: &str = concat!(
+    include_str!("../sql/sqlite/migrations/0001_format_1.sql"),
+    include_str!("../sql/sqlite/migrations/0002_embedding_cache.sql"),
+    include_str!("../sql/sqlite/migrations/0003_sync.sql"),
+    include_str!("../sql/sqlite/migrations/0004_plain_checks.sql"),
+);
 const FTS: &str = "CREATE VIEW fts_src_1 AS SELECT id, content FROM chunks WHERE +collection_id = 1;
 CREATE VIRTUAL TABLE fts_1_1 USING fts5(content, content=\"fts_src_1\", content_rowid=\"id\", tokenize=\"porter unicode61\")";
 

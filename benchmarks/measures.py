@@ -52,11 +52,24 @@ def remove(folder: Path, pattern: str) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def fill(path: Path, corpus: Corpus) -> float:
-    """Add the whole corpus to a new file in one call, and say how long the call took."""
-    with ragstore.open(path) as store:
+def in_turn(rounds: int, *calls: Callable[[], float]) -> list[tuple[float, ...]]:
+    """What each call returned in each round; another goes first each time, since the first of a round fares worse."""
+    results = []
+    for number in range(rounds):
+        order = [(number + place) % len(calls) for place in range(len(calls))]
+        figures = {place: calls[place]() for place in order}
+        results.append(tuple(figures[place] for place in range(len(calls))))
+    return results
+
+
+def fill(path: Path, corpus: Corpus, *, indexes: bool = False) -> float:
+    """Add the whole corpus to a new file in one call, and say how long that took; then build its indexes, or none."""
+    with ragstore.open(path, derived="auto" if indexes else "off") as store:
         collection = store.create_collection("c", dimension=corpus.vectors.shape[1])
-        return seconds(lambda: collection.add(corpus.texts, corpus.vectors))
+        took = seconds(lambda: collection.add(corpus.texts, corpus.vectors))
+        if indexes:
+            store.optimize()
+    return took
 
 
 def files(folder: Path, corpus: Corpus) -> tuple[Path, Path]:
@@ -67,46 +80,62 @@ def files(folder: Path, corpus: Corpus) -> tuple[Path, Path]:
     return texts, vectors
 
 
-def bulk_add(folder: Path, corpus: Corpus, rounds: int = 3) -> Figures:
+def bulk_add(folder: Path, corpus: Corpus, rounds: int = 6) -> Figures:
     """Rows, text index and vectors in one call, from it to its durable answer, against the same statements."""
-    texts, vectors = files(folder, corpus)
-    dimension = corpus.vectors.shape[1]
-    ours, theirs = [], []
-    for i in range(rounds):
-        theirs.append(bare("add", folder / f"bare{i}.db", texts, vectors, dimension, 8192)["seconds"])
-        ours.append(fill(folder / f"ours{i}.db", corpus))
-        remove(folder, f"*{i}.db*")
+    inputs = (*files(folder, corpus), corpus.vectors.shape[1], 8192)
+
+    def ours() -> float:
+        with ragstore.open(folder / "ours.db") as store:
+            collection = store.create_collection("c", dimension=corpus.vectors.shape[1])
+            took = seconds(lambda: collection.add(corpus.texts, corpus.vectors))
+        remove(folder, "ours.db*")
+        return took
+
+    def theirs() -> float:
+        took = bare("add", folder / "bare.db", *inputs)["seconds"]
+        remove(folder, "bare.db*")
+        return took
+
+    pairs = in_turn(rounds, ours, theirs)
     n = len(corpus.texts)
     return {
-        "speed / bare rusqlite": median(b / a for a, b in zip(ours, theirs, strict=True)),
-        "chunks/s": n / median(ours),
-        "bare chunks/s": n / median(theirs),
+        "speed / bare rusqlite": median(b / a for a, b in pairs),
+        "chunks/s": n / median(a for a, _ in pairs),
+        "bare chunks/s": n / median(b for _, b in pairs),
     }
 
 
-def feed(folder: Path, corpus: Corpus, rounds: int = 5) -> Figures:
+def feed(folder: Path, corpus: Corpus, rounds: int = 10) -> Figures:
     """The change feed: the statements of adding through bare rusqlite with it and without it, in turn."""
     inputs = (*files(folder, corpus), corpus.vectors.shape[1], 8192)
-    pairs = []
-    for i in range(rounds):
-        pairs.append([bare(command, folder / f"{command}{i}.db", *inputs) for command in ("add", "add_without_feed")])
-        remove(folder, f"*{i}.db*")
+    size = {}
+
+    def add(command: str) -> float:
+        done = bare(command, folder / "feed.db", *inputs)
+        size[command] = done["bytes"]
+        remove(folder, "feed.db*")
+        return done["seconds"]
+
+    pairs = in_turn(rounds, lambda: add("add"), lambda: add("add_without_feed"))
     return {
-        "time with / without": median(a["seconds"] / b["seconds"] for a, b in pairs),
-        "bytes with / without": pairs[0][0]["bytes"] / pairs[0][1]["bytes"],
-        "chunks/s with": len(corpus.texts) / median(a["seconds"] for a, _ in pairs),
-        "chunks/s without": len(corpus.texts) / median(b["seconds"] for _, b in pairs),
+        "time with / without": median(a / b for a, b in pairs),
+        "bytes with / without": size["add"] / size["add_without_feed"],
+        "chunks/s with": len(corpus.texts) / median(a for a, _ in pairs),
+        "chunks/s without": len(corpus.texts) / median(b for _, b in pairs),
     }
 
 
-def sync(folder: Path, corpus: Corpus, rounds: int = 3) -> Figures:
+def sync(folder: Path, corpus: Corpus, rounds: int = 5) -> Figures:
     """Applying everything that another store holds, against adding it, in turn."""
     added, exported, applied, size, unchanged = [], [], [], 0, 0
     for i in range(rounds):
         stores = folder / f"sync{i}"
         stores.mkdir()
         added.append(fill(stores / "source.db", corpus))
-        with ragstore.open(stores / "source.db") as source, ragstore.open(stores / "target.db") as target:
+        with (
+            ragstore.open(stores / "source.db", derived="off") as source,
+            ragstore.open(stores / "target.db", derived="off") as target,
+        ):
             began = time.perf_counter()
             batch = source.export_changes()
             exported.append(time.perf_counter() - began)
@@ -125,7 +154,7 @@ def sync(folder: Path, corpus: Corpus, rounds: int = 3) -> Figures:
     }
 
 
-def durability(folder: Path, corpus: Corpus, rounds: int = 5, batch: int = 1000) -> Figures:
+def durability(folder: Path, corpus: Corpus, rounds: int = 6, batch: int = 1000) -> Figures:
     """Bulk adds that survive power loss, against those that may lose the last commits then, in turn."""
 
     def add(setting: str, size: int) -> float:
@@ -139,7 +168,7 @@ def durability(folder: Path, corpus: Corpus, rounds: int = 5, batch: int = 1000)
 
     figures: Figures = {}
     for name, size in {"one call": len(corpus.texts), f"calls of {batch:,} chunks": batch}.items():
-        pairs = [(add("full", size), add("relaxed", size)) for _ in range(rounds)]
+        pairs = in_turn(rounds, lambda size=size: add("full", size), lambda size=size: add("relaxed", size))
         figures[f"{name}: time full / relaxed"] = median(full / relaxed for full, relaxed in pairs)
         figures[f"{name}: chunks/s full"] = len(corpus.texts) / median(full for full, _ in pairs)
         figures[f"{name}: chunks/s relaxed"] = len(corpus.texts) / median(relaxed for _, relaxed in pairs)
@@ -189,13 +218,13 @@ def page_size(folder: Path, corpus: Corpus) -> Figures:
 
 
 def exact_search(folder: Path, corpus: Corpus, k: int = 10) -> Figures:
-    """Exact vector search, from the Python call to hits with texts, against vec0's query without them."""
+    """Exact vector search without an index, from the Python call to hits with texts, against vec0's query."""
     path, queries = folder / "search.db", folder / "queries.f32"
     fill(path, corpus)
     corpus.queries.tofile(queries)
     reference = bare("knn", path, queries, corpus.vectors.shape[1], k)
     scores = corpus.queries @ corpus.vectors.T
-    with ragstore.open(path, read_only=True) as store:
+    with ragstore.open(path, read_only=True, derived="off") as store:
         collection = store["c"]
         collection.vector_search(corpus.queries[0], k, exact=True)
         ours, recall = [], []
@@ -216,16 +245,16 @@ def exact_search(folder: Path, corpus: Corpus, k: int = 10) -> Figures:
 
 
 def keyword(folder: Path, corpus: Corpus, k: int = 10) -> Figures:
-    """Keyword search, from the Python call to hits with texts, against FTS5's `ORDER BY rank` and a SELECT per text."""
+    """Keyword search without an index of ours, with texts, against FTS5's `ORDER BY rank` and a SELECT per text."""
     path, asked = folder / "keyword.db", folder / "expressions.json"
-    with ragstore.open(path) as store:
+    with ragstore.open(path, derived="off") as store:
         store.create_collection("c").add(corpus.texts)
     # One word of each beginning: of several with the same stem the store asks for the first alone.
     found = (re.findall(r"[^\W_]+", question.lower()) for question in corpus.questions)
     words = [list({word[:3]: word for word in reversed(each)}.values())[::-1] for each in found]
     long = [" ".join(corpus.texts[i::50][:100]) for i in range(5)]
     figures: Figures = {}
-    with ragstore.open(path, read_only=True) as store:
+    with ragstore.open(path, read_only=True, derived="off") as store:
         collection = store["c"]
         for syntax, operator in (("natural", " OR "), ("all", " AND "), ("phrase", " + ")):
             asked.write_text(json.dumps([operator.join(f'"{word}"' for word in each) for each in words]))
@@ -253,14 +282,14 @@ def keyword(folder: Path, corpus: Corpus, k: int = 10) -> Figures:
 
 
 def filters(folder: Path, corpus: Corpus, rows: int = 100_000, k: int = 10, rounds: int = 9) -> Figures:
-    """Filters of several widths: counted against SQLite's own ways, and exact search within them against all of it."""
+    """Filters counted against SQLite's own ways, and exact search without an index within them against all of it."""
     path = folder / "filters.db"
     rng = np.random.default_rng(5)
     numbers = rng.permutation(rows) % 1000
     vectors = corpus.vectors[rng.integers(0, len(corpus.vectors), rows)]
     texts = (corpus.texts * (rows // len(corpus.texts) + 1))[:rows]
     metadatas = [{"lang": "en", "n": int(n), "section": f"s{n % 7}"} for n in numbers]
-    with ragstore.open(path) as store:
+    with ragstore.open(path, derived="off") as store:
         store.create_collection("c").add_texts(texts, vectors, metadatas=metadatas)
 
     def fastest(call: Callable[[], object], times: int = rounds) -> float:
@@ -269,7 +298,7 @@ def filters(folder: Path, corpus: Corpus, rows: int = 100_000, k: int = 10, roun
     figures: Figures = {}
     queries = corpus.queries[:5]
     half = {"n": {"$lt": 500}}
-    with ragstore.open(path) as store:
+    with ragstore.open(path, derived="off") as store:
         collection = store["c"]
 
         # In many short turns, since machines drift.
@@ -306,7 +335,7 @@ def filters(folder: Path, corpus: Corpus, rows: int = 100_000, k: int = 10, roun
 def hybrid(folder: Path, corpus: Corpus, k: int = 10, repeat: int = 3) -> Figures:
     """Hybrid search against the slower of its legs by itself, each asked as deep as the fusion asks it."""
     path, depth = folder / "hybrid.db", 100
-    fill(path, corpus)
+    fill(path, corpus, indexes=True)
 
     def fastest(call: Callable[[], object]) -> float:
         return 1e3 * min(seconds(call) for _ in range(repeat))
@@ -336,7 +365,7 @@ def candidates(
 ) -> Figures:
     """Hybrid search with fewer candidates against 4,000 of each leg: share of the same hits, and time."""
     path = folder / "candidates.db"
-    fill(path, corpus)
+    fill(path, corpus, indexes=True)
     figures: Figures = {}
     with ragstore.open(path, read_only=True) as store:
         collection = store["c"]
@@ -360,7 +389,7 @@ def read_back(folder: Path, corpus: Corpus, rounds: int = 300) -> Figures:
     path = folder / "get.db"
     fill(path, corpus)
     reference = bare("get", path, rounds)["millis"]
-    with ragstore.open(path, read_only=True) as store:
+    with ragstore.open(path, read_only=True, derived="off") as store:
         collection = store["c"]
         documents = collection.list_documents(limit=2000)
         ids = [collection.get_chunks(document.id)[0].id for document in documents]
@@ -409,11 +438,11 @@ def walk(folder: Path, _corpus: Corpus, nodes: int = 10_000, fan_out: int = 10, 
 
 
 def threads(folder: Path, corpus: Corpus, count: int = 4, rounds: int = 3) -> Figures:
-    """Exact searches a second with several threads against one."""
+    """Exact searches a second without an index, with several threads against one."""
     path = folder / "threads.db"
     fill(path, corpus)
     work = list(corpus.queries) * 2
-    with ragstore.open(path, read_only=True) as store:
+    with ragstore.open(path, read_only=True, derived="off") as store:
         collection = store["c"]
 
         def rate(workers: int) -> float:
@@ -431,7 +460,7 @@ def threads(folder: Path, corpus: Corpus, count: int = 4, rounds: int = 3) -> Fi
 def open_file(folder: Path, corpus: Corpus, batches: int = 20, rounds: int = 10) -> Figures:
     """Opening a file and reading one chunk, against bare rusqlite's open and first SELECT."""
     path = folder / "open.db"
-    fill(path, corpus)
+    fill(path, corpus, indexes=True)
     with ragstore.open(path) as store:
         first = store["c"].get_chunks(store["c"].list_documents(limit=1)[0].id)[0].id
     reference, opened, first_read = [], [], []
@@ -488,7 +517,7 @@ def embedding_cache(folder: Path, corpus: Corpus, chunks: int = 10_000, rounds: 
         for name, made in (("first", embedder), ("second", refuse)):
             if took:
                 size = path.stat().st_size / 2**20
-            with ragstore.open(path) as store:
+            with ragstore.open(path, derived="off") as store:
                 given = {"model": "corpus", "embedder": made} if cached else {}
                 collection = store.create_collection(name, **given)
                 took.append(seconds(lambda c=collection: c.add(texts, None if cached else vectors)))
@@ -621,7 +650,7 @@ def backup(folder: Path, corpus: Corpus, rounds: int = 5) -> Figures:
     path = folder / "live.db"
     fill(path, corpus)
     idle, loaded = [], []
-    with ragstore.open(path) as store:
+    with ragstore.open(path, derived="off") as store:
 
         def once() -> float:
             took = seconds(lambda: store.backup(folder / "backup.db"))

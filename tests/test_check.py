@@ -50,7 +50,7 @@ def test_an_older_format_is_not_damage(filled):
     for quick in (False, True):
         report = ragstore.check(filled, quick=quick)
         assert [p.area for p in report.problems] == ["format"]
-        assert "has format 1, and this version 3" in report.problems[0].what
+        assert "has format 1, and this version 4" in report.problems[0].what
         assert "open it for writing once" in report.problems[0].what
     # What SQLite sees is looked at all the same.
     damage(filled, "DELETE FROM fts_1_1_data WHERE id > 10", "DELETE FROM documents WHERE id = 30")

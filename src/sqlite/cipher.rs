@@ -416,7 +416,7 @@ mod tests {
             let conn = Connection::open(&path).unwrap();
             ffi::key(&conn, c"main", b"p").unwrap();
             conn.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL").unwrap();
-            migrate::make_older(&conn, 1);
+            migrate::make(&conn, 1).unwrap();
             conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
         }
         let read_only =

@@ -28,10 +28,11 @@ struct Migration {
 
 /// Every step of the format, oldest first; a file's version is how many it has taken. Never edited once landed: each
 /// file keeps the hash of the text it took.
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration { text: include_str!("../../sql/sqlite/migrations/0001_format_1.sql"), rewrites: false },
     Migration { text: include_str!("../../sql/sqlite/migrations/0002_embedding_cache.sql"), rewrites: false },
     Migration { text: include_str!("../../sql/sqlite/migrations/0003_sync.sql"), rewrites: false },
+    Migration { text: include_str!("../../sql/sqlite/migrations/0004_plain_checks.sql"), rewrites: false },
 ];
 
 /// The format of this version.
@@ -206,7 +207,9 @@ pub fn older(conn: &Connection) -> Result<Option<usize>> {
 /// Whether a table came with a later format than that.
 pub fn is_later(format: usize, table: &str) -> bool {
     let made = format!("CREATE TABLE {table} (");
-    MIGRATIONS.iter().skip(format).any(|migration| migration.text.contains(&made))
+    let (before, after) = MIGRATIONS.split_at(format.min(MIGRATIONS.len()));
+    let makes = |migration: &Migration| migration.text.contains(&made);
+    after.iter().any(makes) && !before.iter().any(makes)
 }
 
 /// A migration is of the format before it: where that is what the header says, and not what the file is, it fails.
@@ -245,12 +248,11 @@ fn compare_up_to(conn: &Connection, taken: usize) -> Result<()> {
     ))
 }
 
-/// Makes the file that an older version made.
-#[cfg(test)]
-pub fn make_older(conn: &Connection, version: usize) {
-    conn.execute_batch("BEGIN IMMEDIATE").unwrap();
-    take(conn, &MIGRATIONS[..version], &|_| Ok(())).unwrap();
-    conn.execute_batch("COMMIT").unwrap();
+/// Makes an empty store of a format, this one or an older one.
+pub fn make(conn: &Connection, format: usize) -> Result<()> {
+    conn.execute_batch("BEGIN IMMEDIATE")?;
+    take(conn, &MIGRATIONS[..format], &|_| Ok(()))?;
+    Ok(conn.execute_batch("COMMIT")?)
 }
 
 #[cfg(test)]
@@ -302,7 +304,7 @@ mod tests {
         migrate(&fresh, soon(), &none).unwrap();
         for version in 1..MIGRATIONS.len() {
             let conn = Connection::open_in_memory().unwrap();
-            make_older(&conn, version);
+            make(&conn, version).unwrap();
             assert_eq!(header(&conn).unwrap(), Header::Older);
             assert_ne!(format(&conn), format(&fresh));
             let kept = "SELECT value FROM meta WHERE key = 'store_id'";
@@ -312,6 +314,46 @@ mod tests {
             assert_eq!(format(&conn), format(&fresh));
             assert_eq!(store, conn.query_row(kept, [], |row| row.get::<_, Vec<u8>>(0)).unwrap());
         }
+    }
+
+    #[test]
+    fn an_upgraded_feed_is_as_it_was_and_goes_on() {
+        let conn = Connection::open_in_memory().unwrap();
+        make(&conn, 3).unwrap();
+        let put =
+            "INSERT INTO changes (commit_tag, hlc, entity, uid, op) VALUES (7, zeroblob(24), 'document', ?1, 'put')";
+        ["a", "b", "c", "d"].iter().for_each(|uid| assert_eq!(conn.execute(put, [uid]).unwrap(), 1));
+        conn.execute_batch(
+            "DELETE FROM changes WHERE seq IN (1, 4);
+             INSERT INTO tombstones (collection_id, entity, uid, hlc) VALUES (1, 'state', 'x', zeroblob(24))",
+        )
+        .unwrap();
+        let rows = || -> (Vec<(i64, String)>, String) {
+            let feed = sql::query_all(&conn, "SELECT seq, uid FROM changes ORDER BY seq", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            });
+            (feed.unwrap(), conn.query_row("SELECT entity || uid FROM tombstones", [], |row| row.get(0)).unwrap())
+        };
+        let before = rows();
+        migrate(&conn, soon(), &none).unwrap();
+        assert_eq!(rows(), before);
+        conn.execute(put, ["e"]).unwrap();
+        assert_eq!(rows().0.last().unwrap(), &(5, "e".into()), "no number is given twice");
+        for wrong in [
+            "INSERT INTO changes (commit_tag, hlc, entity, op) VALUES (1, zeroblob(24), 'chunks', 'put')",
+            "INSERT INTO changes (commit_tag, hlc, entity, op) VALUES (1, zeroblob(24), 'chunk', 'putt')",
+            "INSERT INTO tombstones (collection_id, entity, uid, hlc) VALUES (1, 'chunk', 'x', zeroblob(24))",
+        ] {
+            assert!(conn.execute(wrong, []).is_err(), "{wrong}");
+        }
+        assert!(!is_later(3, "changes") && is_later(2, "space_stamps") && !is_later(4, "changes"));
+
+        // One that has no feed yet.
+        let conn = Connection::open_in_memory().unwrap();
+        make(&conn, 3).unwrap();
+        migrate(&conn, soon(), &none).unwrap();
+        conn.execute(put, ["a"]).unwrap();
+        assert_eq!(conn.last_insert_rowid(), 1);
     }
 
     #[test]
@@ -336,6 +378,7 @@ mod tests {
                 include_str!("../../sql/sqlite/migrations/0001_format_1.sha256").trim(),
                 include_str!("../../sql/sqlite/migrations/0002_embedding_cache.sha256").trim(),
                 include_str!("../../sql/sqlite/migrations/0003_sync.sha256").trim(),
+                include_str!("../../sql/sqlite/migrations/0004_plain_checks.sha256").trim(),
             ]
         );
     }
@@ -343,10 +386,10 @@ mod tests {
     #[test]
     fn a_migration_that_rewrites_is_preceded_by_a_backup() {
         let conn = Connection::open_in_memory().unwrap();
-        make_older(&conn, 1);
+        make(&conn, 1).unwrap();
         conn.execute_batch("UPDATE meta SET value = x'01' WHERE key = 'store_id'").unwrap();
         let rewrites = Migration { text: "UPDATE meta SET value = x'02' WHERE key = 'store_id'", rewrites: true };
-        let migrations = [MIGRATIONS[0], MIGRATIONS[1], MIGRATIONS[2], rewrites];
+        let migrations = [MIGRATIONS[0], MIGRATIONS[1], MIGRATIONS[2], MIGRATIONS[3], rewrites];
         let value = || -> Vec<u8> {
             conn.query_row("SELECT value FROM meta WHERE key = 'store_id'", [], |row| row.get(0)).unwrap()
         };

@@ -688,13 +688,13 @@ mod tests {
             let conn = Connection::open(&path).unwrap();
             conn.execute_batch("PRAGMA page_size = 8192; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL")
                 .unwrap();
-            migrate::make_older(&conn, 1);
+            migrate::make(&conn, 1).unwrap();
             conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
         }
         let before = std::fs::read(&path).unwrap();
         let read_only = || SqliteStore::open(&Open { read_only: true, ..Open::file(&path) });
         let refused = read_only().err().unwrap();
-        assert_eq!(refused.kind(), ErrorKind::ReadOnly);
+        assert_eq!(refused.kind(), ErrorKind::ReadOnly, "{refused}");
         assert!(refused.message().contains("older format"), "{refused}");
         assert_eq!(std::fs::read(&path).unwrap(), before);
         let store = SqliteStore::open(&Open::file(&path)).unwrap();

@@ -2,8 +2,7 @@
 //! hand takes part in what this library's statements do.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::LazyLock;
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
@@ -26,7 +25,13 @@ struct Object {
     sql: Option<String>,
 }
 
-/// A schema of this format, with collection 1 and space 1 to take the numbered tables' shape from.
+#[expect(clippy::declare_interior_mutable_const, reason = "each place of the array is one of its own")]
+const UNMADE: OnceLock<Result<Model>> = OnceLock::new();
+
+/// The schema of each format, made when a file of it is met.
+static MODELS: [OnceLock<Result<Model>>; migrate::FORMAT] = [UNMADE; migrate::FORMAT];
+
+/// A schema of one format, with collection 1 and space 1 to take the numbered tables' shape from.
 struct Model {
     fixed: BTreeMap<String, Object>,
     /// What belongs to `fts_1_1` and `vec_1_1`, by what follows that in the name.
@@ -34,10 +39,39 @@ struct Model {
     vec: BTreeMap<String, Object>,
 }
 
-static MODEL: LazyLock<Result<Model>> = LazyLock::new(|| {
+/// The format that a file's record of migrations says it has, and this one where there is no such record. The header says
+/// it too, and is the easier to get wrong.
+fn format_of(conn: &Connection) -> Result<usize> {
+    const RECORD: &str = "migrations";
+    let ours = model(migrate::FORMAT)?.fixed.get(RECORD).and_then(|object| object.sql.as_ref());
+    let text = "SELECT sql FROM sqlite_schema WHERE name = ?1 AND type = 'table'";
+    // What is not the table itself could do anything when it is read.
+    let format = || -> Result<Option<usize>> {
+        if sql::query_optional(conn, text, [RECORD], |row| row.get::<_, String>(0))?.as_ref() != ours {
+            return Ok(None);
+        }
+        sql::query_optional(conn, "SELECT max(version) FROM migrations", [], |row| row.get(0)).map(Option::flatten)
+    };
+    match format() {
+        Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
+        found => {
+            Ok(found.ok().flatten().filter(|found| (1..=migrate::FORMAT).contains(found)).unwrap_or(migrate::FORMAT))
+        }
+    }
+}
+
+fn model_of(conn: &Connection) -> Result<&'static Model> {
+    model(format_of(conn)?)
+}
+
+fn model(format: usize) -> Result<&'static Model> {
+    MODELS[format - 1].get_or_init(|| make_model(format)).as_ref().map_err(Clone::clone)
+}
+
+fn make_model(format: usize) -> Result<Model> {
     let conn = Connection::open_in_memory()?;
     ffi::register_vec0(&conn)?;
-    migrate::migrate(&conn, Instant::now() + Duration::from_secs(30), &|_| Ok(()))?;
+    migrate::make(&conn, format)?;
     let fixed = read(&conn)?;
     conn.execute_batch(
         "CREATE VIEW fts_src_1 AS SELECT id, content FROM chunks WHERE +collection_id = 1;
@@ -50,7 +84,7 @@ static MODEL: LazyLock<Result<Model>> = LazyLock::new(|| {
         own.map(|(name, object)| (name.clone(), object.clone())).collect()
     };
     Ok(Model { fixed, fts: of("fts_1_1"), vec: of("vec_1_1") })
-});
+}
 
 fn read(conn: &Connection) -> Result<BTreeMap<String, Object>> {
     // An index and a table may not have the same name.
@@ -123,6 +157,8 @@ pub enum Declared {
 /// Refuses a schema in which something would take part that this library did not make. What else is in the file is its
 /// owner's.
 pub fn refuse_foreign(conn: &Connection) -> Result<()> {
+    // In one snapshot: another process may bring the file to the next format.
+    let _snapshot = if conn.is_autocommit() { Some(conn.unchecked_transaction()?) } else { None };
     let print = fingerprint(conn)?;
     if SOUND.lock().contains(&print) {
         return Ok(());
@@ -144,9 +180,10 @@ pub fn refuse_foreign(conn: &Connection) -> Result<()> {
 static SOUND: Mutex<VecDeque<blake3::Hash>> = Mutex::new(VecDeque::new());
 const SOUND_SCHEMAS: usize = 64;
 
-/// Of all that [`compare`] looks at.
+/// Of the format, and of all that [`compare`] looks at.
 fn fingerprint(conn: &Connection) -> Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
+    hasher.update(&(format_of(conn)? as u64).to_le_bytes());
     let mut statement = sql::prepare(conn, "SELECT name, type, tbl_name, sql FROM sqlite_schema")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -168,9 +205,9 @@ fn fingerprint(conn: &Connection) -> Result<blake3::Hash> {
 /// What helps where a file does not open.
 pub const REPAIR: &str = "ragstore.check(path) says more, and ragstore.repair(path, to) salvages what can be read";
 
-/// Compares the schema of a file with that of this format.
+/// Compares the schema of a file with that of its format.
 pub fn compare(conn: &Connection) -> Result<Deviations> {
-    let model = MODEL.as_ref().map_err(Clone::clone)?;
+    let model = model_of(conn)?;
     let mut found = Deviations::default();
     let mut there: BTreeMap<Numbered, BTreeSet<String>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
@@ -274,27 +311,27 @@ fn declared(model: &Model, numbered: Numbered, name: &str, object: &Object) -> O
 
 /// Whether a fixed name is that of an index.
 pub fn is_index(name: &str) -> Result<bool> {
-    let model = MODEL.as_ref().map_err(Clone::clone)?;
+    let model = model(migrate::FORMAT)?;
     Ok(model.fixed.get(name).is_some_and(|object| object.kind == "index"))
 }
 
 /// Makes a table or an index of the format that is not there.
 pub fn make(conn: &Connection, name: &str) -> Result<()> {
-    let model = MODEL.as_ref().map_err(Clone::clone)?;
+    let model = model(migrate::FORMAT)?;
     let sql = model.fixed.get(name).and_then(|object| object.sql.as_deref());
     let sql = sql.ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("{name} cannot be made by itself")))?;
     Ok(conn.execute_batch(sql)?)
 }
 
-/// Whether a fixed table is there as this format has it: then its rows are all that reading it does.
+/// Whether a fixed table is there as the file's format has it: then its rows are all that reading it does.
 pub fn is_fixed_table(conn: &Connection, name: &str) -> Result<bool> {
-    let model = MODEL.as_ref().map_err(Clone::clone)?;
+    let model = model_of(conn)?;
     let text = "SELECT type, tbl_name, sql FROM sqlite_schema WHERE name = ?1";
     let found = sql::query_all(conn, text, [name], |row| {
         Ok(Object { kind: row.get(0)?, table: row.get(1)?, sql: row.get(2)? })
     });
     match found {
-        Ok(found) => Ok(found.iter().eq(model.fixed.get(name))),
+        Ok(found) => Ok(!found.is_empty() && found.iter().eq(model.fixed.get(name))),
         Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
         Err(_) => Ok(false),
     }
@@ -315,7 +352,7 @@ mod tests {
     fn store() -> Connection {
         let conn = Connection::open_in_memory().unwrap();
         ffi::register_vec0(&conn).unwrap();
-        migrate::migrate(&conn, Instant::now() + Duration::from_secs(5), &|_| Ok(())).unwrap();
+        migrate::make(&conn, migrate::FORMAT).unwrap();
         conn.execute_batch(
             "CREATE VIEW fts_src_12 AS SELECT id, content FROM chunks WHERE +collection_id = 12;
              CREATE VIRTUAL TABLE fts_12_3 USING fts5(content, content=\"fts_src_12\", content_rowid=\"id\", tokenize=\"porter unicode61\");
@@ -330,7 +367,7 @@ mod tests {
     fn what_was_found_sound_is_known_by_all_of_it() {
         let conn = Connection::open_in_memory().unwrap();
         ffi::register_vec0(&conn).unwrap();
-        migrate::migrate(&conn, Instant::now() + Duration::from_secs(5), &|_| Ok(())).unwrap();
+        migrate::make(&conn, migrate::FORMAT).unwrap();
         refuse_foreign(&conn).unwrap();
         let print = fingerprint(&conn).unwrap();
         assert!(SOUND.lock().contains(&print));
