@@ -25,11 +25,8 @@ struct Object {
     sql: Option<String>,
 }
 
-#[expect(clippy::declare_interior_mutable_const, reason = "each place of the array is one of its own")]
-const UNMADE: OnceLock<Result<Model>> = OnceLock::new();
-
 /// The schema of each format, made when a file of it is met.
-static MODELS: [OnceLock<Result<Model>>; migrate::FORMAT] = [UNMADE; migrate::FORMAT];
+static MODELS: [OnceLock<Result<Model>>; migrate::FORMAT] = [const { OnceLock::new() }; migrate::FORMAT];
 
 /// A schema of one format, with collection 1 and space 1 to take the numbered tables' shape from.
 struct Model {
@@ -53,7 +50,8 @@ fn format_of(conn: &Connection) -> Result<usize> {
         sql::query_optional(conn, "SELECT max(version) FROM migrations", [], |row| row.get(0)).map(Option::flatten)
     };
     match format() {
-        Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
+        // What is damaged names no format; who waits for a lock is asked again.
+        Err(error) if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Locked) => Err(error),
         found => {
             Ok(found.ok().flatten().filter(|found| (1..=migrate::FORMAT).contains(found)).unwrap_or(migrate::FORMAT))
         }
