@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 import ragstore
-from ragstore import ClockSkewError, Document, SyncError, WrongKeyError
+from ragstore import Chunk, ClockSkewError, Document, SyncError, WrongKeyError
 
 from tests.helpers.replicas import answers, clock, equal, forget_file
 
@@ -118,9 +118,9 @@ def test_the_later_change_stays(pair):
     a["c"].add([Document("cat one", id="x"), Document("dog", id="y")])
     a.sync(b)
     a["c"].add(Document("cat a", id="x"), on_conflict="replace")
-    b["c"].add(Document("cat b", id="x"), on_conflict="replace")
     a["c"].delete(document_ids=["y"])
     with clock(1):
+        b["c"].add(Document("cat b", id="x"), on_conflict="replace")
         b["c"].update_metadata({"n": 1}, document_ids=["y"])
     report = a.sync(b)
     assert report.conflicts == 2
@@ -135,6 +135,50 @@ def test_the_later_change_stays(pair):
     assert a.sync(b).conflicts == 0
     assert texts(b) == {"y": "dog"}
     equal(a, b)
+
+
+@pytest.mark.parametrize("receiver", ["a", "b"])
+def test_a_conflict_over_what_is_beside_the_content_is_listed(pair, receiver):
+    a, b = pair
+    a.create_collection("v", dimension=3)
+    soon, late = (datetime.now(UTC) + timedelta(days=days) for days in (1, 2))
+    vectors = np.arange(18, dtype=np.float32).reshape(6, 3)
+    a["v"].create_space("alt", dimension=3)
+    a["v"].add([Document("cat", id=f"d{i}", chunks=[Chunk("cat", id=f"k{i}")]) for i in range(6)], vectors)
+    a.sync(b)
+
+    def change(store, vector, expires_at, same):
+        store["v"].set_embeddings(["k0"], [vector])
+        # Times of expiry are no content: what is there keeps its own.
+        store["v"].delete(document_ids=["d1", "d2"])
+        store["v"].add(Document("cat", id="d1", expires_at=expires_at), vectors[1:2])
+        store["v"].add(Document("cat", id="d2", chunks=[Chunk("cat", id="k2", expires_at=expires_at)]), vectors[2:3])
+        store["v"].set_embeddings(["k3"], [vector], space="alt")
+        # One writes what the other has by then: nothing is lost.
+        store["v"].set_embeddings(["k4"], [same])
+
+    change(a, [1, 2, 3], soon, [0, 1, 1])
+    b["v"].delete_embeddings(["k5"])
+    with clock(1):
+        change(b, [1, 2, 4], late, [0, 1, 1])
+        a["v"].set_embeddings(["k5"], [[7, 7, 7]])
+    one, other = (a, b) if receiver == "a" else (b, a)
+    one.apply_changes(other.export_changes(one.watermark()))
+    assert {lost.id for lost in one.conflicts()} == {"d0", "d1", "d2", "d3", "d5"}
+    assert all(lost.entity == "document" and lost.collection == "v" for lost in one.conflicts())
+    a.sync(b)
+    equal(a, b)
+
+
+def test_a_conflict_over_settings_is_listed(stores):
+    a, b, _ = stores
+    for seconds, store in [(0, a), (1, b)]:
+        with clock(seconds):
+            store.create_collection("c", settings={"x": seconds})
+            store.create_collection("same", settings={"x": 1})
+    a.sync(b)
+    assert a["c"].info.settings == b["c"].info.settings == {"x": 1}
+    assert [(lost.entity, lost.id) for lost in [*a.conflicts(), *b.conflicts()]] == [("collection", "c")]
 
 
 @pytest.mark.parametrize("first", ["a", "b"])

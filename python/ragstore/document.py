@@ -75,7 +75,7 @@ class Chunk(_Record):
     token_count : int, optional
         Kept for the caller.
     expires_at : datetime, optional
-        Aware.
+        Aware. No part of the content: what is stored already with the same content keeps its own.
 
     Attributes
     ----------
@@ -188,7 +188,7 @@ class Document(_Record):
     chunks : Sequence[Chunk], optional
         Without it the text is one chunk: nothing is split that is not asked to be. See `ragstore.split`.
     expires_at : datetime, optional
-        Aware.
+        Aware. No part of the content: what is stored already with the same content keeps its own.
 
     Attributes
     ----------

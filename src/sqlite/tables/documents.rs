@@ -16,7 +16,7 @@ pub struct DocumentRow {
     pub uid: String,
     pub uri: Option<String>,
     pub content_hash: ContentHash,
-    expires_at: Option<Timestamp>,
+    pub expires_at: Option<Timestamp>,
 }
 
 impl DocumentRow {

@@ -263,7 +263,9 @@ impl Apply<'_, '_> {
             collections::receive(conn, txn.stamp_of(stamp), id, description, &properties.settings, created_at)?;
             changed = true;
         }
+        let settings: Option<Map<String, Value>> = serde_json::from_str(&target.collection.settings).ok();
         let differ = target.collection.description != properties.description
+            || settings.as_ref() != Some(&properties.settings)
             || target.collection.spec()? != properties.tokenizer;
         if differ && matches!(action, Action::Put { .. } | Action::Older) {
             self.conflict(Some(&name), "collection", &name, own, stamp)?;

@@ -1,5 +1,7 @@
 //! Documents with their chunks and embeddings, and what is remembered of their names.
 
+use super::beside::{Beside, Twins};
+use super::collections::Space;
 use super::{Apply, damaged, time};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hlc::Hlc;
@@ -20,12 +22,13 @@ use crate::sync::record::{ChunkRecord, ChunkText, DocumentRecord};
 pub(super) struct Pending {
     uid: String,
     left: u64,
+    place: usize,
+    twins: Option<Twins>,
     /// `None`: it is not stored.
     stored: Option<Stored>,
 }
 
 struct Stored {
-    place: usize,
     row: i64,
     stamp: Hlc,
     text: Option<String>,
@@ -57,8 +60,8 @@ impl Apply<'_, '_> {
         let place = usize::try_from(record.collection).unwrap_or(usize::MAX);
         let floor = self.entry(record.collection)?.floor;
         self.done.received += 1;
-        let skipped = Pending { uid: record.uid.to_owned(), left: record.chunks, stored: None };
-        self.pending = Some(skipped);
+        self.pending =
+            Some(Pending { uid: record.uid.to_owned(), left: record.chunks, place, twins: None, stored: None });
         let conn = self.txn.conn;
         if !news {
             return match &self.entries[place].target {
@@ -85,9 +88,7 @@ impl Apply<'_, '_> {
         match action {
             Action::Same => self.same(own.as_ref(), record),
             Action::Older | Action::OlderWithUri { .. } => {
-                if let Some(own) = own.as_ref().filter(|own| !same_content(own, record)) {
-                    self.conflict(Some(&name), "document", record.uid, own.known.stamp, stamp)?;
-                }
+                self.compare(place, own.as_ref(), record)?;
                 if let (Action::OlderWithUri { .. }, Some(uri)) = (action, record.uri) {
                     self.evict(place, other, stamp)?;
                     tombstones::end_uri(conn, stamp, self.number(place)?, uri)?;
@@ -106,9 +107,7 @@ impl Apply<'_, '_> {
                 tombstones::set_alias(conn, id, record.uid, uri)
             }
             Action::Put { .. } => {
-                if let Some(own) = own.as_ref().filter(|own| !same_content(own, record)) {
-                    self.conflict(Some(&name), "document", record.uid, own.known.stamp, stamp)?;
-                }
+                self.compare(place, own.as_ref(), record)?;
                 if self.entries[place].target.is_none() {
                     self.make_collection(place)?;
                 }
@@ -116,6 +115,25 @@ impl Apply<'_, '_> {
                 self.put(place, own.as_ref(), record, metadata)
             }
             Action::Drop | Action::Bury { .. } => Ok(()),
+        }
+    }
+
+    /// Notes a conflict between two changes of one document. Where only what comes with its chunks can differ, they tell.
+    fn compare(&mut self, place: usize, own: Option<&DocumentName>, record: &DocumentRecord<'_>) -> Result<()> {
+        let Some(own) = own.filter(|own| self.concurrent(own.known.stamp, record.stamp)) else { return Ok(()) };
+        let (own_stamp, target) = (own.known.stamp, self.entries[place].target.as_ref());
+        match own.row.as_ref().zip(target) {
+            Some(((row, _, uri, hash), target)) if *hash == record.content_hash && uri.as_deref() == record.uri => {
+                let stored = Beside::stored(self.txn.conn, target, *row)?;
+                if let Some(pending) = &mut self.pending {
+                    pending.twins = Some(Twins::new(stored, own_stamp, record.expires_at, record.stamp));
+                }
+                Ok(())
+            }
+            _ => {
+                let name = self.entries[place].name.clone();
+                self.conflict(Some(&name), "document", record.uid, own_stamp, record.stamp)
+            }
         }
     }
 
@@ -174,11 +192,8 @@ impl Apply<'_, '_> {
         shared::document_changed(txn, stamp, target, row, record.uid, Op::Put)?;
         self.done.applied += 1;
         let hasher = ContentHasher::new(record.text, record.content_type, &metadata, record.chunks)?;
-        self.pending = Some(Pending {
-            uid: record.uid.to_owned(),
-            left: record.chunks,
-            stored: Some(Stored {
-                place,
+        if let Some(pending) = &mut self.pending {
+            pending.stored = Some(Stored {
                 row,
                 stamp: record.stamp,
                 text: record.text.map(str::to_owned),
@@ -188,8 +203,8 @@ impl Apply<'_, '_> {
                 next_index: 0,
                 waiting: Vec::new(),
                 bytes: 0,
-            }),
-        });
+            });
+        }
         Ok(())
     }
 
@@ -273,6 +288,12 @@ impl Apply<'_, '_> {
             return Err(damaged("a chunk of no document"));
         };
         pending.left -= 1;
+        let spaces = &self.entries[pending.place].spaces;
+        if let Some(twins) = &mut pending.twins {
+            let vectors = vectors_of(&record, spaces, twins.other_stamp)?;
+            let vectors = vectors.iter().map(|(space, bytes)| (spaces[*space].name.as_str(), *bytes));
+            twins.chunk(record.expires_at, vectors);
+        }
         let Some(stored) = &mut pending.stored else { return Ok(()) };
         check_id("chunk id", record.uid)?;
         // Ascending, and within what the file's numbers hold.
@@ -294,9 +315,8 @@ impl Apply<'_, '_> {
         if record.chars.is_some_and(|(_, end)| end > i64::MAX as u64) {
             return Err(damaged("a span that is too large"));
         }
-        let vectors = vectors_of(&record, &self.entries[stored.place].spaces, stored.stamp)?;
-        stored.bytes +=
-            text.map_or(0, str::len) + vectors.iter().map(|(_, vector)| 4 * vector.len()).sum::<usize>() + 256;
+        let vectors = vectors_of(&record, spaces, stored.stamp)?;
+        stored.bytes += text.map_or(0, str::len) + vectors.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() + 256;
         stored.waiting.push(Waiting {
             chunk: NewChunk {
                 id: Some(record.uid.to_owned()),
@@ -308,15 +328,15 @@ impl Apply<'_, '_> {
             },
             index: record.index,
             bare: record.text == ChunkText::None,
-            vectors,
+            vectors: vectors.into_iter().map(|(space, bytes)| (space, floats(bytes))).collect(),
         });
         if stored.bytes >= limits::SYNC_FRAME_FULL { self.store_chunks() } else { Ok(()) }
     }
 
     /// Stores the chunks that wait.
     fn store_chunks(&mut self) -> Result<()> {
-        let Some(Pending { stored: Some(stored), .. }) = &mut self.pending else { return Ok(()) };
-        let (waiting, place) = (std::mem::take(&mut stored.waiting), stored.place);
+        let Some(Pending { stored: Some(stored), place, .. }) = &mut self.pending else { return Ok(()) };
+        let (waiting, place) = (std::mem::take(&mut stored.waiting), *place);
         stored.bytes = 0;
         for space in waiting.iter().flat_map(|waiting| &waiting.vectors).map(|(space, _)| *space) {
             let entry = &self.entries[place];
@@ -388,7 +408,12 @@ impl Apply<'_, '_> {
             Some(_) => {}
         }
         self.store_chunks()?;
-        let Some(Pending { stored: Some(stored), uid, .. }) = self.pending.take() else { return Ok(()) };
+        let Some(Pending { stored, uid, place, twins, .. }) = self.pending.take() else { return Ok(()) };
+        if let Some(twins) = twins.filter(Twins::differ) {
+            let name = self.entries[place].name.clone();
+            self.conflict(Some(&name), "document", &uid, twins.own_stamp, twins.other_stamp)?;
+        }
+        let Some(stored) = stored else { return Ok(()) };
         if stored.hasher.finish() == stored.content_hash {
             return Ok(());
         }
@@ -396,16 +421,13 @@ impl Apply<'_, '_> {
     }
 }
 
-fn same_content(own: &DocumentName, record: &DocumentRecord<'_>) -> bool {
-    own.row.as_ref().is_some_and(|(_, _, uri, hash)| *hash == record.content_hash && uri.as_deref() == record.uri)
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
-fn vectors_of(
-    record: &ChunkRecord<'_>,
-    spaces: &[super::collections::Space],
-    stamp: Hlc,
-) -> Result<Vec<(usize, Vec<f32>)>> {
-    let mut found: Vec<(usize, Vec<f32>)> = Vec::with_capacity(record.vectors.len());
+/// The vectors of a chunk, by the place of their space.
+fn vectors_of<'a>(record: &ChunkRecord<'a>, spaces: &[Space], stamp: Hlc) -> Result<Vec<(usize, &'a [u8])>> {
+    let mut found: Vec<(usize, &[u8])> = Vec::with_capacity(record.vectors.len());
     for (space, bytes) in &record.vectors {
         let place = usize::try_from(*space).unwrap_or(usize::MAX);
         let Some(space) = spaces.get(place) else { return Err(damaged("a vector of a space that it does not name")) };
@@ -419,8 +441,7 @@ fn vectors_of(
         if space.floor.is_some_and(|floor| stamp <= floor) {
             continue;
         }
-        let vector = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        found.push((place, vector));
+        found.push((place, bytes));
     }
     Ok(found)
 }

@@ -1,5 +1,6 @@
 //! Merges a batch, frame by frame, in one transaction: what is wrong with any part of it undoes all of it.
 
+mod beside;
 mod collections;
 mod documents;
 mod header;
@@ -171,10 +172,15 @@ impl Apply<'_, '_> {
         Ok(())
     }
 
+    /// Whether neither side knew of the other's change.
+    fn concurrent(&self, own: Hlc, other: Hlc) -> bool {
+        let known_to_source = self.header.as_ref().is_some_and(|header| header.upto.covers(own));
+        merge::concurrent(own, known_to_source, other, self.known.covers(other))
+    }
+
     /// Notes what lost, if neither side knew of the other.
     fn conflict(&mut self, collection: Option<&str>, entity: &str, id: &str, own: Hlc, other: Hlc) -> Result<()> {
-        let known_to_source = self.header.as_ref().is_some_and(|header| header.upto.covers(own));
-        if !merge::concurrent(own, known_to_source, other, self.known.covers(other)) {
+        if !self.concurrent(own, other) {
             return Ok(());
         }
         self.done.conflicts += 1;
