@@ -23,6 +23,7 @@ PATIENCE = 600
 
 def parallel(host: Host, kind: str, how: How, first: int, count: int, threads: int) -> float:
     """Searches a second of several threads that share them."""
+    host.read()
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda query: host.call(kind, query, 10, how, None), range(first, first + threads)))
         began = time.perf_counter()
@@ -38,6 +39,7 @@ def write_and_search(
     Rows of the data are added once more under new numbers, from `start` on, a little turned so that each vector is its
     own; `first` is the first query.
     """
+    host.read()
     stop, failures = threading.Event(), []
     written, seen = 0, 0
 
