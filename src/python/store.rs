@@ -422,7 +422,7 @@ impl Store {
         space: String,
         sample: usize,
         k: usize,
-        recall: f32,
+        recall: f64,
     ) -> PyResult<(f64, (f64, f64), usize, usize, f64, f64, &'static str)> {
         guarded(|| {
             let request = CheckRecall { collection, space, sample, k, recall };

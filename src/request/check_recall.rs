@@ -8,5 +8,5 @@ pub struct CheckRecall {
     /// Neighbours of each.
     pub k: usize,
     /// What is promised of a search that is not exact.
-    pub recall: f32,
+    pub recall: f64,
 }

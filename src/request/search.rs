@@ -91,7 +91,7 @@ pub struct Accuracy {
     /// They themselves.
     pub exact: bool,
     /// Otherwise the share of them that may be relied on.
-    pub recall: f32,
+    pub recall: f64,
 }
 
 impl Accuracy {

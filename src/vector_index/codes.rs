@@ -10,7 +10,8 @@
 //! which `CodedQuery::bound` (`query.rs`) turns into a bound of the error of a *key*: what orders vectors as their
 //! distance does, and is quick to have: -q.x for cosine and ip, |q - x|^2 for l2. The bound covers what float32 rounds
 //! off here and in [`Query`](crate::vector_index::Query), too. A vector of which float32 cannot compute the distance
-//! well (its length is above 1e15 or below 1e-15) has an infinite residual: no key excludes it.
+//! well (its length is above 1e15 or below 1e-15) has an infinite residual: no key excludes it. For cosine it has a code
+//! like any other; otherwise it has none, and a graph does not know where it is.
 //!
 //! In bytes for each vector: its components rounded up to a multiple of 64, and 8 (cosine) or 12.
 
@@ -80,12 +81,15 @@ impl CodesBuilder {
         let length = length(vector);
         let tame = TAME.contains(&length) || (length == 0.0 && self.metric != Metric::Cosine);
         let (mut scale, mut residual) = (0.0, f32::INFINITY);
-        if tame {
+        if tame || (self.metric == Metric::Cosine && length > 0.0) {
             self.scaled.clear();
             let unit = if self.metric == Metric::Cosine { length.recip() } else { 1.0 };
             self.scaled.extend(vector.iter().map(|&x| f64::from(x) * unit));
             let coded = code(&mut self.scaled, row);
-            (scale, residual) = (coded.scale, up(coded.residual));
+            scale = coded.scale;
+            if tame {
+                residual = up(coded.residual);
+            }
         }
         let factors = &mut self.codes.factors;
         factors[self.filled] = scale;
@@ -149,6 +153,17 @@ pub(super) fn code(scaled: &mut [f64], row: &mut [u8]) -> Coded {
     Coded { scale, residual: sum(scaled, |x| x * x).sqrt() }
 }
 
+/// What vectors are like: how far a key mostly is from the truth depends on it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Typical {
+    pub(super) residual: f32,
+    pub(super) length: f32,
+    /// How many of their components say something.
+    pub(super) dimension: usize,
+    /// Every vector has a code.
+    pub(super) coded: bool,
+}
+
 /// Coded vectors, read in place.
 #[derive(Clone, Copy)]
 pub struct CodesView<'a> {
@@ -188,6 +203,17 @@ impl<'a> CodesView<'a> {
     /// How many vectors there are.
     pub fn rows(&self) -> usize {
         self.scales.len()
+    }
+
+    /// What the vectors are like, from the factors of all.
+    pub fn typical(&self, dimension: usize) -> Typical {
+        let mean = |numbers: &[f32]| {
+            let finite = numbers.iter().map(|&x| f64::from(x)).filter(|x| x.is_finite());
+            let (count, sum) = finite.fold((0.0, 0.0), |(count, sum), x| (count + 1.0, sum + x));
+            up(sum / f64::max(count, 1.0))
+        };
+        let coded = self.metric == Metric::Cosine || self.residuals.iter().all(|residual| residual.is_finite());
+        Typical { residual: mean(self.residuals), length: mean(self.lengths), dimension, coded }
     }
 
     pub(super) fn metric(&self) -> Metric {

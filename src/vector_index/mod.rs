@@ -7,7 +7,7 @@
 //! - [`CodesBuilder`] quantises vectors and [`CodesView`] reads what it made; [`scan()`] goes through all of them, or
 //!   through a selection, and proves its answer.
 //! - [`graph::build`] makes an HNSW graph over the codes, and [`GraphView`] walks it.
-//! - [`plan`] says which of the two answers a search at a given recall, and how hard it must try.
+//! - [`plan`] says which of the two answers a search at a given recall, and how far a walk goes.
 //! - [`VectorIndex`] is all of it for one segment.
 //!
 //! Every answer is scored by [`Query`], from float32, as a search without an index is. Bytes that are not what was
@@ -28,13 +28,13 @@ mod selection;
 #[cfg(test)]
 mod testing;
 
-pub use choose::{GRAPH_ROWS, Plan, Road, Setting, plan};
-pub use codes::{Codes, CodesBuilder, CodesView};
+pub use choose::{GRAPH_ROWS, Hardness, Road, Setting, plan};
+pub use codes::{Codes, CodesBuilder, CodesView, Typical};
 pub use distance::Query;
 pub use graph::{GraphView, Pool};
 pub use index::VectorIndex;
 pub use kernels::Kernel;
 pub use query::CodedQuery;
-pub use scan::{Asked, Found, Neighbor, scan};
+pub use scan::{Found, Neighbor, scan};
 pub use section::{Rescore, Section, Vectors, Verify};
 pub use selection::{Among, Selection};

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::model::Metric;
-use crate::vector_index::codes::{CodesView, TAME, code, length, up};
+use crate::vector_index::codes::{CodesView, Factors, TAME, Typical, code, length, up};
 use crate::vector_index::kernels::{Components, WIDTH, ZERO};
 
 /// Vectors whose products are taken together.
@@ -93,8 +93,12 @@ impl CodedQuery {
         let stride = vector.len().next_multiple_of(WIDTH);
         let length = length(vector);
         let tame = TAME.contains(&length) || (length == 0.0 && metric != Metric::Cosine);
-        let unit = if metric == Metric::Cosine { length.recip() } else { 1.0 };
-        let mut scaled: Vec<f64> = vector.iter().map(|&x| if tame { f64::from(x) * unit } else { 0.0 }).collect();
+        let unit = match metric {
+            Metric::Cosine if length > 0.0 => length.recip(),
+            Metric::L2 | Metric::Ip if tame => 1.0,
+            _ => 0.0,
+        };
+        let mut scaled: Vec<f64> = vector.iter().map(|&x| f64::from(x) * unit).collect();
         let mut row = vec![ZERO; stride];
         let coded = code(&mut scaled, &mut row);
         let length = if metric == Metric::Cosine { 1.0 } else { length };
@@ -108,9 +112,15 @@ impl CodedQuery {
     /// How far the key of a vector may be from that of its distance.
     #[inline(always)]
     pub(super) fn bound(&self, residual: f32, length: f32) -> f32 {
-        let Bound { of_residual, of_length, of_square, reach, fixed } = self.bound;
-        let reach = reach + length;
-        of_residual * residual + of_length * length + of_square * (reach * reach) + fixed
+        self.bound.of(residual, length)
+    }
+
+    /// How far the key of a vector mostly is from that of its distance: infinite for a query that has no bound.
+    ///
+    /// The bound has the errors of all components point the way of the query. They are independent of it and of each
+    /// other, so what they come to has a deviation of the bound by the root of their number; this is three of those.
+    pub(super) fn error(&self, typical: Typical) -> f32 {
+        self.bound.error(typical)
     }
 
     /// The least that the keys of consecutive vectors may be, from their products and factors.
@@ -139,7 +149,26 @@ impl CodedQuery {
     }
 }
 
+/// [`CodedQuery::error`] for a vector at a position as the query.
+pub(super) fn error_of_row(codes: &CodesView<'_>, position: u32, typical: Typical) -> f32 {
+    let Factors { residual, length, .. } = codes.factors_of(position);
+    let length = if codes.metric() == Metric::Cosine { 1.0 } else { length };
+    Bound::new(typical.dimension, codes.metric(), f64::from(length), f64::from(residual)).error(typical)
+}
+
 impl Bound {
+    #[inline(always)]
+    fn of(self, residual: f32, length: f32) -> f32 {
+        let Self { of_residual, of_length, of_square, reach, fixed } = self;
+        let reach = reach + length;
+        of_residual * residual + of_length * length + of_square * (reach * reach) + fixed
+    }
+
+    fn error(self, typical: Typical) -> f32 {
+        let deviations = 3.0 / (typical.dimension as f32).sqrt();
+        self.of(typical.residual, typical.length) * deviations.min(1.0)
+    }
+
     fn new(dimension: usize, metric: Metric, length: f64, residual: f64) -> Self {
         // Summing in 32 lanes rounds each term at most dimension / 32 + 32 times, by half an epsilon; twice that, with
         // some to spare, covers the squares that a cosine divides by, the keys, and the bound itself.

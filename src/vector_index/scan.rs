@@ -3,7 +3,7 @@
 //! Each vector has a key and a bound of its error (`codes.rs`), so its distance lies in an interval. A vector whose
 //! interval begins above the ends of `k` others is not among the nearest. What is left is rescored from the lower ends
 //! up, until the next lower end is above the distances of `k`: then the answer is the one that a search without an
-//! index gives, in its order.
+//! index gives, in its order. Where codes cannot tell the vectors apart, that is all of them.
 
 use crate::error::Result;
 use crate::model::Metric;
@@ -20,16 +20,10 @@ const FEW: u32 = 24;
 /// Blocks between two questions whether to go on.
 const BEATS: usize = 64;
 /// Candidates that are rescored at a time.
-const BATCH: usize = 16;
-
-/// What is asked of a scan.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked {
-    /// How many neighbours.
-    pub k: usize,
-    /// How many candidates may be rescored; without, as many as it takes to prove the answer.
-    pub rescored: Option<usize>,
-}
+pub(super) const BATCH: usize = 16;
+/// Candidates that are rescored by their lower ends. If there are more, the codes say little, and what may be near is read
+/// in the order in which it lies.
+const ORDERED: usize = 1024;
 
 /// A vector that was found.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,11 +45,12 @@ pub struct Found {
     pub compared: u64,
     /// Vectors that were compared in float32.
     pub rescored: u64,
+    /// A walk over the graph found them.
+    pub walked: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
-    key: f32,
     lower: f32,
     upper: f32,
     position: u32,
@@ -64,32 +59,29 @@ struct Candidate {
 /// Whether what begins at `lower` may be within a limit; what is no number may.
 #[allow(clippy::neg_cmp_op_on_partial_ord)]
 #[inline(always)]
-fn may_be(lower: f32, limit: f32) -> bool {
+pub(super) fn may_be(lower: f32, limit: f32) -> bool {
     !(lower > limit)
 }
 
 /// One query of a pass.
 struct Leg {
     coded: CodedQuery,
-    asked: Asked,
+    k: usize,
     candidates: Vec<Candidate>,
     room: usize,
     /// Lower ends above it are out.
     threshold: f32,
-    /// Whether nothing was dropped but what is proved to be out.
-    proved: bool,
 }
 
 impl Leg {
-    fn new(vector: &[f32], metric: Metric, asked: Asked) -> Self {
-        let room = (4 * asked.k).max(256);
+    fn new(vector: &[f32], metric: Metric, k: usize) -> Self {
+        let room = (4 * k).max(256);
         Self {
             coded: CodedQuery::new(vector, metric),
-            asked,
+            k,
             candidates: Vec::with_capacity(room + BLOCK),
             room,
             threshold: f32::INFINITY,
-            proved: true,
         }
     }
 
@@ -99,7 +91,9 @@ impl Leg {
         let bound = self.coded.bound(residual, length);
         let (lower, upper) = (key - bound, key + bound);
         if may_be(lower, self.threshold) {
-            self.candidates.push(Candidate { key, lower, upper, position: position as u32 });
+            // Of damaged codes; it sorts first then.
+            let lower = if lower.is_nan() { f32::NEG_INFINITY } else { lower };
+            self.candidates.push(Candidate { lower, upper, position: position as u32 });
         }
     }
 
@@ -130,9 +124,9 @@ impl Leg {
         }
     }
 
-    /// Drops what cannot be among the nearest, and what is beyond twice the number that may be rescored.
+    /// Drops what cannot be among the nearest.
     fn narrow(&mut self) {
-        let k = self.asked.k;
+        let k = self.k;
         if k == 0 {
             self.candidates.clear();
             self.threshold = f32::NEG_INFINITY;
@@ -147,50 +141,47 @@ impl Leg {
             let threshold = self.threshold;
             self.candidates.retain(|candidate| may_be(candidate.lower, threshold));
         }
-        if let Some(most) = self.asked.rescored.map(|rescored| 2 * rescored.max(k))
-            && self.candidates.len() > most
-        {
-            self.candidates.select_nth_unstable_by(most - 1, |a, b| a.key.total_cmp(&b.key));
-            self.candidates.truncate(most);
-            self.proved = false;
-        }
     }
 
-    fn finish(mut self, vector: &[f32], metric: Metric, rescore: &mut dyn Rescore, found: &mut Found) -> Result<()> {
+    fn finish(
+        mut self,
+        vector: &[f32],
+        metric: Metric,
+        rescore: &mut dyn Rescore,
+        found: &mut Found,
+        keep_going: &mut dyn FnMut() -> bool,
+    ) -> Result<()> {
         self.narrow();
         let mut candidates = std::mem::take(&mut self.candidates);
-        let most = self.asked.rescored.unwrap_or(usize::MAX).max(self.asked.k);
-        if self.asked.rescored.is_some() && candidates.len() > most {
-            candidates.sort_unstable_by(|a, b| a.key.total_cmp(&b.key));
-        } else {
-            candidates.sort_unstable_by(|a, b| a.lower.total_cmp(&b.lower));
-        }
+        candidates.sort_unstable_by(|a, b| a.lower.total_cmp(&b.lower));
         let query = Query::new(vector, metric);
-        let mut best = Best::new(self.asked.k);
-        let mut distances = [0.0; BATCH];
-        let (mut start, mut positions) = (0, [0; BATCH]);
-        while start < candidates.len().min(most) {
-            let limit = best.worst().map_or(f32::INFINITY, |worst| self.coded.key_of(worst));
-            let batch = &candidates[start..candidates.len().min(most).min(start + BATCH)];
-            let mut count = 0;
-            for candidate in batch.iter().filter(|candidate| may_be(candidate.lower, limit)) {
-                positions[count] = candidate.position;
-                count += 1;
-            }
-            rescore.rescore(&query, &positions[..count], &mut distances[..count])?;
-            for (&position, &distance) in positions[..count].iter().zip(&distances) {
-                best.offer(Neighbor { position, distance });
-            }
-            found.rescored += count as u64;
-            start += batch.len();
-            if count == 0 && most >= candidates.len() {
-                // In the order of lower ends no later one is nearer.
+        let mut best = Best::new(self.k);
+        let ordered = candidates.len().min(ORDERED);
+        let (ordered, rest) = candidates.split_at_mut(ordered);
+        for batch in ordered.chunks(BATCH) {
+            let limit = best.limit(&self.coded);
+            let positions = batch.iter().filter(|candidate| may_be(candidate.lower, limit));
+            let count = best.rescore(&query, rescore, positions.map(|candidate| candidate.position))?;
+            found.rescored += count;
+            if count == 0 {
+                // In this order no later one is nearer.
                 break;
             }
         }
-        let limit = best.worst().map_or(f32::INFINITY, |worst| self.coded.key_of(worst));
-        let rest = candidates.get(start..).unwrap_or_default();
-        found.exact = self.proved && found.complete && !rest.iter().any(|candidate| may_be(candidate.lower, limit));
+        let limit = best.limit(&self.coded);
+        let may_be_near = rest.partition_point(|candidate| may_be(candidate.lower, limit));
+        let rest = &mut rest[..may_be_near];
+        rest.sort_unstable_by_key(|candidate| candidate.position);
+        for (turn, batch) in rest.chunks(BATCH).enumerate() {
+            if turn % BEATS == BEATS - 1 && !keep_going() {
+                found.complete = false;
+                break;
+            }
+            let limit = best.limit(&self.coded);
+            let positions = batch.iter().filter(|candidate| may_be(candidate.lower, limit));
+            found.rescored += best.rescore(&query, rescore, positions.map(|candidate| candidate.position))?;
+        }
+        found.exact = found.complete;
         found.neighbors = best.into_sorted();
         Ok(())
     }
@@ -211,12 +202,32 @@ impl Best {
         Self { k, neighbors: Vec::with_capacity(2 * k.min(1 << 12)) }
     }
 
-    pub(super) fn offer(&mut self, neighbor: Neighbor) {
-        self.neighbors.push(neighbor);
+    /// Offers at most [`BATCH`] vectors, and says how many there were.
+    pub(super) fn rescore(
+        &mut self,
+        query: &Query<'_>,
+        rescore: &mut dyn Rescore,
+        offered: impl Iterator<Item = u32>,
+    ) -> Result<u64> {
+        let (mut positions, mut distances) = ([0; BATCH], [0.0; BATCH]);
+        let mut count = 0;
+        for (place, position) in positions.iter_mut().zip(offered) {
+            *place = position;
+            count += 1;
+        }
+        rescore.rescore(query, &positions[..count], &mut distances[..count])?;
+        let neighbors = positions.iter().zip(&distances).take(count);
+        self.neighbors.extend(neighbors.map(|(&position, &distance)| Neighbor { position, distance }));
+        Ok(count as u64)
+    }
+
+    /// The key above which nothing is among the nearest.
+    pub(super) fn limit(&mut self, coded: &CodedQuery) -> f32 {
+        self.worst().map_or(f32::INFINITY, |worst| coded.key_of(worst))
     }
 
     /// The distance of the k-th, once there are k.
-    fn worst(&mut self) -> Option<f32> {
+    pub(super) fn worst(&mut self) -> Option<f32> {
         if self.k == 0 || self.neighbors.len() < self.k {
             return None;
         }
@@ -233,7 +244,7 @@ impl Best {
     }
 }
 
-/// The nearest vectors of a selection for each of several queries, in one pass over the codes.
+/// The `k` nearest vectors of a selection for each of several queries, in one pass over the codes.
 ///
 /// `keep_going` is asked every few thousand vectors; when it says no, what was found until then is given, and is not
 /// complete.
@@ -241,18 +252,18 @@ pub fn scan(
     codes: &CodesView<'_>,
     rescore: &mut dyn Rescore,
     queries: &[&[f32]],
-    asked: Asked,
+    k: usize,
     selection: &Selection<'_>,
     keep_going: &mut dyn FnMut() -> bool,
 ) -> Result<Vec<Found>> {
-    let mut legs: Vec<Leg> = queries.iter().map(|vector| Leg::new(vector, codes.metric(), asked)).collect();
+    let mut legs: Vec<Leg> = queries.iter().map(|vector| Leg::new(vector, codes.metric(), k)).collect();
     let (complete, compared) = match selection.positions() {
         Some(positions) => walk(codes, &mut legs, positions, selection, keep_going)?,
         None => pass(codes, &mut legs, selection, keep_going)?,
     };
     let finish = |(leg, vector): (Leg, &&[f32])| {
         let mut found = Found { complete, compared, ..Found::default() };
-        leg.finish(vector, codes.metric(), rescore, &mut found)?;
+        leg.finish(vector, codes.metric(), rescore, &mut found, keep_going)?;
         Ok(found)
     };
     legs.into_iter().zip(queries).map(finish).collect()
@@ -345,8 +356,7 @@ mod tests {
     const METRICS: [Metric; 3] = [Metric::Cosine, Metric::L2, Metric::Ip];
 
     fn exactly(segment: &Segment, queries: &[&[f32]], k: usize, selection: &Selection<'_>) -> Vec<Found> {
-        let asked = Asked { k, rescored: None };
-        scan(&segment.view(), &mut segment.floats(), queries, asked, selection, &mut || true).unwrap()
+        scan(&segment.view(), &mut segment.floats(), queries, k, selection, &mut || true).unwrap()
     }
 
     fn assert_same(found: &Found, expected: &[Neighbor], context: &str) {
@@ -472,35 +482,25 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_on_rescoring_is_kept_and_told() {
-        // All but equally far, so that no code can tell them apart.
+    fn what_codes_cannot_tell_apart_is_read() {
+        // All but equally far.
         let mut random = Random::new(17);
         let mut vectors = random.vector(4000 * 32);
         vectors.iter_mut().for_each(|x| *x = 100.0 + *x * 0.01);
         let segment = Segment::new(vectors, 32, Metric::L2);
         let query = segment.row(5).to_vec();
-        let asked = Asked { k: 10, rescored: Some(100) };
-        let (view, mut floats) = (segment.view(), segment.floats());
-        let found = scan(&view, &mut floats, &[&query], asked, &Selection::all(4000), &mut || true).unwrap();
-        assert_eq!((found[0].rescored, found[0].exact, found[0].neighbors.len()), (100, false, 10));
-        let exact = exactly(&segment, &[&query], 10, &Selection::all(4000)).pop().unwrap();
+        let all = Selection::all(4000);
+        let exact = exactly(&segment, &[&query], 10, &all).pop().unwrap();
+        assert!(exact.rescored > ORDERED as u64, "{}", exact.rescored);
         assert_same(&exact, &segment.nearest(&query, 10, |_| true), "proved");
-    }
-
-    #[test]
-    fn what_was_dropped_without_proof_is_told() {
-        // The nearest are so short that their codes say nothing, and so they seem to be far. Of the others ten are
-        // near, by codes of great error, and forty are not, by good ones: those are as many as a limit of 20 keeps.
-        let angles = std::iter::repeat_n(0.0039f32, 10).chain(std::iter::repeat_n(0.0775, 40));
-        let mut vectors: Vec<f32> = angles.flat_map(|angle| [angle.cos(), angle.sin()]).collect();
-        vectors.extend([1e-18, 0.0].repeat(30));
-        let segment = Segment::new(vectors, 2, Metric::Cosine);
-        let asked = Asked { k: 10, rescored: Some(20) };
-        let query: &[f32] = &[1.0, 0.0];
-        let all = Selection::all(segment.rows());
-        let found = scan(&segment.view(), &mut segment.floats(), &[query], asked, &all, &mut || true).unwrap();
-        assert_ne!(found[0].neighbors, segment.nearest(query, 10, |_| true));
-        assert!(!found[0].exact);
+        // Which may take long.
+        let mut left = 4000 / BLOCK / BEATS + 1;
+        let mut keep_going = || {
+            left = left.saturating_sub(1);
+            left > 0
+        };
+        let found = scan(&segment.view(), &mut segment.floats(), &[&query], 10, &all, &mut keep_going).unwrap();
+        assert!(!found[0].complete && !found[0].exact && found[0].rescored < exact.rescored);
     }
 
     #[test]
@@ -509,14 +509,13 @@ mod tests {
         let all: Vec<u32> = (0..10_000).collect();
         for among in [Among::All, Among::Positions(&all)] {
             let selection = Selection::new(10_000, among, &[]).unwrap();
-            let asked = Asked { k: 3, rescored: None };
             let mut left = 2;
             let mut keep_going = || {
                 left -= 1;
                 left > 0
             };
             let query = segment.row(0);
-            let found = scan(&segment.view(), &mut segment.floats(), &[query], asked, &selection, &mut keep_going);
+            let found = scan(&segment.view(), &mut segment.floats(), &[query], 3, &selection, &mut keep_going);
             let found = found.unwrap().pop().unwrap();
             assert!(!found.complete && !found.exact && found.compared < 9_000);
             assert_eq!(found.neighbors[0].position, 0);
@@ -536,9 +535,9 @@ mod tests {
             let Ok(view) = CodesView::open(components, factors, rows, dimension, metric) else { continue };
             let floats = damaged(bytemuck::cast_slice(&segment.vectors), &mut random);
             let Ok(mut floats) = Vectors::open(Section::trusted(floats.as_slice()), rows, dimension) else { continue };
-            let asked = Asked { k: random.below(20), rescored: (random.below(2) == 0).then_some(5) };
+            let k = random.below(20);
             let query = random.vector(dimension);
-            let found = scan(&view, &mut floats, &[&query], asked, &Selection::all(rows), &mut || true).unwrap();
+            let found = scan(&view, &mut floats, &[&query], k, &Selection::all(rows), &mut || true).unwrap();
             assert!(found[0].neighbors.iter().all(|n| (n.position as usize) < rows));
         }
     }
@@ -554,10 +553,9 @@ mod tests {
         let components = Section::verified(segment.codes.components(), &bad);
         let view =
             CodesView::open(components, Section::trusted(segment.codes.factors()), 1000, 16, Metric::Ip).unwrap();
-        let asked = Asked { k: 1, rescored: None };
         let search = |among| {
             let selection = Selection::new(1000, among, &[]).unwrap();
-            scan(&view, &mut segment.floats(), &[segment.row(0)], asked, &selection, &mut || true)
+            scan(&view, &mut segment.floats(), &[segment.row(0)], 1, &selection, &mut || true)
         };
         assert_eq!(search(Among::All).unwrap_err().kind(), ErrorKind::Corrupt);
         assert_eq!(search(Among::Positions(&[700])).unwrap_err().kind(), ErrorKind::Corrupt);

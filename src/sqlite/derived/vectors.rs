@@ -18,7 +18,7 @@ use crate::sqlite::tables::vectors::{self, Rows, VectorTable, Walk};
 use crate::top_k::TopK;
 use crate::vector_index::graph::{self, Effort};
 use crate::vector_index::{
-    self, Among, CodesBuilder, CodesView, GRAPH_ROWS, GraphView, Pool, Road, Selection, Setting, VectorIndex,
+    self, Among, CodesBuilder, CodesView, GRAPH_ROWS, GraphView, Pool, Selection, Setting, Typical, VectorIndex,
 };
 
 /// Rows read in one transaction of a build.
@@ -54,6 +54,8 @@ pub struct Segment {
     codes: Section,
     factors: Section,
     graph: Option<Section>,
+    /// What the vectors are like, where there is a graph.
+    typical: Option<Typical>,
     pool: Pool,
     len: usize,
     of: VectorTable,
@@ -61,12 +63,13 @@ pub struct Segment {
 
 impl Segment {
     fn open(of: VectorTable, rows: u64, mut sections: Sections) -> Result<Self> {
-        let segment = Self {
+        let mut segment = Self {
             rows: sections.take("rows")?,
             vectors: sections.take("vectors")?,
             codes: sections.take("codes")?,
             factors: sections.take("factors")?,
             graph: sections.take("graph").ok(),
+            typical: None,
             pool: Pool::new(),
             len: usize::try_from(rows).unwrap_or(usize::MAX),
             of,
@@ -75,6 +78,8 @@ impl Segment {
         if segment.rows().len() != segment.len || !segment.rows().is_sorted_by(|a, b| a < b) {
             return Err(damaged(&sections.name, "its rows are not those that were written"));
         }
+        let codes = segment.codes()?;
+        segment.typical = segment.graph.is_some().then(|| codes.typical(of.dimension));
         segment.index()?;
         Ok(segment)
     }
@@ -84,22 +89,22 @@ impl Segment {
     }
 
     /// All of it but the vectors themselves is read by a search sooner or later, and is checked the first time.
-    fn index(&self) -> Result<VectorIndex<'_>> {
-        fn section(section: &Section) -> vector_index::Section<'_> {
-            vector_index::Section::trusted(section.unchecked())
-        }
+    fn codes(&self) -> Result<CodesView<'_>> {
         self.codes.all()?;
         self.factors.all()?;
-        let codes = section(&self.codes);
-        let codes = CodesView::open(codes, section(&self.factors), self.len, self.of.dimension, self.of.metric)?;
-        let graph = match &self.graph {
-            Some(graph) => {
+        let (codes, factors) = (trusted(&self.codes), trusted(&self.factors));
+        CodesView::open(codes, factors, self.len, self.of.dimension, self.of.metric)
+    }
+
+    fn index(&self) -> Result<VectorIndex<'_>> {
+        let graph = match self.graph.as_ref().zip(self.typical) {
+            Some((graph, typical)) => {
                 graph.all()?;
-                Some(GraphView::open(section(graph), self.len)?)
+                Some((GraphView::open(trusted(graph), self.len)?, typical))
             }
             None => None,
         };
-        Ok(VectorIndex::new(codes, graph, &self.pool))
+        Ok(VectorIndex::new(self.codes()?, graph, &self.pool))
     }
 
     fn vector(&self, position: usize) -> Result<&[f32]> {
@@ -111,6 +116,11 @@ impl Segment {
             .and_then(|bytes| bytemuck::try_cast_slice(bytes).ok())
             .ok_or_else(|| damaged("of vectors", "a vector is missing"))
     }
+}
+
+/// What was checked.
+fn trusted(section: &Section) -> vector_index::Section<'_> {
+    vector_index::Section::trusted(section.unchecked())
 }
 
 /// Writes the sections of rows that come one after the other.
@@ -158,7 +168,7 @@ impl<'s> Writing<'s> {
             let threads = thread::available_parallelism().map_or(1, usize::from).saturating_sub(1);
             let effort =
                 Effort { candidates: CANDIDATES, threads: NonZero::new(threads).unwrap_or(NonZero::<usize>::MIN) };
-            let graph = graph::build(&view, effort, progress)?;
+            let graph = graph::build(&view, view.typical(of.dimension), effort, progress)?;
             sink.put("graph", WHOLE, graph.bytes())?;
         }
         Ok(Built { rows: rows.len() as u64, notes: notes(of) })
@@ -328,7 +338,7 @@ pub fn search(view: &View<Vectors>, request: &Request<'_>) -> Result<Found> {
         let segment = &part.segment;
         // What came since is little, and is looked at as a whole.
         let exact = accuracy.exact || place > 0;
-        let setting = Setting { exact, recall: f64::from(accuracy.recall) };
+        let setting = Setting { exact, recall: accuracy.recall };
         let dead = part.dead.words();
         let (bits, positions, left_out);
         let selection = match rows {
@@ -354,8 +364,8 @@ pub fn search(view: &View<Vectors>, request: &Request<'_>) -> Result<Found> {
         let vectors = vector_index::Section::verified(segment.vectors.unchecked(), &verify);
         let mut vectors = vector_index::Vectors::open(vectors, segment.len, segment.of.dimension)?;
         let index = segment.index()?;
-        let (found, plan) = index.search(&mut vectors, queries, k, setting, &selection, &mut || keep_going())?;
-        if place == 0 && matches!(plan.road, Road::Graph { .. }) {
+        let found = index.search(&mut vectors, queries, k, setting, &selection, &mut || keep_going())?;
+        if found.iter().any(|found| found.walked) {
             all.road = "graph";
         }
         for (found, best) in found.into_iter().zip(&mut best) {

@@ -17,8 +17,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::vector_index::codes::CodesView;
+use crate::vector_index::choose::Hardness;
+use crate::vector_index::codes::{CodesView, Typical};
 use crate::vector_index::graph::copies::copies;
+use crate::vector_index::graph::hardness::{self, SAMPLE};
 use crate::vector_index::graph::prune::Prune;
 use crate::vector_index::graph::repair;
 use crate::vector_index::graph::view::{Graph, Layout};
@@ -47,21 +49,27 @@ impl Effort {
     }
 }
 
-/// A graph over all vectors of `codes`.
+/// A graph over all vectors of `codes`, which are like `typical`.
 ///
 /// `progress` is told, from any of the threads, how many nodes are in; when it says no, the error is `Cancelled`.
-pub fn build(codes: &CodesView<'_>, effort: Effort, progress: &(dyn Fn(usize) -> bool + Sync)) -> Result<Graph> {
-    let building = grown(codes, effort, progress)?;
+pub fn build(
+    codes: &CodesView<'_>,
+    typical: Typical,
+    effort: Effort,
+    progress: &(dyn Fn(usize) -> bool + Sync),
+) -> Result<Graph> {
+    let (building, hardness) = grown(codes, typical, effort, progress)?;
     repair::repair(&building, effort.threads, progress)?;
-    building.finish()
+    building.finish(hardness)
 }
 
 /// A graph that has every node, and was not repaired.
 pub(super) fn grown<'a>(
     codes: &'a CodesView<'a>,
+    typical: Typical,
     effort: Effort,
     progress: &(dyn Fn(usize) -> bool + Sync),
-) -> Result<Building<'a>> {
+) -> Result<(Building<'a>, Hardness)> {
     if codes.rows() > ROWS {
         let message = format!("{} vectors are too many for one graph, which has up to {ROWS}", codes.rows());
         return Err(Error::new(ErrorKind::Limit, message));
@@ -76,9 +84,13 @@ pub(super) fn grown<'a>(
         if progress(inserted) { Ok(()) } else { Err(cancelled()) }
     };
     let rows = building.order.len();
-    portions(0..rows.min(ALONE), NonZero::<usize>::MIN, Worker::new, &insert)?;
-    portions(rows.min(ALONE)..rows, effort.threads, Worker::new, &insert)?;
-    Ok(building)
+    let known = rows.saturating_sub(SAMPLE);
+    portions(0..known.min(ALONE), NonZero::<usize>::MIN, Worker::new, &insert)?;
+    portions(known.min(ALONE)..known, effort.threads, Worker::new, &insert)?;
+    let go_on = || progress(done.load(Ordering::Relaxed));
+    let hardness = hardness::measure(&building, typical, building.order.split_at(known), effort.threads, &go_on)?;
+    portions(known..rows, effort.threads, Worker::new, &insert)?;
+    Ok((building, hardness))
 }
 
 pub(super) fn cancelled() -> Error {
@@ -362,11 +374,11 @@ impl<'a> Building<'a> {
         Ok(())
     }
 
-    pub(super) fn finish(self) -> Result<Graph> {
+    pub(super) fn finish(self, hardness: Hardness) -> Result<Graph> {
         let mut levels = self.levels.into_iter();
         let plain = |level: Vec<AtomicU32>| level.into_iter().map(AtomicU32::into_inner).collect::<Vec<u32>>();
         let links = levels.next().map(plain).unwrap_or_default();
         let upper: Vec<Vec<u32>> = levels.map(plain).collect();
-        Graph::new(&self.layout, &links, &self.order[..self.layout.counts[0]], &upper, &self.copies)
+        Graph::new(&self.layout, &links, &self.order[..self.layout.counts[0]], &upper, &self.copies, hardness)
     }
 }

@@ -6,16 +6,12 @@
 
 use crate::model::Metric;
 use crate::vector_index::graph::walk::Scored;
-use crate::vector_index::query::Probe;
 use crate::vector_index::selection::Selection;
-
-/// Squared distances of cosine, and of l2 by the square of the query's length, below which codes can hardly tell
-/// vectors apart: all that is as near is followed.
-const COSINE_FLOOR: f32 = 0.01;
-const L2_FLOOR: f32 = 0.001;
 
 /// When a walk ends, other than with nothing left to follow.
 pub(super) trait Limit {
+    /// Whether it says where a walk ends.
+    const ENDS: bool;
     /// A node was kept.
     fn keep(&mut self, scored: Scored);
     /// Whether the best of the kept that were not followed is too far to follow.
@@ -24,6 +20,8 @@ pub(super) trait Limit {
 
 /// Never.
 impl Limit for () {
+    const ENDS: bool = false;
+
     fn keep(&mut self, _scored: Scored) {}
 
     fn passed(&self, _kept: &[Scored], _next: Scored) -> bool {
@@ -43,9 +41,10 @@ pub struct Slack {
 /// The [`Slack`] of a search.
 pub(super) struct Slackened<'a> {
     slack: Slack,
-    /// What the key of a squared distance of 0 is less by than 0, and the least that a squared distance counts as.
+    /// What the key of a squared distance of 0 is less by than 0.
     offset: f32,
-    floor: f32,
+    /// How far a key mostly is from the truth: what may be as near as the wanted is followed, whatever the slack.
+    error: f32,
     /// Where not every node is wanted: which are, and the keys of the nearest such, ascending.
     selection: Option<&'a Selection<'a>>,
     selected: Vec<f32>,
@@ -53,18 +52,26 @@ pub(super) struct Slackened<'a> {
 
 impl<'a> Slackened<'a> {
     /// None for inner products, which are no distances.
-    pub(super) fn new(slack: Slack, probe: &Probe, rows: usize, selection: &'a Selection<'a>) -> Option<Self> {
-        let (offset, floor) = match probe.metric {
-            Metric::Cosine => (1.0, COSINE_FLOOR),
-            Metric::L2 => (0.0, L2_FLOOR * probe.square),
+    pub(super) fn new(
+        slack: Slack,
+        metric: Metric,
+        error: f32,
+        rows: usize,
+        selection: &'a Selection<'a>,
+    ) -> Option<Self> {
+        let offset = match metric {
+            Metric::Cosine => 1.0,
+            Metric::L2 => 0.0,
             Metric::Ip => return None,
         };
         let selection = Some(selection).filter(|selection| selection.len() < rows);
-        Some(Self { slack, offset, floor, selection, selected: Vec::new() })
+        Some(Self { slack, offset, error, selection, selected: Vec::new() })
     }
 }
 
 impl Limit for Slackened<'_> {
+    const ENDS: bool = true;
+
     #[inline]
     fn keep(&mut self, scored: Scored) {
         let Some(selection) = self.selection else { return };
@@ -88,7 +95,8 @@ impl Limit for Slackened<'_> {
             Some(_) => self.selected.get(last).copied(),
         };
         last.is_some_and(|key| {
-            next.key() + self.offset > (key + self.offset).max(self.floor) * (1.0 + self.slack.share)
+            let square = key + self.offset;
+            next.key() + self.offset > (square * (1.0 + self.slack.share)).max(square + 2.0 * self.error)
         })
     }
 }
@@ -96,10 +104,10 @@ impl Limit for Slackened<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vector_index::query::CodedQuery;
     use crate::vector_index::selection::Among;
 
     const SLACK: Slack = Slack { near: 2, share: 0.5 };
+    const ERROR: f32 = 0.001;
 
     /// Kept nodes by their squared distances, one after the other.
     fn kept(limit: &mut impl Limit, offset: f32, squares: &[f32]) -> Vec<Scored> {
@@ -113,25 +121,23 @@ mod tests {
     fn what_is_farther_than_the_wanted_by_more_than_the_slack_is_passed() {
         let all = Selection::all(10);
         for (metric, offset) in [(Metric::Cosine, 1.0), (Metric::L2, 0.0)] {
-            let probe = CodedQuery::new(&[1.0, 0.0], metric).probe;
-            let mut limit = Slackened::new(SLACK, &probe, 10, &all).unwrap();
+            let mut limit = Slackened::new(SLACK, metric, ERROR, 10, &all).unwrap();
             let near = kept(&mut limit, offset, &[0.2, 0.4, 0.5]);
             assert!(!limit.passed(&near, Scored::new(0.59 - offset, 9)), "{metric}");
             assert!(limit.passed(&near, Scored::new(0.61 - offset, 9)), "{metric}");
             assert!(!limit.passed(&near[..1], Scored::new(0.9 - offset, 9)), "{metric}: one of two is known");
             let copies = kept(&mut limit, offset, &[0.0, 0.0]);
-            assert!(!limit.passed(&copies, Scored::new(1e-4 - offset, 9)), "{metric}");
+            assert!(!limit.passed(&copies, Scored::new(0.0019 - offset, 9)), "{metric}: codes cannot tell");
+            assert!(limit.passed(&copies, Scored::new(0.0021 - offset, 9)), "{metric}");
         }
-        let probe = CodedQuery::new(&[1.0, 0.0], Metric::Ip).probe;
-        assert!(Slackened::new(SLACK, &probe, 10, &all).is_none());
+        assert!(Slackened::new(SLACK, Metric::Ip, ERROR, 10, &all).is_none());
     }
 
     #[test]
     fn only_the_selected_are_wanted() {
-        let probe = CodedQuery::new(&[1.0, 0.0], Metric::Cosine).probe;
         // The first and the third, then the fourth.
         let selection = Selection::new(10, Among::Bits(&[0b1101]), &[]).unwrap();
-        let mut limit = Slackened::new(SLACK, &probe, 10, &selection).unwrap();
+        let mut limit = Slackened::new(SLACK, Metric::Cosine, ERROR, 10, &selection).unwrap();
         let near = kept(&mut limit, 1.0, &[0.4, 0.1]);
         assert!(!limit.passed(&near, Scored::new(0.9, 9)), "one of two is known");
         limit.keep(Scored::new(0.8 - 1.0, 2));

@@ -11,6 +11,7 @@
 //!
 //! ```text
 //! version, rows, LINKS, UPPER_LINKS, copies, levels, counts of levels 1 to 10
+//! hardness                     how hard its vectors are to find: 6 factors, 6 of what is compared; float32
 //! rows * LINKS                 links of level 0: positions, then NONE
 //! counts[1]                    the position of each slot
 //! counts[l] * UPPER_LINKS      links of level l: slots, then NONE; one part for each level
@@ -19,6 +20,7 @@
 
 mod build;
 mod copies;
+mod hardness;
 mod limit;
 mod prune;
 mod repair;
@@ -30,7 +32,7 @@ mod walk;
 
 pub use build::{Effort, build};
 pub use limit::Slack;
-pub use search::{Searcher, Sought};
+pub use search::{Searcher, Sought, Walked};
 pub use view::{Graph, GraphView};
 pub use walk::Pool;
 
@@ -45,6 +47,6 @@ const NONE: u32 = u32::MAX;
 /// Numbers of 32 bits in a cache line.
 const LINE: usize = 16;
 /// What the parts are, and what they mean.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Nodes that can be numbered.
 const ROWS: usize = 1 << 31;

@@ -1,15 +1,21 @@
 //! A search of the graph.
 
 use crate::error::Result;
-use crate::vector_index::codes::CodesView;
+use crate::model::Metric;
+use crate::vector_index::codes::{CodesView, Factors, Typical};
 use crate::vector_index::distance::Query;
 use crate::vector_index::graph::limit::{Slack, Slackened};
 use crate::vector_index::graph::view::GraphView;
-use crate::vector_index::graph::walk::{Adjacency, Pool, Scored, Scratch};
+use crate::vector_index::graph::walk::{Adjacency, End, Pool, Scored, Scratch};
 use crate::vector_index::query::{CodedQuery, Probe};
-use crate::vector_index::scan::{Best, Found, Neighbor};
+use crate::vector_index::scan::{BATCH, Best, Found, may_be};
 use crate::vector_index::section::Rescore;
 use crate::vector_index::selection::Selection;
+
+/// Vectors rescored for each wanted, and besides, above which codes do not tell the vectors apart: their links are then
+/// those of chance, and a walk misses some.
+const REREAD: usize = 4;
+const MORE_REREAD: usize = 128;
 
 /// What is asked of a graph.
 #[derive(Debug, Clone, Copy)]
@@ -20,8 +26,6 @@ pub struct Sought {
     pub width: usize,
     /// Where the walk ends before that, in the selection; inner products have no such place.
     pub slack: Option<Slack>,
-    /// How many of the kept, those in the selection, are rescored.
-    pub rescored: usize,
 }
 
 /// A graph and what searching it takes.
@@ -30,7 +34,16 @@ pub struct Searcher<'a> {
     pub graph: GraphView<'a>,
     /// Those that the graph was built over.
     pub codes: CodesView<'a>,
+    pub typical: Typical,
     pub pool: &'a Pool,
+}
+
+/// What a walk found, and whether it may stand for the nearest.
+pub struct Walked {
+    pub found: Found,
+    /// False where it was given up; where what it did not keep may be as near as what it found, for all that the codes
+    /// say; where products do not lead it; and where fewer were found than wanted.
+    pub sure: bool,
 }
 
 impl Searcher<'_> {
@@ -42,58 +55,88 @@ impl Searcher<'_> {
         sought: Sought,
         selection: &Selection<'_>,
         keep_going: &mut dyn FnMut() -> bool,
-    ) -> Result<Found> {
-        if self.graph.rows() == 0 || sought.k == 0 {
-            return Ok(Found { complete: true, ..Found::default() });
+    ) -> Result<Walked> {
+        let coded = CodedQuery::new(vector, self.codes.metric());
+        let error = coded.error(self.typical);
+        let found = Found { complete: true, walked: true, ..Found::default() };
+        if self.graph.rows() == 0 || sought.k == 0 || !error.is_finite() || !self.typical.coded {
+            return Ok(Walked { found, sure: sought.k == 0 });
         }
         let mut scratch = self.pool.take();
-        let found = self.searched(rescore, vector, sought, selection, &mut scratch, keep_going);
+        let walked = self.walked(rescore, (vector, &coded, error), sought, selection, &mut scratch, keep_going);
         self.pool.give(scratch);
-        found
+        walked
     }
 
-    fn searched(
+    fn walked(
         &self,
         rescore: &mut dyn Rescore,
-        vector: &[f32],
+        (vector, coded, error): (&[f32], &CodedQuery, f32),
         sought: Sought,
         selection: &Selection<'_>,
         scratch: &mut Scratch,
         keep_going: &mut dyn FnMut() -> bool,
-    ) -> Result<Found> {
-        let codes = &self.codes;
-        let probe = CodedQuery::new(vector, codes.metric()).probe;
-        let entry = self.entry(&probe, scratch)?;
+    ) -> Result<Walked> {
+        let (codes, probe) = (&self.codes, &coded.probe);
+        let entry = self.entry(probe, scratch)?;
         let width = sought.width.max(sought.k);
         let level = self.graph.level(0);
-        let slackened = sought.slack.and_then(|slack| Slackened::new(slack, &probe, self.graph.rows(), selection));
-        let complete = match slackened {
-            Some(mut limit) => scratch.walk(&level, codes, &probe, entry, width, &mut limit, keep_going),
-            None => scratch.walk(&level, codes, &probe, entry, width, &mut (), keep_going),
+        let rows = self.graph.rows();
+        let slackened = sought.slack.and_then(|slack| Slackened::new(slack, probe.metric, error, rows, selection));
+        let end = match slackened {
+            Some(mut limit) => scratch.walk(&level, codes, probe, entry, width, &mut limit, keep_going),
+            None => scratch.walk(&level, codes, probe, entry, width, &mut (), keep_going),
         }?;
-        let positions = self.kept(scratch, selection, sought.rescored.max(sought.k))?;
-        let mut distances = vec![0.0; positions.len()];
-        rescore.rescore(&Query::new(vector, codes.metric()), &positions, &mut distances)?;
-        let mut best = Best::new(sought.k);
-        for (&position, distance) in positions.iter().zip(distances) {
-            best.offer(Neighbor { position, distance });
+        let (compared, complete) = (scratch.compared, end != End::Stopped);
+        if end == End::Full {
+            return Ok(Walked { found: Found { complete, compared, walked: true, ..Found::default() }, sure: false });
         }
-        let rescored = positions.len() as u64;
-        Ok(Found { neighbors: best.into_sorted(), complete, exact: false, compared: scratch.compared, rescored })
+        let mut best = Best::new(sought.k);
+        let rescored = self.rescore(rescore, (vector, coded), &scratch.nearest, selection, &mut best)?;
+        let worst = best.worst();
+        let sure = worst.is_some_and(|worst| {
+            // Links by product lead to where products are large.
+            let led = probe.metric != Metric::Ip || worst < 0.0;
+            let full = scratch.nearest.len() >= width;
+            let farthest = scratch.nearest.last().map_or(f32::INFINITY, |last| last.key());
+            let told_apart = rescored <= (REREAD * sought.k + MORE_REREAD) as u64;
+            led && told_apart && !(full && may_be(farthest - error, coded.key_of(worst)))
+        });
+        let found = Found { neighbors: best.into_sorted(), complete, exact: false, compared, rescored, walked: true };
+        Ok(Walked { found, sure })
     }
 
-    /// The best of the walk that are in the selection, and their copies.
-    fn kept(&self, scratch: &Scratch, selection: &Selection<'_>, most: usize) -> Result<Vec<u32>> {
-        let mut kept = Vec::with_capacity(most.min(scratch.nearest.len()));
+    /// Offers the kept that are in the selection, and their copies, but for those that are proved to be farther than
+    /// the nearest of them. Says how many were rescored.
+    fn rescore(
+        &self,
+        rescore: &mut dyn Rescore,
+        (vector, coded): (&[f32], &CodedQuery),
+        kept: &[Scored],
+        selection: &Selection<'_>,
+        best: &mut Best,
+    ) -> Result<u64> {
+        let query = Query::new(vector, self.codes.metric());
         let copies = self.graph.copies()?;
-        for node in scratch.nearest.iter().map(|scored| scored.node()) {
-            let selected = std::iter::once(node).chain(copies.of(node)).filter(|&position| selection.has(position));
-            kept.extend(selected.take(most - kept.len()));
-            if kept.len() == most {
-                break;
+        let mut rescored = 0;
+        let mut near = Vec::with_capacity(BATCH);
+        let mut limit = f32::INFINITY;
+        for &scored in kept {
+            // Copies have the key of the first, and an error of their own.
+            let positions = std::iter::once(scored.node()).chain(copies.of(scored.node()));
+            for position in positions.filter(|&position| selection.has(position)) {
+                let Factors { residual, length, .. } = self.codes.factors_of(position);
+                if !may_be(scored.key() - coded.bound(residual, length), limit) {
+                    continue;
+                }
+                near.push(position);
+                if near.len() == BATCH {
+                    rescored += best.rescore(&query, rescore, near.drain(..))?;
+                    limit = best.limit(coded);
+                }
             }
         }
-        Ok(kept)
+        Ok(rescored + best.rescore(&query, rescore, near.drain(..))?)
     }
 
     /// Where the walk on level 0 begins.

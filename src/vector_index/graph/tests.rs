@@ -10,6 +10,8 @@ use crate::error::ErrorKind;
 use crate::model::Metric;
 use crate::random::Random;
 use crate::vector_index::aligned::Aligned;
+use crate::vector_index::choose::Hardness;
+use crate::vector_index::codes::Typical;
 use crate::vector_index::distance::Query;
 use crate::vector_index::scan::Found;
 use crate::vector_index::section::Section;
@@ -19,9 +21,13 @@ use crate::vector_index::testing::{Segment, bits, clustered, damaged};
 const SLACK: Slack = Slack { near: 10, share: 0.2 };
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::L2, Metric::Ip];
 
+fn typical(segment: &Segment) -> Typical {
+    segment.view().typical(segment.dimension)
+}
+
 fn graph(segment: &Segment, threads: usize) -> Graph {
     let effort = Effort { candidates: 40, threads: NonZero::new(threads).unwrap() };
-    build(&segment.view(), effort, &|_| true).unwrap()
+    build(&segment.view(), typical(segment), effort, &|_| true).unwrap()
 }
 
 fn open<'a>(segment: &Segment, graph: &'a Graph) -> GraphView<'a> {
@@ -29,8 +35,8 @@ fn open<'a>(segment: &Segment, graph: &'a Graph) -> GraphView<'a> {
 }
 
 fn search(segment: &Segment, view: &GraphView<'_>, query: &[f32], sought: Sought, selection: &Selection<'_>) -> Found {
-    let searcher = Searcher { graph: *view, codes: segment.view(), pool: &Pool::new() };
-    searcher.search(&mut segment.floats(), query, sought, selection, &mut || true).unwrap()
+    let searcher = Searcher { graph: *view, codes: segment.view(), typical: typical(segment), pool: &Pool::new() };
+    searcher.search(&mut segment.floats(), query, sought, selection, &mut || true).unwrap().found
 }
 
 /// The share of the nearest that searches find.
@@ -42,7 +48,7 @@ fn recall(segment: &Segment, view: &GraphView<'_>, width: usize, let_through: im
     for _ in 0..30 {
         let mut query = segment.row(random.below(segment.rows())).to_vec();
         query.iter_mut().for_each(|x| *x += 0.1 * random.unit());
-        let sought = Sought { k: 10, width, slack: None, rescored: 20 };
+        let sought = Sought { k: 10, width, slack: None };
         let got = search(segment, view, &query, sought, &selection);
         assert!(got.neighbors.iter().all(|neighbor| let_through(neighbor.position)));
         let got: HashSet<u32> = got.neighbors.iter().map(|neighbor| neighbor.position).collect();
@@ -71,7 +77,7 @@ fn unreachable(view: &GraphView<'_>) -> usize {
 
 /// Vectors that a search for themselves does not find among its ten, nor as many that are as near.
 fn lost(segment: &Segment, view: &GraphView<'_>) -> usize {
-    let sought = Sought { k: 10, width: 32, slack: None, rescored: 20 };
+    let sought = Sought { k: 10, width: 32, slack: None };
     let all = Selection::all(segment.rows());
     let is_lost = |&position: &usize| {
         let query = segment.row(position);
@@ -112,7 +118,7 @@ fn a_slack_ends_walks_where_the_rest_is_far() {
             for _ in 0..30 {
                 let mut query = segment.row(random.below(segment.rows())).to_vec();
                 query.iter_mut().for_each(|x| *x += 0.1 * random.unit());
-                let sought = Sought { k: 10, width: 400, slack: Some(SLACK), rescored: 20 };
+                let sought = Sought { k: 10, width: 1_000, slack: Some(SLACK) };
                 let got = search(&segment, &view, &query, sought, selection);
                 with += got.compared;
                 without += search(&segment, &view, &query, Sought { slack: None, ..sought }, selection).compared;
@@ -154,7 +160,7 @@ fn copies_do_not_cut_the_graph() {
         assert!(recall >= 0.98, "{recall}");
     }
     // All copies of one, by position.
-    let sought = Sought { k: 100, width: 100, slack: None, rescored: 100 };
+    let sought = Sought { k: 100, width: 100, slack: None };
     let found = search(&segment, &view, segment.row(1), sought, &Selection::all(1200));
     assert_eq!(found.neighbors, segment.nearest(segment.row(1), 100, |_| true));
 }
@@ -170,8 +176,7 @@ fn a_filter_applies_inside() {
     }
     let dead = bits(1500, |position| position != 77);
     let selection = Selection::new(1500, Among::All, &dead).unwrap();
-    let found =
-        search(&segment, &view, segment.row(77), Sought { k: 5, width: 16, slack: None, rescored: 5 }, &selection);
+    let found = search(&segment, &view, segment.row(77), Sought { k: 5, width: 16, slack: None }, &selection);
     assert_eq!(found.neighbors.iter().map(|n| n.position).collect::<Vec<_>>(), [77]);
 }
 
@@ -198,7 +203,7 @@ fn few_vectors_are_a_graph_too() {
             let graph = graph(&segment, 4);
             let view = open(&segment, &graph);
             let query = random.vector(8);
-            let sought = Sought { k: 5, width: 128, slack: None, rescored: 128 };
+            let sought = Sought { k: 5, width: 128, slack: None };
             let found = search(&segment, &view, &query, sought, &Selection::all(rows));
             assert_eq!(found.neighbors, segment.nearest(&query, 5, |_| true), "{metric} {rows}");
         }
@@ -210,7 +215,7 @@ fn a_build_tells_how_far_it_is_and_can_be_stopped() {
     let segment = Segment::new(Random::new(37).vector(1000 * 8), 8, Metric::L2);
     let effort = Effort { candidates: 32, threads: NonZero::new(3).unwrap() };
     let most = AtomicUsize::new(0);
-    build(&segment.view(), effort, &|done| {
+    build(&segment.view(), typical(&segment), effort, &|done| {
         most.fetch_max(done, Ordering::Relaxed);
         true
     })
@@ -218,7 +223,7 @@ fn a_build_tells_how_far_it_is_and_can_be_stopped() {
     assert_eq!(most.into_inner(), 1000);
     for limit in [100, 700, 999] {
         let most = AtomicUsize::new(0);
-        let stopped = build(&segment.view(), effort, &|done| {
+        let stopped = build(&segment.view(), typical(&segment), effort, &|done| {
             most.fetch_max(done, Ordering::Relaxed);
             done < limit
         });
@@ -233,14 +238,15 @@ fn a_search_that_is_stopped_says_so() {
     let segment = Segment::new(Random::new(38).vector(1500 * 8), 8, Metric::L2);
     let graph = graph(&segment, 2);
     let pool = Pool::new();
-    let searcher = Searcher { graph: open(&segment, &graph), codes: segment.view(), pool: &pool };
+    let (codes, typical) = (segment.view(), typical(&segment));
+    let searcher = Searcher { graph: open(&segment, &graph), codes, typical, pool: &pool };
     let (query, selection) = (segment.row(0), Selection::all(1500));
-    let sought = Sought { k: 10, width: 1000, slack: None, rescored: 20 };
-    let found = searcher.search(&mut segment.floats(), query, sought, &selection, &mut || false).unwrap();
+    let sought = Sought { k: 10, width: 1000, slack: None };
+    let found = searcher.search(&mut segment.floats(), query, sought, &selection, &mut || false).unwrap().found;
     assert!(!found.complete && !found.neighbors.is_empty());
     assert!(pool.bytes() > 0);
     // The same memory serves another search, of the whole.
-    let found = searcher.search(&mut segment.floats(), query, sought, &selection, &mut || true).unwrap();
+    let found = searcher.search(&mut segment.floats(), query, sought, &selection, &mut || true).unwrap().found;
     assert_eq!(found.neighbors, segment.nearest(query, 10, |_| true));
 }
 
@@ -279,11 +285,11 @@ fn what_is_cut_off_is_linked_to() {
     let segment = star(400);
     let codes = segment.view();
     let effort = Effort { candidates: 40, threads: NonZero::<usize>::MIN };
-    let before = grown(&codes, effort, &|_| true).unwrap().finish().unwrap();
+    let before = grown(&codes, typical(&segment), effort, &|_| true).unwrap().0.finish(Hardness::default()).unwrap();
     assert_ne!(unreachable(&open(&segment, &before)), 0);
-    let building = grown(&codes, effort, &|_| true).unwrap();
+    let building = grown(&codes, typical(&segment), effort, &|_| true).unwrap().0;
     reach(&building, &|| Ok(())).unwrap();
-    let after = building.finish().unwrap();
+    let after = building.finish(Hardness::default()).unwrap();
     assert_eq!(unreachable(&open(&segment, &after)), 0);
 }
 
@@ -291,7 +297,10 @@ fn what_is_cut_off_is_linked_to() {
 fn a_place_is_kept_for_repairs() {
     let segment = star(400);
     let codes = segment.view();
-    let building = grown(&codes, Effort { candidates: 40, threads: NonZero::<usize>::MIN }, &|_| true).unwrap();
+    let building =
+        grown(&codes, typical(&segment), Effort { candidates: 40, threads: NonZero::<usize>::MIN }, &|_| true)
+            .unwrap()
+            .0;
     let mut links = Vec::new();
     building.growing(0).neighbors(0, &mut links).unwrap();
     assert_eq!(links.len(), LINKS - 1);
@@ -321,12 +330,12 @@ fn damaged_bytes_do_no_harm() {
         opened += 1;
         let query = random.vector(12);
         let (searcher, sought) = (
-            Searcher { graph: view, codes: segment.view(), pool: &pool },
-            Sought { k: 10, width: 1 + random.below(40), slack: Some(SLACK), rescored: 10 },
+            Searcher { graph: view, codes: segment.view(), typical: typical(&segment), pool: &pool },
+            Sought { k: 10, width: 1 + random.below(40), slack: Some(SLACK) },
         );
         let selection = Selection::all(300);
         match searcher.search(&mut segment.floats(), &query, sought, &selection, &mut || true) {
-            Ok(found) => assert!(found.neighbors.iter().all(|neighbor| neighbor.position < 300)),
+            Ok(walked) => assert!(walked.found.neighbors.iter().all(|neighbor| neighbor.position < 300)),
             Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt),
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::vector_index::aligned::Aligned;
+use crate::vector_index::choose::{Hardness, RECALLS};
 use crate::vector_index::graph::walk::Adjacency;
 use crate::vector_index::graph::{LEVELS, LINE, LINKS, NONE, ROWS, UPPER_LINKS, VERSION};
 use crate::vector_index::kernels::prefetch;
@@ -20,7 +21,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    const LINKS_AT: usize = LINE;
+    const HARDNESS_AT: usize = LINE;
+    const LINKS_AT: usize = 2 * LINE;
 
     /// From the numbers of nodes on each level, the lowest first.
     pub(super) fn new(rows: usize, copies: usize, upper: &[usize]) -> Result<Self> {
@@ -64,13 +66,14 @@ pub struct Graph {
 
 impl Graph {
     /// From its layout and its parts: the links of level 0, the positions of the slots, the links of each level,
-    /// copies.
+    /// copies; and how hard its vectors are to find.
     pub(super) fn new(
         layout: &Layout,
         links: &[u32],
         slots: &[u32],
         upper: &[Vec<u32>],
         copies: &[[u32; 2]],
+        hardness: Hardness,
     ) -> Result<Self> {
         let mut bytes = Aligned::new(0, layout.size() * size_of::<u32>());
         let words: &mut [u32] = bytemuck::try_cast_slice_mut(bytes.as_mut_slice())
@@ -78,6 +81,8 @@ impl Graph {
         let header = [layout.rows, LINKS, UPPER_LINKS, layout.copies, layout.levels].into_iter().chain(layout.counts);
         words[0] = VERSION;
         words[1..].iter_mut().zip(header).for_each(|(word, number)| *word = number as u32);
+        let hardness = hardness.factor.into_iter().chain(hardness.compared).map(f32::to_bits);
+        words[Layout::HARDNESS_AT..].iter_mut().zip(hardness).for_each(|(word, number)| *word = number);
         words[Layout::LINKS_AT..][..links.len()].copy_from_slice(links);
         words[layout.slots_at()..][..slots.len()].copy_from_slice(slots);
         for (level, links) in upper.iter().enumerate() {
@@ -99,12 +104,13 @@ pub struct GraphView<'a> {
     section: Section<'a>,
     words: &'a [u32],
     layout: Layout,
+    hardness: Hardness,
 }
 
 impl<'a> GraphView<'a> {
     /// Of `rows` vectors.
     pub fn open(section: Section<'a>, rows: usize) -> Result<Self> {
-        let header: &[u32] = numbers(section.get(0..LINE * size_of::<u32>())?)?;
+        let header: &[u32] = numbers(section.get(0..Layout::LINKS_AT * size_of::<u32>())?)?;
         let words: &[u32] = numbers(section.unchecked())?;
         let expected = [VERSION, rows as u32, LINKS as u32, UPPER_LINKS as u32];
         let (copies, levels) = (header[4] as usize, header[5] as usize);
@@ -116,7 +122,22 @@ impl<'a> GraphView<'a> {
         if layout.size() != words.len() {
             return Err(damaged("its graph has a wrong size"));
         }
-        Ok(Self { section, words, layout })
+        let (factor, compared) = header[Layout::HARDNESS_AT..].split_at(RECALLS);
+        let number = |words: &[u32], place: usize| f32::from_bits(words[place]);
+        let hardness = Hardness {
+            factor: std::array::from_fn(|place| number(factor, place)),
+            compared: std::array::from_fn(|place| number(compared, place)),
+        };
+        let sound = |numbers: [f32; RECALLS]| numbers.into_iter().all(|number| number > 0.0);
+        if !sound(hardness.factor) || !sound(hardness.compared) {
+            return Err(damaged("how hard its vectors are to find is no number"));
+        }
+        Ok(Self { section, words, layout, hardness })
+    }
+
+    /// How hard its vectors are to find.
+    pub fn hardness(&self) -> &Hardness {
+        &self.hardness
     }
 
     /// How many vectors it has.

@@ -85,6 +85,17 @@ impl Seen {
     }
 }
 
+/// How a walk came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// There was nothing left to follow.
+    Reached,
+    /// More is to be followed than may be kept.
+    Full,
+    /// It was stopped.
+    Stopped,
+}
+
 /// The memory of a walk, for one at a time.
 #[derive(Default)]
 pub(super) struct Scratch {
@@ -98,19 +109,19 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// The `width` nodes nearest to the probe that a walk from `entry` finds within its limit, into `nearest`. False
-    /// when it was stopped.
+    /// The `width` nodes nearest to the probe that a walk from `entry` finds within its limit, into `nearest`. One whose
+    /// limit says where it ends is not ended by the width: it is given up.
     #[expect(clippy::too_many_arguments, reason = "a walk is over two things, for one, from, within, and until")]
-    pub(super) fn walk<A: Adjacency>(
+    pub(super) fn walk<A: Adjacency, L: Limit>(
         &mut self,
         level: &A,
         codes: &CodesView<'_>,
         probe: &Probe,
         entry: Scored,
         width: usize,
-        limit: &mut impl Limit,
+        limit: &mut L,
         keep_going: &mut dyn FnMut() -> bool,
-    ) -> Result<bool> {
+    ) -> Result<End> {
         self.seen.clear(level.nodes());
         self.nearest.clear();
         self.nearest.push(entry);
@@ -128,7 +139,7 @@ impl Scratch {
             }
             beat += 1;
             if beat % BEATS == 0 && !keep_going() {
-                return Ok(false);
+                return Ok(End::Stopped);
             }
             self.nearest[at].0 |= 1;
             let node = scored.node();
@@ -147,10 +158,18 @@ impl Scratch {
                     continue;
                 }
                 if self.nearest.len() >= width {
-                    if self.nearest.last().is_some_and(|last| scored >= *last) {
-                        continue;
+                    if L::ENDS {
+                        let near = self.nearest.partition_point(|&kept| !limit.passed(&self.nearest, kept));
+                        if near >= width {
+                            return Ok(End::Full);
+                        }
+                        self.nearest.truncate(near);
+                    } else {
+                        if self.nearest.last().is_some_and(|last| scored >= *last) {
+                            continue;
+                        }
+                        self.nearest.pop();
                     }
-                    self.nearest.pop();
                 }
                 let place = self.nearest.partition_point(|other| *other < scored);
                 self.nearest.insert(place, scored);
@@ -161,7 +180,7 @@ impl Scratch {
                 }
             }
         }
-        Ok(true)
+        Ok(End::Reached)
     }
 
     /// The nodes that `node` links to and that were not seen, into `links`, and their positions.

@@ -31,7 +31,7 @@ pub struct VectorLeg {
 impl Default for VectorLeg {
     /// A leg that the timeout cut.
     fn default() -> Self {
-        Self { ranked: Vec::new(), complete: false, exact: true, took: Duration::ZERO, way: None }
+        Self { ranked: Vec::new(), complete: false, exact: false, took: Duration::ZERO, way: None }
     }
 }
 
@@ -56,7 +56,9 @@ pub fn rank(
     let space = spaces::require(conn, collection.id, space)?;
     check_query(vector, space.metric)?;
     space.check_dimension(vector.len())?;
-    let Some(table) = space.table() else { return Ok(VectorLeg { complete: true, ..VectorLeg::default() }) };
+    let Some(table) = space.table() else {
+        return Ok(VectorLeg { complete: true, exact: true, ..VectorLeg::default() });
+    };
     let found = nearest((conn, derived), pulse, (collection.id, table), &[vector], k, rows, accuracy)?;
     let neighbors = found.neighbors.into_iter().next().unwrap_or_default();
     Ok(VectorLeg {
@@ -98,7 +100,12 @@ pub fn nearest(
         return Ok(Nearest { neighbors, complete, exact, way: Way::Index(followed) });
     }
     let found = vectors::search(conn, table, queries, k, rows, &keep_going)?;
-    Ok(Nearest { neighbors: found.neighbors, complete: found.complete, exact: true, way: Way::Table(found.road) })
+    Ok(Nearest {
+        neighbors: found.neighbors,
+        complete: found.complete,
+        exact: found.complete,
+        way: Way::Table(found.road),
+    })
 }
 
 /// Neighbors as a ranking.
