@@ -363,6 +363,42 @@ def test_a_search_that_is_not_exact_says_so_and_keeps_its_recall(path, index_at)
         assert len(collection.vector_search(query, k=4000)) == 4000
         half = collection.vector_search(query, where={"id": {"$lt": "z"}}, k=50)
         assert len(half) == 50
+        ways = [collection.search(vector=query, recall=recall, explain=True).plan["vector"] for recall in (0.999, 1.0)]
+        assert [way["scan"] for way in ways] == ["graph", "codes"]
+
+
+# What makes vectors hard to tell apart by one byte for each component, or by a walk: far from zero, of many versions, in
+# all directions, of odd lengths; and queries of another kind than the vectors.
+HARD = {
+    "far from zero": ("l2", lambda rng, n: rng.standard_normal((n, 16)) + 1000),
+    "places on earth": ("l2", lambda rng, n: [48.2, 16.37] + 0.05 * rng.standard_normal((n, 2))),
+    "versions of one": ("cosine", lambda rng, n: np.full(32, 0.2) + 0.02 * rng.standard_normal((n, 32))),
+    "all directions": ("cosine", lambda rng, n: rng.standard_normal((n, 24))),
+    "very long": ("cosine", lambda rng, n: 1e16 * rng.standard_normal((n, 16))),
+    "against the query": ("ip", lambda rng, n: abs(rng.standard_normal((n, 16))) * (1 if n > 99 else -1)),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "nodes"),
+    [*((kind, 3_000) for kind in HARD), *((kind, 33_000) for kind in ("all directions", "far from zero"))],
+)
+def test_the_recall_that_is_promised_is_kept_by_any_vectors(path, index_at, kind, nodes):
+    index_at(ALWAYS)
+    metric, vectors = HARD[kind]
+    rng = np.random.default_rng(9)
+    rows, queries = (np.asarray(vectors(rng, n), dtype=np.float32) for n in (nodes, 40))
+    with ragstore.open(path, durability="relaxed") as store:
+        collection = store.create_collection("c", dimension=rows.shape[1], metric=metric)
+        collection.add_texts([""] * nodes, rows)
+        found = 0
+        for query in queries:
+            farthest = collection.vector_search(query, exact=True)[-1].distance
+            hits = collection.vector_search(query)
+            near = sum(hit.distance <= farthest for hit in hits)
+            assert near == 10 or not hits.exact
+            found += near
+        assert found >= 0.97 * 10 * len(queries)
 
 
 def test_what_a_timeout_cut_is_told(path, index_at):
@@ -380,6 +416,7 @@ def test_what_a_timeout_cut_is_told(path, index_at):
             except ragstore.QueryTimeoutError:
                 continue
             assert not hits.complete
+            assert not hits.exact
 
 
 def test_what_is_far_behind_is_caught_up_with_in_the_background(path, index_at, plain):

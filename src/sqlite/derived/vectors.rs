@@ -156,20 +156,17 @@ impl<'s> Writing<'s> {
         sink.put("codes", WHOLE, codes.components())?;
         sink.put("factors", WHOLE, codes.factors())?;
         if rows.len() >= graph_from {
+            let (components, factors) = (codes.components(), codes.factors());
             let section = vector_index::Section::trusted;
-            let view = CodesView::open(
-                section(codes.components()),
-                section(codes.factors()),
-                rows.len(),
-                of.dimension,
-                of.metric,
-            )?;
-            // One core stays with those who search and write.
-            let threads = thread::available_parallelism().map_or(1, usize::from).saturating_sub(1);
-            let effort =
-                Effort { candidates: CANDIDATES, threads: NonZero::new(threads).unwrap_or(NonZero::<usize>::MIN) };
-            let graph = graph::build(&view, view.typical(of.dimension), effort, progress)?;
-            sink.put("graph", WHOLE, graph.bytes())?;
+            let view = CodesView::open(section(components), section(factors), rows.len(), of.dimension, of.metric)?;
+            let typical = view.typical(of.dimension);
+            if graph::told_apart(&view, typical)? {
+                // One core stays with those who search and write.
+                let threads = thread::available_parallelism().map_or(1, usize::from).saturating_sub(1);
+                let threads = NonZero::new(threads).unwrap_or(NonZero::<usize>::MIN);
+                let effort = Effort { candidates: CANDIDATES, threads };
+                sink.put("graph", WHOLE, graph::build(&view, typical, effort, progress)?.bytes())?;
+            }
         }
         Ok(Built { rows: rows.len() as u64, notes: notes(of) })
     }
@@ -196,7 +193,7 @@ fn on_heap(of: VectorTable, fill: impl FnOnce(&mut Writing<'_>) -> Result<()>) -
 
 impl Kind for Vectors {
     const KIND: u32 = 1;
-    const FORM: u32 = 1;
+    const FORM: u32 = 2;
     const NAME: &'static str = "vectors";
     type Of = VectorsOf;
     type Segment = Segment;

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::error::Result;
 use crate::vector_index::choose::{Hardness, RECALLS, Walk, given_up, recalls, walk};
-use crate::vector_index::codes::Typical;
+use crate::vector_index::codes::{CodesView, Typical};
 use crate::vector_index::graph::build::{Building, cancelled, portions};
 use crate::vector_index::graph::limit::Slackened;
 use crate::vector_index::graph::walk::{End, Scratch};
@@ -25,6 +25,27 @@ const LEAST: usize = 1_024;
 const FACTORS: [f32; 15] = [1.0, 1.1, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 6.5, 8.0, 10.0, 14.0, 20.0];
 /// Deviations of the mean by which the recall of a sample may be below what is wanted.
 const DOUBT: f64 = 1.0;
+
+/// Whether codes tell the near from the rest, so that links by them lead somewhere: of some vectors, whether the half of
+/// others that is farther is so by more than the codes' errors.
+pub fn told_apart(codes: &CodesView<'_>, typical: Typical) -> Result<bool> {
+    const PROBES: usize = 32;
+    const OTHERS: usize = 512;
+    let rows = codes.rows();
+    let spread = |count: usize| (0..count.min(rows)).map(move |place| (place * rows / count.min(rows)) as u32);
+    let others: Vec<u32> = spread(OTHERS).collect();
+    let mut keys = vec![0.0; others.len()];
+    let mut told = 0;
+    for position in spread(PROBES) {
+        Probe::of_row(codes, position)?.keys(codes, &others, &mut keys)?;
+        keys.sort_unstable_by(f32::total_cmp);
+        // The first may be the vector itself.
+        let nearest = keys.get(1).copied().unwrap_or_default();
+        let middle = keys.get(keys.len() / 2).copied().unwrap_or_default();
+        told += usize::from(middle - nearest > 2.0 * error_of_row(codes, position, typical));
+    }
+    Ok(2 * told >= PROBES.min(rows))
+}
 
 /// The shares found of what is near, and what it took.
 #[derive(Default)]

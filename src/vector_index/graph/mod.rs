@@ -31,6 +31,7 @@ mod view;
 mod walk;
 
 pub use build::{Effort, build};
+pub use hardness::told_apart;
 pub use limit::Slack;
 pub use search::{Searcher, Sought, Walked};
 pub use view::{Graph, GraphView};

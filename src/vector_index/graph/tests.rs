@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::build::grown;
 use super::repair::reach;
 use super::walk::Adjacency;
-use super::{Effort, Graph, GraphView, LINKS, Pool, Searcher, Slack, Sought, build};
+use super::{Effort, Graph, GraphView, LINKS, Pool, Searcher, Slack, Sought, build, told_apart};
 use crate::error::ErrorKind;
 use crate::model::Metric;
 use crate::random::Random;
@@ -358,4 +358,19 @@ fn a_graph_of_other_vectors_is_refused() {
         other.as_mut_slice()[4 * number] ^= 1;
         assert!(GraphView::open(Section::trusted(other.as_slice()), 300).is_err(), "{number}");
     }
+}
+
+#[test]
+fn codes_tell_clusters_apart_and_not_what_is_far_from_zero() {
+    let mut random = Random::new(42);
+    for metric in METRICS {
+        let segment = Segment::new(clustered(&mut random, 1000, 32, 20), 32, metric);
+        assert!(told_apart(&segment.view(), typical(&segment)).unwrap(), "{metric}");
+        let mut vectors = random.vector(1000 * 32);
+        vectors.iter_mut().for_each(|x| *x += 1000.0);
+        let segment = Segment::new(vectors, 32, metric);
+        assert!(!told_apart(&segment.view(), typical(&segment)).unwrap(), "{metric}");
+    }
+    let none = Segment::new(Vec::new(), 32, Metric::L2);
+    assert!(told_apart(&none.view(), typical(&none)).unwrap());
 }
