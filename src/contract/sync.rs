@@ -192,8 +192,8 @@ fn feed_and_peers(a: &dyn Store, b: &dyn Store) {
     b.remove_peer(RemovePeer { name: "a".into() }).unwrap();
     assert_eq!(kind(b.remove_peer(RemovePeer { name: "a".into() })), ErrorKind::NotFound);
     let log = b.sync_log(9).unwrap();
-    // The first is of before the test.
-    assert_eq!((log.len(), log[0].report.received, log[0].error.is_none()), (2, 1, true));
+    // The first is of before the test. With the document came the dimension that it gave its space.
+    assert_eq!((log.len(), log[0].report.received, log[0].error.is_none()), (2, 2, true));
     b.renew_replica().unwrap();
     assert_eq!(b.reclock().unwrap(), 0);
 }

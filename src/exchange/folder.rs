@@ -344,7 +344,7 @@ impl<'a> Folder<'a> {
             }
             other => other?,
         };
-        if exported.sent == 0 {
+        if exported.records == 0 {
             return Ok(());
         }
         let number = self

@@ -81,6 +81,8 @@ pub struct Conflict {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Exported {
     pub sent: u64,
+    /// Those, and the ends of uris.
+    pub records: u64,
     pub parts: u64,
 }
 

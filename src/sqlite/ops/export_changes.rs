@@ -35,7 +35,8 @@ pub fn run(
     let catalog = Catalog::read(conn)?;
     let ahead = Timestamp::now().millis().saturating_add(limits::CLOCK_SKEW_MILLIS);
     let sink = Sink { batches, failure: None };
-    let mut out = Out { request, header, catalog: &catalog, ahead, writer: None, sent: 0, parts: 0, named: false };
+    let mut out =
+        Out { request, header, catalog: &catalog, ahead, writer: None, sent: 0, records: 0, parts: 0, named: false };
     out.begin(sink)?;
     if let Some(first) = first {
         out.catalog()?;
@@ -45,7 +46,7 @@ pub fn run(
         state_of(conn, &mut out)?;
     }
     out.end(true)?;
-    Ok(Exported { sent: out.sent, parts: out.parts })
+    Ok(Exported { sent: out.sent, records: out.records, parts: out.parts })
 }
 
 fn header(conn: &Connection, request: &ExportChanges) -> Result<Header> {
@@ -219,6 +220,7 @@ struct Out<'a> {
     ahead: u64,
     writer: Option<BatchWriter<Sink<'a>>>,
     sent: u64,
+    records: u64,
     parts: u64,
     /// The collections are in this batch.
     named: bool,
@@ -272,7 +274,9 @@ impl<'a> Out<'a> {
             self.begin(sink)?;
         }
         self.name_collections()?;
-        self.sent += 1;
+        // The end of a uri comes with a change of the document that had it.
+        self.sent += u64::from(!matches!(record, Record::UriTombstone { .. }));
+        self.records += 1;
         self.put(record)
     }
 
@@ -308,6 +312,7 @@ impl<'a> Out<'a> {
         }
         if changed > 0 {
             self.sent += changed;
+            self.records += changed;
             self.name_collections()?;
         }
         Ok(())

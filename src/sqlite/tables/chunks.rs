@@ -61,6 +61,12 @@ pub fn of_document(conn: &Connection, document_id: i64) -> Result<Vec<ChunkRow>>
     )
 }
 
+/// How many tokens each of them has, where that is known.
+pub fn token_counts(conn: &Connection, document_id: i64) -> Result<Vec<Option<u64>>> {
+    let text = "SELECT token_count FROM chunks WHERE document_id = ?1 ORDER BY chunk_index";
+    sql::query_all(conn, text, params![document_id], |row| row.get(0))
+}
+
 /// The greatest rowid of any chunk; 0 without one.
 pub fn last_row(conn: &Connection) -> Result<i64> {
     sql::query_one(conn, "SELECT coalesce(max(id), 0) FROM chunks", [], |row| row.get(0))

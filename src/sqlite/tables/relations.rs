@@ -149,19 +149,33 @@ pub fn delete_waiting(conn: &Connection, stamp: Stamp, collection_id: i64, ids: 
     Ok(())
 }
 
-/// What is known of a relation of that name, and whether it waits for an end.
-pub fn known(conn: &Connection, collection_id: i64, relation: &Relation) -> Result<Option<Known>> {
+/// What is known of a relation of that name, and the one that is there or waits for an end.
+pub fn known(conn: &Connection, collection_id: i64, relation: &Relation) -> Result<Option<(Known, Option<Relation>)>> {
     let Relation { source, target, kind, .. } = relation;
     for table in ["relations", "waiting_relations"] {
-        let text =
-            format!("SELECT hlc FROM {table} WHERE collection_id = ?1 AND source = ?2 AND type = ?3 AND target = ?4");
-        let found = sql::query_optional(conn, &text, params![collection_id, source, kind, target], |r| sql::hlc(r, 0))?;
-        if let Some(stamp) = found {
-            return Ok(Some(Known { stamp, living: true }));
+        let text = format!(
+            "SELECT {COLUMNS}, hlc FROM {table} WHERE collection_id = ?1 AND source = ?2 AND type = ?3 AND target = ?4"
+        );
+        let found = sql::query_optional(conn, &text, params![collection_id, source, kind, target], |row| {
+            Ok((Known { stamp: sql::hlc(row, 6)?, living: true }, Some(read(row)?)))
+        })?;
+        if found.is_some() {
+            return Ok(found);
         }
     }
     let gone = tombstones::get(conn, collection_id, Entity::Relation, &uid(source, kind, target))?;
-    Ok(gone.map(|stamp| Known { stamp, living: false }))
+    Ok(gone.map(|stamp| (Known { stamp, living: false }, None)))
+}
+
+/// The names and moments of those of a collection up to a moment, of those that wait, too.
+pub fn upto(conn: &Connection, collection_id: i64, moment: Hlc) -> Result<Vec<(String, Hlc)>> {
+    let of =
+        |table: &str| format!("SELECT source, type, target, hlc FROM {table} WHERE collection_id = ?1 AND hlc <= ?2");
+    let text = ["relations", "waiting_relations"].map(of).join(" UNION ALL ");
+    sql::query_all(conn, &text, params![collection_id, moment.to_bytes()], |row| {
+        let [source, kind, target]: [String; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
+        Ok((uid(&source, &kind, &target), sql::hlc(row, 3)?))
+    })
 }
 
 /// Puts a relation that another replica made: it is there once both of its ends are.

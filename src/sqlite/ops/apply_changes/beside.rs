@@ -1,4 +1,5 @@
-//! What a document has beside the content that its hash covers: when it expires, and its embeddings.
+//! What a document has beside the content that its hash covers: when it expires, its embeddings, and how many tokens its
+//! chunks have.
 
 use rusqlite::Connection;
 
@@ -23,9 +24,15 @@ impl Beside {
         self.0.update(&time.unwrap_or(0).to_le_bytes());
     }
 
+    fn number(&mut self, number: Option<u64>) {
+        self.0.update(&[u8::from(number.is_some())]);
+        self.0.update(&number.unwrap_or(0).to_le_bytes());
+    }
+
     /// The next chunk of the document. `vectors` are by the name of their space.
-    fn chunk(&mut self, expires_at: Option<i64>, mut vectors: Vec<(&str, &[u8])>) {
+    fn chunk(&mut self, expires_at: Option<i64>, token_count: Option<u64>, mut vectors: Vec<(&str, &[u8])>) {
         self.time(expires_at);
+        self.number(token_count);
         vectors.sort_unstable();
         self.0.update(&vectors.len().to_le_bytes());
         for (space, vector) in vectors {
@@ -42,21 +49,24 @@ impl Beside {
         let tables = target.spaces.iter().filter_map(|space| Some((space.name.as_str(), space.table()?)));
         let mut readers: Vec<_> =
             tables.map(|(name, table)| (name, Reader::new(conn, table), vec![0f32; table.dimension])).collect();
-        for chunk in chunks::of_document(conn, row)? {
+        let counts = chunks::token_counts(conn, row)?;
+        for (chunk, token_count) in chunks::of_document(conn, row)?.into_iter().zip(counts) {
             let mut given = Vec::with_capacity(readers.len());
             for (name, reader, vector) in &mut readers {
                 if reader.read(chunk.id, vector)? {
                     given.push((*name, bytemuck::cast_slice::<f32, u8>(vector)));
                 }
             }
-            digest.chunk(chunk.expires_at.map(|at| at.0), given);
+            digest.chunk(chunk.expires_at.map(|at| at.0), token_count, given);
         }
         Ok(digest)
     }
 }
 
-/// Two changes of one document, made without knowing of each other, that left it the same content.
+/// Two documents of one id or of one uri, written without knowing of each other, that have the same content.
 pub(super) struct Twins {
+    /// Under which it is listed, if they differ.
+    pub uid: String,
     own: Beside,
     pub own_stamp: Hlc,
     other: Beside,
@@ -66,14 +76,14 @@ pub(super) struct Twins {
 }
 
 impl Twins {
-    pub fn new(own: Beside, own_stamp: Hlc, expires_at: Option<i64>, other_stamp: Hlc) -> Self {
-        Self { own, own_stamp, other: Beside::new(expires_at), other_stamp, expires_at }
+    pub fn new(uid: String, own: Beside, own_stamp: Hlc, expires_at: Option<i64>, other_stamp: Hlc) -> Self {
+        Self { uid, own, own_stamp, other: Beside::new(expires_at), other_stamp, expires_at }
     }
 
     /// The next chunk of the batch.
-    pub fn chunk<'a>(&mut self, expires_at: Option<i64>, vectors: impl Iterator<Item = (&'a str, &'a [u8])>) {
+    pub fn chunk(&mut self, expires_at: Option<i64>, token_count: Option<u64>, vectors: Vec<(&str, &[u8])>) {
         let ends = [expires_at, self.expires_at];
-        self.other.chunk(ends.into_iter().flatten().min(), vectors.collect());
+        self.other.chunk(ends.into_iter().flatten().min(), token_count, vectors);
     }
 
     /// Once all chunks came.

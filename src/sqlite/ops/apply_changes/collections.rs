@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 use serde_json::{Map, Value};
 
 use super::{Apply, damaged, time};
@@ -14,11 +14,11 @@ use crate::request::DEFAULT_SPACE;
 use crate::sqlite::ops::set_tokenizer;
 use crate::sqlite::ops::shared::{self, Target};
 use crate::sqlite::sql;
-use crate::sqlite::tables::changes::{self, Entity, Op};
+use crate::sqlite::tables::changes::Op;
 use crate::sqlite::tables::collections::{self, NewCollection};
 use crate::sqlite::tables::fts::{self, FtsTable};
 use crate::sqlite::tables::spaces::{self, NewSpace, SpaceRow};
-use crate::sqlite::tables::{chunks, documents, relations, tombstones, vectors};
+use crate::sqlite::tables::tombstones;
 use crate::sqlite::tokenizer::TokenizerSpec;
 use crate::sqlite::txn::Txn;
 use crate::sync::Action;
@@ -47,7 +47,7 @@ struct Properties {
 
 impl Entry {
     /// Looks again at the collection, which is there, and at when its spaces ended.
-    fn look(&mut self, conn: &Connection) -> Result<()> {
+    pub fn look(&mut self, conn: &Connection) -> Result<()> {
         let target = Target::find(conn, &self.name)?;
         for space in &mut self.spaces {
             space.floor = tombstones::space(conn, target.id(), &space.name)?;
@@ -142,13 +142,17 @@ impl Apply<'_, '_> {
             return Err(damaged(format_args!("collection {:?} with two spaces of one name", record.name)));
         }
         let news = self.is_news(record.stamp)?;
-        self.done.received += u64::from(news);
-        if let Some(floor) = record.floor {
-            self.collection_floor(record.name, floor)?;
+        let mut lacked = news;
+        for moment in
+            record.floor.into_iter().chain(spaces.iter().flat_map(|space| [space.stamp].into_iter().chain(space.floor)))
+        {
+            lacked |= self.is_news(moment)?;
         }
-        for space in &spaces {
-            self.moment(space.stamp)?;
-            space.floor.map_or(Ok(()), |floor| self.moment(floor))?;
+        // Every batch of an export has it.
+        let first = self.header.as_ref().is_some_and(|header| header.part == 0);
+        self.done.received += u64::from(lacked && first);
+        if let Some(floor) = record.floor {
+            self.end_collection(record.name, floor)?;
         }
         let conn = self.txn.conn;
         let floor = tombstones::collection(conn, record.name)?;
@@ -174,7 +178,9 @@ impl Apply<'_, '_> {
             self.done.applied += u64::from(news);
             self.make_collection(place)
         } else {
-            Ok(())
+            floor.map_or(Ok(()), |floor| {
+                self.conflict(Some(record.name), "collection", record.name, floor, record.stamp)
+            })
         }
     }
 
@@ -327,126 +333,6 @@ impl Apply<'_, '_> {
             self.revived.push((entry.name.clone(), Some(space.name.clone())));
         }
         self.entries[place].look(conn)
-    }
-
-    /// Everything in a collection from before a moment goes; and the collection, if nothing later is in it.
-    pub(super) fn collection_floor(&mut self, name: &str, floor: Hlc) -> Result<()> {
-        check_name("collection name", name)?;
-        let news = self.is_news(floor)?;
-        let (txn, conn) = (self.txn, self.txn.conn);
-        self.done.received += u64::from(news);
-        let before = tombstones::collection(conn, name)?;
-        if !news || before.is_some_and(|before| before >= floor) {
-            return Ok(());
-        }
-        let stamp = txn.stamp_of(floor);
-        changes::bury(conn, stamp, 0, Entity::Collection, name)?;
-        self.done.applied += 1;
-        for entry in self.entries.iter_mut().filter(|entry| entry.name == name) {
-            entry.floor = Some(floor);
-        }
-        if collections::find(conn, name)?.is_none() {
-            return match tombstones::past(conn, name)? {
-                Some(past) => tombstones::forget_upto(conn, past, floor),
-                None => Ok(()),
-            };
-        }
-        let target = Target::find(conn, name)?;
-        let id = target.id();
-        let text = "SELECT hlc FROM collections WHERE id = ?1";
-        let own = sql::query_one(conn, text, [id], |row| sql::hlc(row, 0))?;
-        let text = "SELECT EXISTS (SELECT 1 FROM documents WHERE collection_id = ?1 AND hlc > ?2)";
-        let later: bool = sql::query_one(conn, text, params![id, floor.to_bytes()], |row| row.get(0))?;
-        let text = "SELECT max(hlc) FROM documents WHERE collection_id = ?1";
-        let last: Option<Vec<u8>> = sql::query_one(conn, text, [id], |row| row.get(0))?;
-        let last = last.map(|bytes| Hlc::from_bytes(&bytes)).transpose()?.map_or(own, |last| last.max(own));
-        // Whatever of it the one who deleted it had not seen.
-        self.conflict(Some(name), "collection", name, last, floor)?;
-        if own <= floor && !later {
-            shared::drop_collection(txn, stamp, &target)?;
-            for entry in self.entries.iter_mut().filter(|entry| entry.name == name) {
-                entry.target = None;
-            }
-            return Ok(());
-        }
-        self.revived.push((name.to_owned(), None));
-        let text = "SELECT id FROM documents WHERE collection_id = ?1 AND hlc <= ?2";
-        let rows: Vec<i64> = sql::query_all(conn, text, params![id, floor.to_bytes()], |row| row.get(0))?;
-        for row in rows {
-            txn.check(self.progress)?;
-            let document = documents::by_row(conn, row)?;
-            shared::remove_document(txn, stamp, &target, row, &document.uid)?;
-        }
-        relations::forget_upto(conn, stamp, id)?;
-        tombstones::forget_upto(conn, id, floor)?;
-        for space in &target.spaces {
-            if spaces::stamp(conn, space.id)? > floor {
-                continue;
-            }
-            // Of documents from before the end none is left.
-            let used = space.table().map_or(Ok(0), |table| vectors::count(conn, table))? > 0;
-            if used || space.name == DEFAULT_SPACE {
-                self.revived.push((name.to_owned(), Some(space.name.clone())));
-            } else {
-                spaces::delete(conn, space)?;
-            }
-        }
-        self.entries.iter_mut().filter(|entry| entry.name == name).try_for_each(|entry| entry.look(conn))
-    }
-
-    pub(super) fn space_floor(&mut self, place: u64, name: &str, floor: Hlc) -> Result<()> {
-        check_name("space name", name)?;
-        if name == DEFAULT_SPACE {
-            return Err(damaged("the end of a default space"));
-        }
-        let news = self.is_news(floor)?;
-        self.done.received += u64::from(news);
-        self.entry(place)?;
-        let place = place as usize;
-        if !news || self.entries[place].floor.is_some_and(|end| floor <= end) {
-            return Ok(());
-        }
-        if self.entries[place].target.is_none() {
-            return tombstones::end_space(self.txn.conn, floor, self.number(place)?, name);
-        }
-        self.end_space(place, name, floor)?;
-        self.entries[place].look(self.txn.conn)
-    }
-
-    /// Vectors of documents from before a moment go; and the space, if none is left and it is not later itself.
-    fn end_space(&mut self, place: usize, name: &str, floor: Hlc) -> Result<()> {
-        let (txn, conn) = (self.txn, self.txn.conn);
-        let Some(target) = &self.entries[place].target else { return Ok(()) };
-        if tombstones::space(conn, target.id(), name)?.max(self.entries[place].floor) >= Some(floor) {
-            return Ok(());
-        }
-        tombstones::end_space(conn, floor, target.id(), name)?;
-        self.done.applied += 1;
-        let Some(space) = spaces::find(conn, target.id(), name)? else { return Ok(()) };
-        let own = spaces::stamp(conn, space.id)?;
-        let Some(table) = space.table() else {
-            return if own <= floor { spaces::delete(conn, &space) } else { Ok(()) };
-        };
-        let rowids = |condition: &str| {
-            let text = format!(
-                "SELECT c.id FROM documents d JOIN chunks c ON c.document_id = d.id JOIN {}_rowids v ON v.rowid = c.id
-                 WHERE d.collection_id = ?1 AND d.hlc {condition} ?2",
-                table.name()
-            );
-            sql::query_all(conn, &text, params![target.id(), floor.to_bytes()], |row| row.get::<_, i64>(0))
-        };
-        if own <= floor && rowids(">")?.is_empty() {
-            return spaces::delete(conn, &space);
-        }
-        let earlier = rowids("<=")?;
-        let revived = (target.collection.name.clone(), Some(name.to_owned()));
-        for row in earlier {
-            txn.check(self.progress)?;
-            let chunk = chunks::by_row(conn, row)?;
-            shared::renumber_chunk(txn, txn.stamp_of(floor), target, &chunk, table)?;
-        }
-        self.revived.push(revived);
-        Ok(())
     }
 }
 

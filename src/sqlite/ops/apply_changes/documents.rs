@@ -23,7 +23,8 @@ pub(super) struct Pending {
     uid: String,
     left: u64,
     place: usize,
-    twins: Option<Twins>,
+    /// With what has the same content, and its id or its uri.
+    twins: Vec<Twins>,
     /// `None`: it is not stored.
     stored: Option<Stored>,
 }
@@ -38,6 +39,8 @@ struct Stored {
     next_index: u64,
     waiting: Vec<Waiting>,
     bytes: usize,
+    /// When a space ended of which it has embeddings that are not stored.
+    ended: Option<Hlc>,
 }
 
 /// A chunk that is prepared with others.
@@ -61,7 +64,7 @@ impl Apply<'_, '_> {
         let floor = self.entry(record.collection)?.floor;
         self.done.received += 1;
         self.pending =
-            Some(Pending { uid: record.uid.to_owned(), left: record.chunks, place, twins: None, stored: None });
+            Some(Pending { uid: record.uid.to_owned(), left: record.chunks, place, twins: Vec::new(), stored: None });
         let conn = self.txn.conn;
         if !news {
             return match &self.entries[place].target {
@@ -69,10 +72,10 @@ impl Apply<'_, '_> {
                 None => Ok(()),
             };
         }
-        if floor.is_some_and(|floor| record.stamp <= floor) {
-            return Ok(());
-        }
         let name = self.entries[place].name.clone();
+        if let Some(floor) = floor.filter(|floor| record.stamp <= *floor) {
+            return self.conflict(Some(&name), "document", record.uid, floor, record.stamp);
+        }
         // Of a collection that is gone something may be remembered.
         let id = match &self.entries[place].target {
             Some(target) => Some(target.id()),
@@ -88,7 +91,7 @@ impl Apply<'_, '_> {
         match action {
             Action::Same => self.same(own.as_ref(), record),
             Action::Older | Action::OlderWithUri { .. } => {
-                self.compare(place, own.as_ref(), record)?;
+                self.compare(place, own.as_ref(), record.uid, record)?;
                 if let (Action::OlderWithUri { .. }, Some(uri)) = (action, record.uri) {
                     self.evict(place, other, stamp)?;
                     tombstones::end_uri(conn, stamp, self.number(place)?, uri)?;
@@ -97,8 +100,9 @@ impl Apply<'_, '_> {
             }
             Action::Alias => {
                 let (Some(uri), Some(holder)) = (record.uri, &holder) else { return Ok(()) };
-                self.conflict(Some(&name), "document", record.uid, holder.known.stamp, stamp)?;
-                if let Some(own) = &own {
+                self.compare(place, Some(holder), record.uid, record)?;
+                if let Some(own) = own.as_ref().filter(|own| own.row.is_some()) {
+                    self.compare(place, Some(own), record.uid, record)?;
                     self.remove(place, own, stamp)?;
                 }
                 let id = self.number(place)?;
@@ -107,32 +111,43 @@ impl Apply<'_, '_> {
                 tombstones::set_alias(conn, id, record.uid, uri)
             }
             Action::Put { .. } => {
-                self.compare(place, own.as_ref(), record)?;
+                self.compare(place, own.as_ref(), record.uid, record)?;
+                if let Some((other, (_, uid, ..))) = other.and_then(|other| Some((other, other.row.as_ref()?))) {
+                    self.compare(place, Some(other), uid, record)?;
+                }
                 if self.entries[place].target.is_none() {
                     self.make_collection(place)?;
                 }
-                self.evict(place, other, stamp)?;
+                self.displace(place, other, stamp)?;
                 self.put(place, own.as_ref(), record, metadata)
             }
             Action::Drop | Action::Bury { .. } => Ok(()),
         }
     }
 
-    /// Notes a conflict between two changes of one document. Where only what comes with its chunks can differ, they tell.
-    fn compare(&mut self, place: usize, own: Option<&DocumentName>, record: &DocumentRecord<'_>) -> Result<()> {
+    /// Notes a conflict with what has the id or the uri of a document. Where only what comes with the chunks can differ,
+    /// they tell.
+    fn compare(
+        &mut self,
+        place: usize,
+        own: Option<&DocumentName>,
+        uid: &str,
+        record: &DocumentRecord<'_>,
+    ) -> Result<()> {
         let Some(own) = own.filter(|own| self.concurrent(own.known.stamp, record.stamp)) else { return Ok(()) };
         let (own_stamp, target) = (own.known.stamp, self.entries[place].target.as_ref());
         match own.row.as_ref().zip(target) {
             Some(((row, _, uri, hash), target)) if *hash == record.content_hash && uri.as_deref() == record.uri => {
                 let stored = Beside::stored(self.txn.conn, target, *row)?;
                 if let Some(pending) = &mut self.pending {
-                    pending.twins = Some(Twins::new(stored, own_stamp, record.expires_at, record.stamp));
+                    let twins = Twins::new(uid.to_owned(), stored, own_stamp, record.expires_at, record.stamp);
+                    pending.twins.push(twins);
                 }
                 Ok(())
             }
             _ => {
                 let name = self.entries[place].name.clone();
-                self.conflict(Some(&name), "document", record.uid, own_stamp, record.stamp)
+                self.conflict(Some(&name), "document", uid, own_stamp, record.stamp)
             }
         }
     }
@@ -203,17 +218,23 @@ impl Apply<'_, '_> {
                 next_index: 0,
                 waiting: Vec::new(),
                 bytes: 0,
+                ended: None,
             });
         }
         Ok(())
     }
 
-    /// A living document whose uri is another's now goes, and its id leads to the other.
+    /// A living document goes whose uri was another's later, and it loses what that had.
     fn evict(&mut self, place: usize, holder: Option<&DocumentName>, by: Hlc) -> Result<()> {
-        let Some(DocumentName { known, row: Some((_, uid, uri, _)) }) = holder else { return Ok(()) };
+        let Some(DocumentName { known, row: Some((_, uid, ..)) }) = holder else { return Ok(()) };
         let name = self.entries[place].name.clone();
         self.conflict(Some(&name), "document", uid, known.stamp, by)?;
-        let Some(holder) = holder else { return Ok(()) };
+        self.displace(place, holder, by)
+    }
+
+    /// A living document whose uri is another's now goes, and its id leads to the other.
+    fn displace(&self, place: usize, holder: Option<&DocumentName>, by: Hlc) -> Result<()> {
+        let Some(holder @ DocumentName { known, row: Some((_, uid, uri, _)) }) = holder else { return Ok(()) };
         self.remove(place, holder, by)?;
         let Some(target) = &self.entries[place].target else { return Ok(()) };
         let conn = self.txn.conn;
@@ -289,10 +310,10 @@ impl Apply<'_, '_> {
         };
         pending.left -= 1;
         let spaces = &self.entries[pending.place].spaces;
-        if let Some(twins) = &mut pending.twins {
-            let vectors = vectors_of(&record, spaces, twins.other_stamp)?;
-            let vectors = vectors.iter().map(|(space, bytes)| (spaces[*space].name.as_str(), *bytes));
-            twins.chunk(record.expires_at, vectors);
+        for twins in &mut pending.twins {
+            let (vectors, _) = vectors_of(&record, spaces, twins.other_stamp)?;
+            let vectors = vectors.iter().map(|(space, bytes)| (spaces[*space].name.as_str(), *bytes)).collect();
+            twins.chunk(record.expires_at, record.token_count, vectors);
         }
         let Some(stored) = &mut pending.stored else { return Ok(()) };
         check_id("chunk id", record.uid)?;
@@ -315,7 +336,8 @@ impl Apply<'_, '_> {
         if record.chars.is_some_and(|(_, end)| end > i64::MAX as u64) {
             return Err(damaged("a span that is too large"));
         }
-        let vectors = vectors_of(&record, spaces, stored.stamp)?;
+        let (vectors, ended) = vectors_of(&record, spaces, stored.stamp)?;
+        stored.ended = stored.ended.max(ended);
         stored.bytes += text.map_or(0, str::len) + vectors.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() + 256;
         stored.waiting.push(Waiting {
             chunk: NewChunk {
@@ -409,11 +431,14 @@ impl Apply<'_, '_> {
         }
         self.store_chunks()?;
         let Some(Pending { stored, uid, place, twins, .. }) = self.pending.take() else { return Ok(()) };
-        if let Some(twins) = twins.filter(Twins::differ) {
-            let name = self.entries[place].name.clone();
-            self.conflict(Some(&name), "document", &uid, twins.own_stamp, twins.other_stamp)?;
+        let name = self.entries[place].name.clone();
+        for twins in twins.iter().filter(|twins| twins.differ()) {
+            self.conflict(Some(&name), "document", &twins.uid, twins.own_stamp, twins.other_stamp)?;
         }
         let Some(stored) = stored else { return Ok(()) };
+        if let Some(ended) = stored.ended {
+            self.conflict(Some(&name), "document", &uid, ended, stored.stamp)?;
+        }
         if stored.hasher.finish() == stored.content_hash {
             return Ok(());
         }
@@ -425,9 +450,13 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
-/// The vectors of a chunk, by the place of their space.
-fn vectors_of<'a>(record: &ChunkRecord<'a>, spaces: &[Space], stamp: Hlc) -> Result<Vec<(usize, &'a [u8])>> {
+/// Vectors by the place of their space, and the latest end of a space that took some away.
+type Vectors<'a> = (Vec<(usize, &'a [u8])>, Option<Hlc>);
+
+/// The vectors of a chunk.
+fn vectors_of<'a>(record: &ChunkRecord<'a>, spaces: &[Space], stamp: Hlc) -> Result<Vectors<'a>> {
     let mut found: Vec<(usize, &[u8])> = Vec::with_capacity(record.vectors.len());
+    let mut ended = None;
     for (space, bytes) in &record.vectors {
         let place = usize::try_from(*space).unwrap_or(usize::MAX);
         let Some(space) = spaces.get(place) else { return Err(damaged("a vector of a space that it does not name")) };
@@ -439,11 +468,12 @@ fn vectors_of<'a>(record: &ChunkRecord<'a>, spaces: &[Space], stamp: Hlc) -> Res
         }
         // Of before the space was deleted.
         if space.floor.is_some_and(|floor| stamp <= floor) {
+            ended = ended.max(space.floor);
             continue;
         }
         found.push((place, bytes));
     }
-    Ok(found)
+    Ok((found, ended))
 }
 
 fn check_text(text: Option<&str>) -> Result<()> {

@@ -3,8 +3,11 @@
 mod beside;
 mod collections;
 mod documents;
+mod ends;
 mod header;
 mod others;
+
+use std::collections::HashSet;
 
 use self::collections::Entry;
 use self::documents::Pending;
@@ -40,6 +43,7 @@ pub fn run(txn: &mut Txn<'_>, request: &ApplyChanges, progress: &Progress) -> Re
         names: Vec::new(),
         revived: Vec::new(),
         richer: Vec::new(),
+        listed: None,
         records: 0,
         done: Applied::default(),
     };
@@ -88,6 +92,9 @@ fn refused(error: Error) -> Error {
     }
 }
 
+/// A conflict by what it is: collection, entity, id, winner and loser.
+type Lost = (Option<String>, String, String, Hlc, Hlc);
+
 struct Apply<'a, 'c> {
     txn: &'a Txn<'c>,
     progress: &'a Progress,
@@ -109,6 +116,9 @@ struct Apply<'a, 'c> {
     revived: Vec<(String, Option<String>)>,
     /// Spaces that have a dimension or a model which a later change of them does not know of.
     richer: Vec<(String, String)>,
+    /// The conflicts that are listed: what comes again, with another batch of the same export or of a later one, finds no
+    /// others.
+    listed: Option<HashSet<Lost>>,
     records: u64,
     done: Applied,
 }
@@ -178,22 +188,36 @@ impl Apply<'_, '_> {
         merge::concurrent(own, known_to_source, other, self.known.covers(other))
     }
 
-    /// Notes what lost, if neither side knew of the other.
+    /// Notes what lost, if neither side knew of the other, and once.
     fn conflict(&mut self, collection: Option<&str>, entity: &str, id: &str, own: Hlc, other: Hlc) -> Result<()> {
         if !self.concurrent(own, other) {
             return Ok(());
         }
+        let conn = self.txn.conn;
+        let listed = match &mut self.listed {
+            Some(listed) => listed,
+            none => none.insert(
+                sync_peers::conflicts(conn, limits::SYNC_HISTORY)?
+                    .into_iter()
+                    .map(|lost| (lost.collection, lost.entity, lost.id, lost.winner, lost.loser))
+                    .collect(),
+            ),
+        };
+        let (collection, winner, loser) = (collection.map(str::to_owned), own.max(other), own.min(other));
+        if !listed.insert((collection.clone(), entity.to_owned(), id.to_owned(), winner, loser)) {
+            return Ok(());
+        }
         self.done.conflicts += 1;
         sync_peers::add_conflict(
-            self.txn.conn,
+            conn,
             &Conflict {
                 found_at: self.txn.now,
-                collection: collection.map(str::to_owned),
+                collection,
                 entity: entity.to_owned(),
                 id: id.to_owned(),
                 kept_own: own > other,
-                winner: own.max(other),
-                loser: own.min(other),
+                winner,
+                loser,
             },
         )
     }

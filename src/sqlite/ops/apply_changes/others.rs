@@ -11,8 +11,8 @@ use crate::sync::Action;
 use crate::sync::merge;
 use crate::sync::record::{RelationRecord, StateRecord};
 
-/// The collection and its name, what to do, and the moment of what is there, if it is a relation.
-type OfRelation = (i64, String, Action, Option<Hlc>);
+/// The collection and its name, what to do, the moment of what is known, and the relation that is there.
+type OfRelation = (i64, String, Action, Option<(Hlc, Option<Relation>)>);
 
 impl Apply<'_, '_> {
     pub(super) fn relation(&mut self, record: &RelationRecord<'_>) -> Result<()> {
@@ -28,8 +28,13 @@ impl Apply<'_, '_> {
         let Some((id, name, action, own)) = self.of_relation(record.collection, &relation, record.stamp, false)? else {
             return Ok(());
         };
-        if let Some(own) = own {
-            self.conflict(Some(&name), "relation", &uid(&relation), own, record.stamp)?;
+        if let Some((own, there)) = own {
+            let same = |there: &Relation| {
+                there.strength == relation.strength && there.metadata.same(&relation.metadata).is_ok_and(|same| same)
+            };
+            if !there.is_some_and(|there| same(&there)) {
+                self.conflict(Some(&name), "relation", &uid(&relation), own, record.stamp)?;
+            }
         }
         if let Action::Put { .. } = action {
             relations::receive(self.txn.conn, self.txn.stamp_of(record.stamp), id, &relation)?;
@@ -45,7 +50,7 @@ impl Apply<'_, '_> {
         let relation = Relation { source, target, kind, strength, metadata, created_at };
         check(&relation)?;
         let Some((id, name, action, own)) = self.of_relation(place, &relation, stamp, true)? else { return Ok(()) };
-        if let Some(own) = own {
+        if let Some((own, Some(_))) = own {
             self.conflict(Some(&name), "relation", uid, own, stamp)?;
         }
         if let Action::Bury { .. } = action {
@@ -61,14 +66,20 @@ impl Apply<'_, '_> {
         let entry = self.entry(place)?;
         let (name, floor) = (entry.name.clone(), entry.floor);
         self.done.received += 1;
-        if !news || floor.is_some_and(|floor| stamp <= floor) {
+        if !news {
+            return Ok(None);
+        }
+        if let Some(floor) = floor.filter(|floor| stamp <= *floor) {
+            if !end {
+                self.conflict(Some(&name), "relation", &uid(relation), floor, stamp)?;
+            }
             return Ok(None);
         }
         let id = self.number(place as usize)?;
-        let known = relations::known(self.txn.conn, id, relation)?;
+        let own = relations::known(self.txn.conn, id, relation)?;
+        let known = own.as_ref().map(|(known, _)| *known);
         let action = if end { merge::tombstone(stamp, floor, known) } else { merge::register(stamp, floor, known) };
-        let own = known.filter(|known| known.living && !matches!(action, Action::Drop)).map(|known| known.stamp);
-        Ok(Some((id, name, action, own)))
+        Ok(Some((id, name, action, own.map(|(known, there)| (known.stamp, there)))))
     }
 
     pub(super) fn state(&mut self, record: &StateRecord<'_>) -> Result<()> {
@@ -92,7 +103,15 @@ impl Apply<'_, '_> {
         }
         let conn = self.txn.conn;
         let known = state::known(conn, &namespace, record.key)?;
-        if let Some(own) = known.filter(|known| known.living) {
+        // What has expired is as gone without anyone's doing.
+        let there = state::get(conn, &namespace, self.txn.now, record.key)?;
+        let lost = |known: &merge::Known| match &there {
+            Some(there) => {
+                there.expires_at != entry.expires_at || !there.value.same(&entry.value).is_ok_and(|same| same)
+            }
+            None => !known.living,
+        };
+        if let Some(own) = known.filter(lost) {
             self.conflict(None, "state", &state::uid(&namespace, record.key), own.stamp, record.stamp)?;
         }
         if let Action::Put { .. } = merge::register(record.stamp, None, known) {
@@ -114,7 +133,8 @@ impl Apply<'_, '_> {
             return Ok(());
         }
         let known = state::known(self.txn.conn, &namespace, &key)?;
-        if let Some(own) = known.filter(|known| known.living) {
+        let there = state::get(self.txn.conn, &namespace, self.txn.now, &key)?;
+        if let Some(own) = known.filter(|_| there.is_some()) {
             self.conflict(None, "state", uid, own.stamp, stamp)?;
         }
         if let Action::Bury { .. } = merge::tombstone(stamp, None, known) {
