@@ -2,7 +2,9 @@
 
 import json
 import multiprocessing
+import sqlite3
 import threading
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -89,6 +91,62 @@ def test_changes_are_made_by_one(state):
         state.popitem()
     with pytest.raises(KeyError):
         state.pop("a")
+
+
+@pytest.mark.parametrize("written", ["1.50", "1E2", "-0", '{"n": [1e2, -0, 0.10]}'])
+def test_numbers_that_others_wrote_otherwise_are_those_numbers(tmp_path, written):
+    path = tmp_path / "s.db"
+    with ragstore.open(path) as store:
+        store.state().update(dict.fromkeys("abc", 0))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE state SET value = ?", [written])
+    with ragstore.open(path) as store:
+        state, value, asked = store.state(), json.loads(written), []
+
+        def once(old):
+            asked.append(old)
+            assert len(asked) == 1
+            return "new"
+
+        assert state.update("a", once) == "new"
+        assert asked == [value]
+        # What would be asked again and again.
+        assert state.compare_and_set("b", value, 1)
+        assert state.compare_and_set("b", 1, value)
+        assert state.pop("c") == value
+        assert not state.compare_and_set("a", 1.0, 1)
+
+
+def test_a_namespace_without_a_name_is_refused_at_once(store):
+    for name, message in [("", "namespace is an empty string"), ("x\ud800", "namespace holds a lone surrogate")]:
+        with pytest.raises(ValueError, match=message):
+            store.state(name)
+    with pytest.raises(ragstore.LimitError, match="namespace"):
+        store.state("x" * 10_000)
+
+
+@pytest.mark.parametrize("key", ["\ud800", "a\udfff"])
+def test_no_key_holds_a_lone_surrogate(state, key):
+    state["a"] = 1
+    assert key not in state
+    calls = [
+        lambda: state[key],
+        lambda: state.get(key),
+        lambda: state.set(key, 1),
+        lambda: state.update({key: 1}),
+        lambda: state.update(key, str),
+        lambda: state.pop(key),
+        lambda: state.__delitem__(key),
+        lambda: state.expires_at(key),
+        lambda: state.setdefault(key, 1),
+        lambda: state.compare_and_set(key, 1, 2),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=f"key holds a lone surrogate at character {len(key) - 1}"):
+            call()
+    with pytest.raises(ValueError, match="prefix holds a lone surrogate"):
+        list(state.scan(key))
+    assert dict(state) == {"a": 1}
 
 
 def test_an_update_that_lost_is_asked_again(state):

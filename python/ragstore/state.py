@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -23,6 +24,8 @@ T = TypeVar("T")
 _PAGE = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MISSING: Any = object()
+# Which no key holds: it has no UTF-8.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class State(MutableMapping[str, Any]):
@@ -64,7 +67,7 @@ class State(MutableMapping[str, Any]):
             raise KeyError(key)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._raw.get(key) is not None
+        return isinstance(key, str) and not _SURROGATE.search(key) and self._raw.get(key) is not None
 
     def __len__(self) -> int:
         return self._raw.count()
@@ -148,7 +151,10 @@ class State(MutableMapping[str, Any]):
         expires_in: float | timedelta | None = None,
         expires_at: datetime | None = None,
     ) -> bool:
-        """Set a value if the one that is there equals `expected`, and say whether it was; see `setdefault` for none."""
+        """Set a value if the one that is there equals `expected`, and say whether it was; see `setdefault` for none.
+
+        They are equal as JSON is: 1 and 1.0 are not, 1.50 and 1.5 are.
+        """
         return bool(self._write(self._set({key: value}, (expected,), _moment(expires_in, expires_at))))
 
     @overload  # type: ignore[override]
@@ -163,7 +169,8 @@ class State(MutableMapping[str, Any]):
         with `default` where there is none, sets what it returns and returns that. If another writer changed the value
         meanwhile, it asks again with the new one, so the function may be called several times; no change is lost.
 
-        ``update(mapping)`` sets all of its values in one transaction.
+        ``update(mapping)`` sets all of its values in one transaction. Keyword arguments are keys there, as those of
+        `dict.update` are: ``update({"a": 1}, expires_in=60)`` sets a value named "expires_in". See `set` for expiry.
 
         Examples
         --------

@@ -154,7 +154,7 @@ pub(super) fn depth(value: &Value) -> usize {
     }
 }
 
-pub(super) fn canonical(value: &Value, sink: &mut dyn FnMut(&[u8])) {
+fn canonical(value: &Value, sink: &mut dyn FnMut(&[u8])) {
     match value {
         Value::Object(map) => {
             let mut keys: Vec<&String> = map.keys().collect();

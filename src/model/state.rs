@@ -4,7 +4,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::Timestamp;
-use super::metadata::{canonical, check_numbers, depth};
+use super::metadata::{check_numbers, depth};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 
@@ -61,19 +61,43 @@ impl StateValue {
         Ok(Cow::Borrowed(&self.0))
     }
 
-    /// Whether both are the same value, in whatever order their keys are.
+    /// Whether both are the same value, in whatever order their keys are, and however their numbers are written. An
+    /// integer and a float are two.
     ///
     /// # Errors
     /// `Corrupt` when a stored text is no JSON.
     pub fn same(&self, other: &Self) -> Result<bool> {
-        let form = |text: &str| -> Result<Vec<u8>> {
-            let value = serde_json::from_str(text)
-                .map_err(|e| Error::new(ErrorKind::Corrupt, format!("a stored state value is no JSON: {e}")))?;
-            let mut bytes = Vec::new();
-            canonical(&value, &mut |part| bytes.extend_from_slice(part));
-            Ok(bytes)
+        let value = |text: &str| -> Result<Value> {
+            serde_json::from_str(text)
+                .map_err(|e| Error::new(ErrorKind::Corrupt, format!("a stored state value is no JSON: {e}")))
         };
-        Ok(self.0 == other.0 || form(&self.0)? == form(&other.0)?)
+        Ok(self.0 == other.0 || equal(&value(&self.0)?, &value(&other.0)?))
+    }
+}
+
+fn equal(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => equal_numbers(one.as_str(), other.as_str()),
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| equal(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            one.len() == other.len()
+                && one.iter().all(|(key, one)| other.get(key).is_some_and(|other| equal(one, other)))
+        }
+        _ => one == other,
+    }
+}
+
+/// What is read as one number, and written anew, is that number.
+fn equal_numbers(one: &str, other: &str) -> bool {
+    let is_float = |text: &str| text.contains(['.', 'e', 'E']);
+    let float = |text: &str| text.parse().map(f64::to_bits).ok();
+    let integer = |text| if text == "-0" { "0" } else { text };
+    match (is_float(one), is_float(other)) {
+        (true, true) => float(one) == float(other),
+        (false, false) => integer(one) == integer(other),
+        _ => false,
     }
 }
 
@@ -131,6 +155,32 @@ mod tests {
         assert!(!value(json!([1, 2])).same(&value(json!([2, 1]))).unwrap());
         assert!(!value(json!(1)).same(&value(json!("1"))).unwrap());
         assert!(StateValue::from_stored("{".into()).same(&value(json!(1))).is_err());
+    }
+
+    #[test]
+    fn numbers_are_the_same_however_they_are_written() {
+        let value = |text: &str| StateValue::from_stored(text.to_owned());
+        for (one, other) in [
+            ("1.50", "1.5"),
+            ("1E2", "100.0"),
+            ("1e2", "1E+02"),
+            ("-0", "0"),
+            ("[{\"a\": 0.10}, -0]", "[{\"a\":0.1},0]"),
+            ("0.30000000000000004", "0.3000000000000000444"),
+        ] {
+            assert!(value(one).same(&value(other)).unwrap(), "{one} {other}");
+        }
+        for (one, other) in [
+            ("1", "1.0"),
+            ("0", "-0.0"),
+            ("1.5", "1.25"),
+            ("123456789012345678901234567890", "123456789012345678901234567891"),
+            ("[1.0]", "[1.0,1.0]"),
+            ("{\"a\": 1}", "{\"b\": 1}"),
+            ("1", "true"),
+        ] {
+            assert!(!value(one).same(&value(other)).unwrap(), "{one} {other}");
+        }
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use super::convert::{self, Taken};
 use super::errors::guarded;
 use super::store::Store;
-use crate::model::{Expected, Namespace, StateEntry, StateValue};
+use crate::model::{Expected, Namespace, StateEntry, StateValue, check_name};
 use crate::request::ScanState;
 use crate::store;
 
@@ -38,20 +39,41 @@ pub(super) fn value(given: &Bound<'_, PyAny>) -> Taken<StateValue> {
     Ok(StateValue::from_value(&convert::value(given)?)?)
 }
 
+/// A namespace, or a key.
+pub(super) fn name(what: &str, given: &Bound<'_, PyString>) -> PyResult<String> {
+    convert::text(given).map_err(|refused| refused.raise(what))
+}
+
 #[pymethods]
 impl State {
     #[new]
-    fn new(store: &Bound<'_, Store>, name: String, local: bool) -> Self {
-        Self { store: store.get().core(), namespace: Namespace { name, local } }
+    fn new(store: &Bound<'_, Store>, namespace: &Bound<'_, PyString>, local: bool) -> PyResult<Self> {
+        guarded(|| {
+            let name = name("namespace", namespace)?;
+            check_name("namespace", &name)?;
+            Ok(Self { store: store.get().core(), namespace: Namespace { name, local } })
+        })
     }
 
-    fn get(&self, py: Python<'_>, key: &str) -> PyResult<Option<Entry>> {
-        guarded(|| Ok(py.detach(|| self.store.get_state(&self.namespace, key))?.map(row)))
+    fn get(&self, py: Python<'_>, key: &Bound<'_, PyString>) -> PyResult<Option<Entry>> {
+        guarded(|| {
+            let key = name("key", key)?;
+            Ok(py.detach(|| self.store.get_state(&self.namespace, &key))?.map(row))
+        })
     }
 
-    fn scan(&self, py: Python<'_>, prefix: String, after: Option<String>, limit: usize) -> PyResult<Vec<Entry>> {
-        let request = ScanState { namespace: self.namespace.clone(), prefix, after, limit };
-        guarded(|| Ok(py.detach(|| self.store.scan_state(&request))?.into_iter().map(row).collect()))
+    fn scan(
+        &self,
+        py: Python<'_>,
+        prefix: &Bound<'_, PyString>,
+        after: Option<String>,
+        limit: usize,
+    ) -> PyResult<Vec<Entry>> {
+        guarded(|| {
+            let prefix = name("prefix", prefix)?;
+            let request = ScanState { namespace: self.namespace.clone(), prefix, after, limit };
+            Ok(py.detach(|| self.store.scan_state(&request))?.into_iter().map(row).collect())
+        })
     }
 
     fn count(&self, py: Python<'_>) -> PyResult<u64> {

@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyList, PyString};
 
 use super::array::{self, Pins};
 use super::convert;
@@ -320,20 +320,20 @@ impl Write {
 
     #[staticmethod]
     fn set_state(
-        namespace: String,
+        namespace: &Bound<'_, PyString>,
         local: bool,
-        entries: Vec<(String, Bound<'_, PyAny>)>,
+        entries: Vec<(Bound<'_, PyString>, Bound<'_, PyAny>)>,
         expires_at: Option<&Bound<'_, PyAny>>,
         expected_value: Option<Vec<Bound<'_, PyAny>>>,
     ) -> PyResult<Self> {
         guarded(|| {
-            let entry = |(key, value): (String, Bound<'_, PyAny>)| -> PyResult<(String, StateValue)> {
+            let entry = |(key, value): (Bound<'_, PyString>, Bound<'_, PyAny>)| -> PyResult<(String, StateValue)> {
                 let value = state::value(&value).map_err(|refused| refused.raise("value"))?;
-                Ok((key, value))
+                Ok((state::name("key", &key)?, value))
             };
             let expires_at = expires_at.map(convert::timestamp).transpose();
             Ok(Self::new(request::Write::SetState(request::SetState {
-                namespace: Namespace { name: namespace, local },
+                namespace: Namespace { name: state::name("namespace", namespace)?, local },
                 entries: entries.into_iter().map(entry).collect::<PyResult<_>>()?,
                 expires_at: expires_at.map_err(|refused| refused.raise("expires_at"))?,
                 expected: state::expected(expected_value)?,
@@ -344,13 +344,15 @@ impl Write {
     /// All of the namespace where there are no keys.
     #[staticmethod]
     fn delete_state(
-        namespace: String,
+        namespace: &Bound<'_, PyString>,
         local: bool,
-        keys: Option<Vec<String>>,
+        keys: Option<Vec<Bound<'_, PyString>>>,
         expected_value: Option<Vec<Bound<'_, PyAny>>>,
     ) -> PyResult<Self> {
         guarded(|| {
-            let namespace = Namespace { name: namespace, local };
+            let namespace = Namespace { name: state::name("namespace", namespace)?, local };
+            let all = |keys: Vec<Bound<'_, PyString>>| keys.iter().map(|key| state::name("key", key)).collect();
+            let keys = keys.map(all).transpose()?;
             let expected = state::expected(expected_value)?;
             Ok(Self::new(request::Write::DeleteState(request::DeleteState { namespace, keys, expected })))
         })
