@@ -100,6 +100,8 @@ def test_networkx_has_all_of_it(collection):
         (lambda c: c.related("a"), TypeError, "ids"),
         (lambda c: c.related(["a"], depth=100), ValueError, "depth is 100"),
         (lambda c: c.related(["a"], min_strength=float("nan")), ValueError, "min_strength"),
+        (lambda c: c.related(["a"], min_strength=1.5), ValueError, "min_strength is 1.5; it is from 0 to 1"),
+        (lambda c: c.related(["a"], min_strength=-0.5), ValueError, "min_strength is -0.5"),
     ],
 )
 def test_arguments_are_checked(collection, call, error, message):

@@ -165,7 +165,7 @@ class Graph:
         types : sequence of str, optional
             Follow only relations of these types.
         min_strength : float
-            Weaker ways are not followed.
+            Weaker ways are not followed. From 0 to 1.
         direction : {"out", "in", "both"}
         limit : int
 

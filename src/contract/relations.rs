@@ -118,7 +118,9 @@ fn related(store: &dyn Store) {
         "d-b d-b-a d-b-a-d1"
     );
     assert_eq!(kind(store.related(&RelatedTo { depth: 33, ..walk(&["a"]) })), ErrorKind::Argument);
-    assert_eq!(kind(store.related(&RelatedTo { min_strength: f64::NAN, ..walk(&["a"]) })), ErrorKind::Argument);
+    for min_strength in [-0.1, 1.1, f64::NAN] {
+        assert_eq!(kind(store.related(&RelatedTo { min_strength, ..walk(&["a"]) })), ErrorKind::Argument);
+    }
 }
 
 fn relations_of_what_is_deleted(store: &dyn Store) {

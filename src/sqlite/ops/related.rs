@@ -16,8 +16,8 @@ pub fn run(conn: &Connection, request: &RelatedTo) -> Result<Vec<Related>> {
             format!("depth is {depth}; at most {} relations are followed one after the other", limits::GRAPH_DEPTH),
         ));
     }
-    if min_strength.is_nan() {
-        return Err(Error::new(ErrorKind::Argument, "min_strength is NaN; give a number from 0 to 1"));
+    if !(0.0..=1.0).contains(min_strength) {
+        return Err(Error::new(ErrorKind::Argument, format!("min_strength is {min_strength}; it is from 0 to 1")));
     }
     let collection = collections::require(conn, collection)?;
     let walk = Walk { depth: *depth, min_strength: *min_strength };
