@@ -1,6 +1,7 @@
 """Changes go from store to store, and all come to the same."""
 
 import itertools
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -679,8 +680,10 @@ class TestClock:
         assert b.watermark() == before
         b["c"].add(Document("bird", id="z"))
         for one, other in [(a, b), (b, a)]:
-            with pytest.raises(ClockSkewError, match="reclock"):
+            whose = "this store" if one is a else f"the other store ({a.path})"
+            with pytest.raises(ClockSkewError, match=f"a change of {re.escape(whose)} is .* reclock") as refused:
                 one.sync(other)
+            assert ("the other" in str(refused.value)) == (one is b)
         # Also of what was right.
         assert set(texts(a)) == {"x"}
         # It goes on by itself.
@@ -884,6 +887,34 @@ def test_large_documents_and_many_frames(pair):
     a["c"].add(documents, rng.random((6000, 2)))
     a.sync(b)
     equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("since", "message"),
+    [
+        ({"a": 1}, r"since\['a'\] is of type int; it must be a str"),
+        ({1: "a"}, "a key of since is of type int; it must be a str"),
+        (["a"], "since is of type list; it must be a mapping"),
+    ],
+)
+def test_since_is_a_watermark(stores, since, message):
+    with pytest.raises(TypeError, match=message):
+        stores[0].export_changes(since)
+
+
+def test_a_store_says_which_replica_it_is(pair, tmp_path):
+    a, b = pair
+    assert re.fullmatch("[0-9a-f]{32}", a.replica)
+    assert a.replica != b.replica
+    assert a.watermark().keys() == {a.replica, b.replica}
+    a["c"].add(Document("cat", id="x"))
+    b.sync(a)
+    assert b.changes()[-1].replica == a.replica
+    a.sync_folder(tmp_path / "folder")
+    assert (tmp_path / "folder" / f"{a.replica}.mark").exists()
+    before = a.replica
+    a.renew_replica()
+    assert a.replica != before
 
 
 def test_a_sync_in_parts_goes_on(stores):

@@ -150,6 +150,31 @@ def test_exports_come_in_parts(stores, folder):
     equal(a, b)
 
 
+def test_a_damaged_mark_says_what_becomes_of_it(stores, folder):
+    a, b, *_ = stores
+    a.create_collection("c").add(Document("cat", id="x"))
+    rounds([a, b], folder)
+    mark = folder / f"{a.replica}.mark"
+    mark.write_bytes(b"nonsense")
+    with pytest.raises(SyncError, match="its owner writes it anew when it syncs, and if that store is gone") as told:
+        b.sync_folder(folder)
+    assert mark.name in str(told.value)
+    assert "export and send it again" not in str(told.value)
+    with pytest.raises(SyncError, match="mark is damaged"):
+        a.sync_folder(folder)
+    b.sync_folder(folder)
+
+
+def test_a_peer_is_known_by_its_folder_however_that_is_written(stores, folder):
+    a, b, *_ = stores
+    a.add_peer("with", f"{folder}/")
+    b.add_peer("without", str(folder))
+    a.sync_folder(folder)
+    b.sync_folder(f"{folder}//")
+    assert [store.peers()[0].last_synced_at is None for store in (a, b)] == [False, False]
+    assert (a.sync_log()[0].report.peer, b.sync_log()[0].report.peer) == ("with", "without")
+
+
 def test_damaged_files_are_told_and_do_not_stop_the_others(stores, folder):
     a, b, c, _ = stores
     a.create_collection("one").add("cat")

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from . import _ragstore
-from .arguments import count, string
+from .arguments import count, mapping_or_none, string
 from .document import moment
 
 if TYPE_CHECKING:
@@ -274,7 +274,11 @@ class Syncing:
         ClockSkewError
             A change of this store is more than a minute ahead of its machine's clock; see `reclock`.
         """
-        return self._sync.export_changes({} if since is None else dict(since), key)
+        known = {
+            string("a key of since", replica): string(f"since[{replica!r}]", moment)
+            for replica, moment in (mapping_or_none("since", since) or {}).items()
+        }
+        return self._sync.export_changes(known, key)
 
     def apply_changes(self, batch: bytes, *, key: str | bytes | None = None) -> SyncReport:
         """Merge what another store exported, as one transaction: all of it or nothing.
@@ -308,6 +312,11 @@ class Syncing:
             raise TypeError(f"batch is of type {type(batch).__name__}; it must be bytes, of export_changes")
         return SyncReport(*self._sync.apply_changes(batch, key))
 
+    @property
+    def replica(self) -> str:
+        """Which replica this store is, as `Change.replica`, `Conflict.winner` and a folder's files name it."""
+        return self._sync.watermark()[0]
+
     def watermark(self) -> dict[str, str]:
         """How much of each replica's changes is here; for `export_changes` of another store."""
         return self._sync.watermark()[1]
@@ -315,7 +324,8 @@ class Syncing:
     def renew_replica(self) -> None:
         """Make this store another replica, after its file was copied by hand or brought back to an older state.
 
-        What it wrote keeps its moments. A file that `backup` made is another replica already.
+        What it wrote keeps its moments. A file that `backup` made is another replica already. In a folder of
+        `sync_folder` the old replica's ``.mark`` stays, and is to be removed by hand once no store is that replica.
         """
         self._sync.renew_replica()
 

@@ -150,6 +150,16 @@ impl<'a> Folder<'a> {
             // Its owner removed it.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => {
+                let mark = file.extension().is_some_and(|ending| ending == "mark");
+                let error = if mark && error.kind() == ErrorKind::Sync {
+                    Error::new(
+                        ErrorKind::Sync,
+                        "the mark is damaged; its owner writes it anew when it syncs, and if that store is gone, the file \
+                         may be removed",
+                    )
+                } else {
+                    error
+                };
                 self.failures.push(error.context(file.display()));
                 Ok(None)
             }

@@ -68,8 +68,8 @@ pub fn sync(own: &dyn Store, other: &dyn Store, watch: &mut dyn Watch) -> Result
     } else {
         let both = || -> Result<()> {
             // Before either has anything of the other.
-            check_clocks(&mine, &theirs)?;
-            check_clocks(&theirs, &mine)?;
+            check_clocks("this store", &mine, &theirs)?;
+            check_clocks(&format!("the other store ({})", report.peer), &theirs, &mine)?;
             let (sent, applied) = carry(other, mine, own, watch)?;
             mirrored.sent = sent;
             count(&mut report, &applied);
@@ -88,10 +88,10 @@ pub fn sync(own: &dyn Store, other: &dyn Store, watch: &mut dyn Watch) -> Result
 }
 
 /// Refuses what a store has and another lacks, where a clock ran ahead as it was written.
-fn check_clocks(has: &Watermark, lacks: &Watermark) -> Result<()> {
+fn check_clocks(whose: &str, has: &Watermark, lacks: &Watermark) -> Result<()> {
     let now = Timestamp::now().millis();
     let ahead = |stamp: &Hlc| stamp.millis > now + limits::CLOCK_SKEW_MILLIS && !lacks.covers(*stamp);
-    has.iter().find(ahead).map_or(Ok(()), |stamp| Err(ahead_of_clock(stamp, now)))
+    has.iter().find(ahead).map_or(Ok(()), |stamp| Err(ahead_of_clock(whose, stamp, now)))
 }
 
 /// What one store has and a watermark lacks, into another, in batches of bounded size.

@@ -18,13 +18,13 @@ pub use watermark::{ReplicaId, Watermark, hex, stale};
 use crate::error::{Error, ErrorKind};
 use crate::hlc::Hlc;
 
-/// A change that no peer would take yet.
-pub fn ahead_of_clock(stamp: Hlc, now_millis: u64) -> Error {
+/// A change that no peer would take yet, and whose it is.
+pub fn ahead_of_clock(whose: &str, stamp: Hlc, now_millis: u64) -> Error {
     Error::new(
         ErrorKind::ClockSkew,
         format!(
-            "a change of this store is {} seconds ahead of this machine's clock, and no peer would take it; set the clock \
-             right, and where it ran ahead before, call reclock()",
+            "a change of {whose} is {} seconds ahead of this machine's clock, and no peer would take it; set the clock \
+             right, and where it ran ahead before, call reclock() on that store",
             stamp.millis.saturating_sub(now_millis) / 1000
         ),
     )

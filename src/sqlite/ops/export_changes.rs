@@ -262,7 +262,7 @@ impl<'a> Out<'a> {
         if stamp.millis <= self.ahead {
             return Ok(true);
         }
-        Err(ahead_of_clock(stamp, self.ahead - limits::CLOCK_SKEW_MILLIS))
+        Err(ahead_of_clock("this store", stamp, self.ahead - limits::CLOCK_SKEW_MILLIS))
     }
 
     /// Where one batch is full the next begins, never between a document and its chunks.

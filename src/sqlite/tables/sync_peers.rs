@@ -1,5 +1,7 @@
 //! Peers, the history of syncs, and what lost in them.
 
+use std::path::Path;
+
 use rusqlite::{Connection, params};
 
 use crate::error::Result;
@@ -37,10 +39,14 @@ pub fn delete(conn: &Connection, name: &str) -> Result<bool> {
 /// Writes a line of the history; a peer that is named by its endpoint or its replica was met now.
 pub fn log(conn: &Connection, now: Timestamp, log: &LogSync) -> Result<()> {
     let LogSync { report, started_at, endpoint, replica, error } = log;
-    let text =
-        "SELECT id, name FROM sync_peers WHERE endpoint = ?1 OR replica_id = ?2 ORDER BY endpoint = ?1 DESC LIMIT 1";
-    let peer: Option<(i64, String)> =
-        sql::query_optional(conn, text, params![endpoint, replica], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let text = "SELECT id, name, endpoint, replica_id FROM sync_peers ORDER BY id";
+    let mut peers: Vec<(i64, String, String, Option<[u8; 16]>)> =
+        sql::query_all(conn, text, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    // However its slashes are written.
+    let by_path =
+        peers.iter().position(|(_, _, path, _)| endpoint.as_ref().is_some_and(|at| Path::new(at) == Path::new(path)));
+    let by_replica = || peers.iter().position(|(.., known)| known.is_some() && known == replica);
+    let peer = by_path.or_else(by_replica).map(|at| peers.swap_remove(at)).map(|(id, name, ..)| (id, name));
     if let (Some((id, _)), None) = (&peer, error) {
         let text = "UPDATE sync_peers SET last_synced_at = ?2, replica_id = coalesce(?3, replica_id) WHERE id = ?1";
         sql::execute(conn, text, params![id, now.0, replica])?;
