@@ -1,5 +1,7 @@
 """What must not be lost, and must not come back, where stores did not know of each other's changes."""
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -124,6 +126,31 @@ def test_the_feed_tells_of_relations_that_lost_an_end(stores):
         head = b.last_change()
         send(a, b)
         assert relations(head) == [("delete", ("x", "likes", "y"))]
+
+
+def test_a_relation_does_not_wait_for_ever(stores):
+    a, b, _ = stores
+    a["c"].add([Document("cat", id="x"), Document("dog", id="y")])
+    a.sync(b)
+    a["c"].relate("x", "y", "likes")
+
+    def waiting(store):
+        with closing(sqlite3.connect(store.path)) as connection:
+            return connection.execute("SELECT source, target FROM waiting_relations").fetchall()
+
+    day = 24 * 3600
+    with clock(100 * day):
+        b["c"].delete(document_ids=["y"])
+        a.sync(b)
+        for store in (a, b):
+            store.optimize()
+            # It is old, and waits since now.
+            assert waiting(store) == [("x", "y")]
+    with clock(191 * day):
+        a.optimize()
+        b["c"].add(Document("dog", id="y"))
+        assert (waiting(a), waiting(b)) == ([], [])
+        assert len(b["c"].relations("x")) == 1
 
 
 def test_a_new_tokenizer_and_the_end_of_a_space_come_together(stores):

@@ -11,7 +11,7 @@ use super::guard::Guard;
 use super::sql;
 use super::tables::fts::{self, FtsTable};
 use super::tables::vectors::{self, VectorTable};
-use super::tables::{changes, chunks, collections, replicas, spaces, tombstones};
+use super::tables::{changes, chunks, collections, relations, replicas, spaces, tombstones};
 use super::txn::{self, Progress, Txn};
 use crate::error::{Error, Result};
 use crate::hlc::Hlc;
@@ -35,7 +35,7 @@ enum Stage {
     Feed {
         keep: i64,
     },
-    /// Deletions that no peer is told of any more.
+    /// Deletions that no peer is told of any more, and relations whose end did not come in all that time.
     Tombstones {
         before: Hlc,
     },
@@ -82,7 +82,7 @@ impl Optimize {
         }
         let before = Timestamp::now().millis().saturating_sub(limits::TOMBSTONE_MILLIS);
         let before = Hlc { millis: before, counter: 0, replica: [0; 16] };
-        let forgotten = tombstones::count_before(conn, before)?;
+        let forgotten = tombstones::count_before(conn, before)? + relations::count_waiting_before(conn, before)?;
         if forgotten > 0 {
             total += forgotten;
             stages.push_back(Stage::Tombstones { before });
@@ -186,7 +186,7 @@ fn feed(txn: &Txn<'_>, keep: i64) -> Result<u64> {
 fn forget(conn: &Connection, before: Hlc) -> Result<u64> {
     let (forgotten, latest) = tombstones::forget_before(conn, before, CHANGES.unsigned_abs())?;
     replicas::forget(conn, &latest)?;
-    Ok(forgotten)
+    Ok(forgotten + relations::forget_waiting_before(conn, before, CHANGES)?)
 }
 
 /// False where the table is gone since the plan was made.

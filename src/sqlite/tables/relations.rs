@@ -226,6 +226,26 @@ pub fn any_waiting(conn: &Connection) -> Result<bool> {
     sql::query_one(conn, "SELECT EXISTS (SELECT 1 FROM waiting_relations)", [], |row| row.get(0))
 }
 
+/// Of a row `w` that waits: it is from before `?1`, and so is the end of each document that it names.
+const LONG_WAITING: &str = "w.hlc < ?1 AND NOT EXISTS (
+    SELECT 1 FROM tombstones t WHERE t.collection_id = w.collection_id AND t.entity = 'document'
+    AND t.uid IN (w.source, w.target) AND t.hlc >= ?1)";
+
+/// How many wait since before a moment.
+pub fn count_waiting_before(conn: &Connection, moment: Hlc) -> Result<u64> {
+    let text = format!("SELECT count(*) FROM waiting_relations w WHERE {LONG_WAITING}");
+    sql::query_one(conn, &text, [moment.to_bytes()], |row| row.get(0))
+}
+
+/// Forgets at most so many of those, and says how many.
+pub fn forget_waiting_before(conn: &Connection, moment: Hlc, most: i64) -> Result<u64> {
+    let text = format!(
+        "DELETE FROM waiting_relations WHERE (collection_id, source, type, target) IN (
+             SELECT collection_id, source, type, target FROM waiting_relations w WHERE {LONG_WAITING} LIMIT ?2)"
+    );
+    Ok(sql::execute(conn, &text, params![moment.to_bytes(), most])? as u64)
+}
+
 /// The columns that both tables have.
 const SHARED: &str = "collection_id, source, target, type, strength, metadata, created_at, hlc";
 
