@@ -166,6 +166,51 @@ def test_a_filter_says_nothing_of_relations_of_what_is_not_there(tmp_path):
             assert len([kind for (kind,) in kinds if kind == f"likes{left}"]) == left
 
 
+def test_conflicts_that_name_what_goes(tmp_path):
+    with ragstore.open(tmp_path / "a.db") as one, ragstore.open(tmp_path / "b.db") as two:
+        collection = fill(one, 4)
+        collection.add(ragstore.Document("An owl.", id="secret-owl", uri="u"))
+        one.sync(two)
+        kept = {
+            ("collection", "other"),
+            ("document", "id3"),
+            ("relation", ("id3", "likes", "id0")),
+            ("document", "id1"),
+        }
+        one.create_collection("other", settings={"n": 1}).add(ragstore.Document("A cat.", id="id1"))
+        two.create_collection("other", settings={"n": 2}).add(ragstore.Document("A dog.", id="id1"))
+        for number, store in enumerate((one, two)):
+            store["c"].update_metadata({"n": number}, document_ids=["id1", "id2", "id3"])
+            store["c"].add(ragstore.Document(f"Owl {number}.", id=f"owl-of-{number}", uri="v"))
+            for source, target in [("id1", "id0"), ("id0", "id2"), ("id3", "id0")]:
+                store["c"].relate(source, target, "likes", strength=number)
+        one.sync(two)
+        lost = next(store for store in (one, two) if store.conflicts())
+        named = [conflict.id for conflict in lost.conflicts() if "owl" in str(conflict.id)]
+        assert len(lost.conflicts()) == 9
+        assert len(named) == 1
+        assert lost["c"].forget(["id1", "id2", *named])
+        assert {(conflict.entity, conflict.id) for conflict in lost.conflicts()} == kept
+
+
+def test_short_strings_in_an_index_of_a_field_are_searched_for(path):
+    with ragstore.open(path) as store:
+        collection = store.create_collection("c")
+        collection.create_index("code")
+        collection.add_texts(
+            ["One text.", "Another one."], ids=["x", "y"], metadatas=[{"code": "AB12CD34E"}, {"code": "AB12"}]
+        )
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        # Where nothing is anybody's content.
+        connection.execute("ANALYZE")
+        connection.execute("INSERT INTO sqlite_stat1 VALUES ('chunks', NULL, 'AB12CD34E')")
+    with ragstore.open(path) as store:
+        # What has fewer than 8 bytes is no proof.
+        assert store["c"].forget(["y"])
+        report = store["c"].forget(["x"])
+        assert [residue.kind for residue in report.remains] == ["metadata"]
+
+
 def test_cached_embeddings_go_unless_a_text_is_left(path):
     rows = vectors(3)
     by_text = {"Alice is the first of all.": rows[0], "Bob is the second of all.": rows[1], "Both have it.": rows[2]}
@@ -324,7 +369,7 @@ def test_what_is_in_every_file_is_no_residue(path, monkeypatch):
         names = ["vectors", "postings", "lengths", "documents", "CREATE_VERSION_PATCH", "SQLite format 3"]
         rows = np.array([[0.1, 0.2, 0.3, 0.4, 0.5]] * 200 + [[0.4, 0.5, 0.1, 0.2, 0.3]], np.float32)
         collection.add_texts(["other"] * 200 + [words], rows, ids=[f"id{number}" for number in range(201)])
-        collection.add_texts(names, ids=names)
+        collection.add_texts(names, ids=names, metadatas=[{"name": name} for name in names])
         store.optimize()
         assert collection.keyword_search("postings").ids
         assert collection.vector_search(rows[0], k=1).ids

@@ -13,7 +13,7 @@ use crate::sqlite::matching;
 use crate::sqlite::sql;
 use crate::sqlite::tables::documents::{self, DocumentRow};
 use crate::sqlite::tables::vectors::Reader;
-use crate::sqlite::tables::{chunks, embedding_cache, relations, tombstones};
+use crate::sqlite::tables::{chunks, embedding_cache, relations, sync_peers, tombstones};
 use crate::sqlite::txn::{Progress, Txn};
 use crate::traces::{self, Kind, Traces};
 use crate::vector_index::CodesBuilder;
@@ -35,9 +35,13 @@ pub fn run(txn: &mut Txn<'_>, request: &Forget, progress: &Progress) -> Result<F
     let mut ids = if request.filter.is_none() { request.document_ids.clone().unwrap_or_default() } else { Vec::new() };
     let related = relations::count_all(conn)?;
     let stamp = txn.stamp();
+    let mut aliases = Vec::new();
     for (id, document) in &found {
         txn.check(progress)?;
         ids.push(document.uid.clone());
+        if let Some(uri) = &document.uri {
+            aliases.extend(tombstones::aliases(conn, target.id(), uri)?);
+        }
         taker.document(*id, document)?;
         for chunk in chunks::of_document(conn, *id)? {
             taker.chunk(chunk.id)?;
@@ -45,6 +49,8 @@ pub fn run(txn: &mut Txn<'_>, request: &Forget, progress: &Progress) -> Result<F
         }
     }
     let named = serde_json::json!(ids).to_string();
+    aliases.extend_from_slice(&ids);
+    sync_peers::forget_conflicts(conn, &request.collection, &serde_json::json!(aliases).to_string())?;
     for metadata in relations::metadata_of(conn, target.id(), &named)? {
         taker.metadata(metadata.as_json());
     }
@@ -186,15 +192,13 @@ impl<'t> Taker<'t> {
         Ok(())
     }
 
-    /// The object as it is stored, and the strings in it that are written otherwise there than they are.
+    /// The object as it is stored, and the strings in it: an index of a field has them by themselves, as they are.
     fn metadata(&mut self, json: &str) {
         if json == "{}" {
             return;
         }
         self.take(Kind::Metadata, json.as_bytes());
-        if json.contains('\\')
-            && let Ok(value) = serde_json::from_str(json)
-        {
+        if let Ok(value) = serde_json::from_str(json) {
             self.strings(&value);
         }
     }

@@ -101,6 +101,17 @@ pub fn trim_conflicts(conn: &Connection) -> Result<()> {
     sql::execute(conn, text, [limits::SYNC_HISTORY as i64]).map(drop)
 }
 
+/// Forgets what lost of documents and relations of a collection that some ids name, which are bound as one JSON array.
+pub fn forget_conflicts(conn: &Connection, collection: &str, ids: &str) -> Result<()> {
+    let named = "IN (SELECT value FROM json_each(?2))";
+    let text = format!(
+        "DELETE FROM sync_conflicts WHERE collection = ?1 AND CASE entity
+            WHEN 'document' THEN uid {named}
+            WHEN 'relation' THEN json_extract(uid, '$[0]') {named} OR json_extract(uid, '$[2]') {named} END"
+    );
+    sql::execute(conn, &text, params![collection, ids]).map(drop)
+}
+
 /// The latest that lost, the last first.
 pub fn conflicts(conn: &Connection, limit: usize) -> Result<Vec<Conflict>> {
     let text =

@@ -133,6 +133,12 @@ fn alias(conn: &Connection, collection_id: i64, uid: &str) -> Result<Option<Stri
     sql::query_optional(conn, text, params![collection_id, uid], |row| row.get(0))
 }
 
+/// The ids that lead to the document of a uri.
+pub fn aliases(conn: &Connection, collection_id: i64, uri: &str) -> Result<Vec<String>> {
+    let text = "SELECT uid FROM aliases WHERE collection_id = ?1 AND uri = ?2";
+    sql::query_all(conn, text, params![collection_id, uri], |row| row.get(0))
+}
+
 /// The document of an id, or of the uri by which a document of that id merged into it; expired or not.
 pub fn document_of(conn: &Connection, collection_id: i64, uid: &str) -> Result<Option<DocumentRow>> {
     match documents::by_uid(conn, collection_id, uid)? {
