@@ -109,22 +109,28 @@ class Merged:
         for name, stamp in after.collections_ended.items():
             self.ends[name] = max(self.ends.get(name, b""), stamp)
 
-    def contents(self) -> dict[Name, Content]:
+    def living(self) -> Iterable[tuple[bytes, Name, Content]]:
         events = [event for event in self.documents if event[0] > self.ends.get(event[1][0], b"")]
         last = latest((name, stamp) for stamp, name, _ in events)
         used = [((name[0], content.uri), stamp) for stamp, name, content in events if content is not None]
         uris = latest([*used, *((uri, stamp) for stamp, uri in self.uris)])
-        return {
-            name: content
+        return (
+            (stamp, name, content)
             for stamp, name, content in events
             if content is not None
             and last[name] == stamp
             and (content.uri is None or uris[name[0], content.uri] == stamp)
-        }
+        )
+
+    def contents(self) -> dict[Name, Content]:
+        return {name: content for _, name, content in self.living()}
+
+    def living_values(self) -> Iterable[tuple[bytes, Name, object]]:
+        last = latest((name, stamp) for stamp, name, _ in self.state)
+        return ((stamp, name, value) for stamp, name, value in self.state if value is not None and last[name] == stamp)
 
     def values(self) -> dict[Name, object]:
-        last = latest((name, stamp) for stamp, name, _ in self.state)
-        return {name: value[0] for stamp, name, value in self.state if value is not None and last[name] == stamp}
+        return {name: value[0] for _, name, value in self.living_values()}
 
     def check(self, stored: Stored) -> None:
         """A store holds what is left, no more and no less."""

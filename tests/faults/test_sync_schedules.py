@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import ragstore
 
-from tests.faults import merged, record
+from tests.faults import losses, merged, record
 from tests.faults.server import Server
 from tests.helpers import replicas
 
@@ -73,7 +73,7 @@ class Schedule:
         self.counts: dict[str, int] = {}
         self.server, self.folder = server, folder
         # Every write that a store acknowledged, and what the one that is under way must do to its store.
-        self.merged = merged.Merged()
+        self.merged, self.losses = merged.Merged(), losses.Losses()
         self.files = [sqlite3.connect(path, isolation_level=None) for path in self.paths]
         self.intent: Callable[[merged.Stored, merged.Stored], bool] = kept
 
@@ -87,7 +87,7 @@ class Schedule:
         """Some change; one that is refused is none."""
         store, chance = self.stores[number], self.chance
         name = chance.choice(COLLECTIONS)
-        before = merged.Stored.read(self.files[number])
+        before, known = merged.Stored.read(self.files[number]), store.watermark()
         self.intent = kept
         with self.clock(number):
             try:
@@ -102,6 +102,7 @@ class Schedule:
         after = merged.Stored.read(self.files[number])
         assert self.intent(before, after), f"acknowledged, and not what was written: {before}, {after}"
         self.merged.take(before, after)
+        self.losses.take(before, after, known)
 
     def change(self, store, name: str) -> None:
         chance = self.chance
@@ -281,6 +282,7 @@ class Schedule:
         self.close()
         for path in self.paths:
             self.merged.check(merged.Stored.of(path))
+        self.losses.check(self.merged, self.paths)
         rows = [replicas.registers(path) for path in self.paths]
         assert not any(problems), problems
         for number in range(1, STORES):
@@ -356,6 +358,60 @@ def test_the_model_sees_what_all_stores_lost(tmp_path, loss):
     for store in stores:
         with pytest.raises(AssertionError):
             model.check(merged.Stored.of(store.path))
+
+
+LISTED = {
+    "a document": "DELETE FROM sync_conflicts WHERE uid = 'x'",
+    "a deletion": "DELETE FROM sync_conflicts WHERE uid = 'gone'",
+    "a value": "DELETE FROM sync_conflicts WHERE entity = 'state'",
+    "twice": "INSERT INTO sync_conflicts SELECT NULL, found_at, collection, entity, uid, kept, winner, loser"
+    " FROM sync_conflicts",
+    "what was known": "INSERT INTO sync_conflicts SELECT NULL, 0, 'c', 'document', 'known', 'own', d.hlc, c.hlc"
+    " FROM documents d, documents c WHERE d.uid = 'known' AND c.uid = 'before'",
+    "the same": "INSERT INTO sync_conflicts SELECT NULL, 0, NULL, 'state', '[\"default\",\"same\"]', 'own', hlc,"
+    " (SELECT hlc FROM note) FROM state WHERE key = 'same'",
+}
+
+
+@pytest.mark.parametrize("wrong", LISTED)
+def test_the_model_sees_what_is_not_listed_or_not_lost(tmp_path, wrong):
+    """The control: one store lists what it must not, or not what it must."""
+    model, judge = merged.Merged(), losses.Losses()
+    stores = [ragstore.open(tmp_path / f"{name}.db") for name in "ab"]
+
+    def write(number: int, call: Callable[[ragstore.Store], object]) -> None:
+        with contextlib.closing(sqlite3.connect(stores[number].path, isolation_level=None)) as connection:
+            before, known = merged.Stored.read(connection), stores[number].watermark()
+            call(stores[number])
+            after = merged.Stored.read(connection)
+            model.take(before, after)
+            judge.take(before, after, known)
+
+    write(0, lambda store: store.create_collection("c", dimension=2))
+    write(0, lambda store: store["c"].add([ragstore.Document("cat", id=id) for id in ("x", "gone", "before")]))
+    stores[0].sync(stores[1])
+    write(1, lambda store: store["c"].add(ragstore.Document("cat", id="known")))
+    write(0, lambda store: store["c"].add(ragstore.Document("dog", id="x"), on_conflict="replace"))
+    write(0, lambda store: store["c"].delete(document_ids=["gone"]))
+    write(0, lambda store: store.state().update(k=1))
+    write(0, lambda store: store.state().update(same=1))
+    with contextlib.closing(sqlite3.connect(stores[0].path)) as connection:
+        (first,) = connection.execute("SELECT hlc FROM state WHERE key = 'same'").fetchone()
+    with replicas.clock(1):
+        write(1, lambda store: store["c"].add(ragstore.Document("owl", id="x"), on_conflict="replace"))
+        write(1, lambda store: store["c"].update_metadata({"n": 1}, document_ids=["gone"]))
+        write(1, lambda store: store.state().update(k=2))
+        write(1, lambda store: store.state().update(same=1))
+        stores[0].sync(stores[1])
+    for store in stores:
+        store.close()
+    paths = [Path(store.path) for store in stores]
+    judge.check(model, paths)
+    with contextlib.closing(sqlite3.connect(paths[0])) as connection, connection:
+        connection.execute("CREATE TEMP TABLE note AS SELECT ? AS hlc", [first])
+        assert connection.execute(LISTED[wrong]).rowcount > 0
+    with pytest.raises(AssertionError):
+        judge.check(model, paths)
 
 
 def test_sync_schedules(tmp_path):
