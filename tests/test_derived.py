@@ -519,6 +519,30 @@ def test_an_index_in_memory_is_built_anew_in_the_room_that_it_has(path):
         assert found["b", "default"].rows == 3000
 
 
+@pytest.mark.parametrize("made", [True, False], ids=["to a store", "to a file that is not there yet"])
+def test_a_store_has_one_folder_whatever_links_lead_to_it(tmp_path, index_at, made):
+    index_at(ONCE)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "folder").symlink_to("real", target_is_directory=True)
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "a.db"
+    link.symlink_to(Path("..", "folder", "kb.db"))
+    real = tmp_path / "real" / "kb.db"
+    if made:
+        ragstore.open(real).close()
+    with ragstore.open(link) as store:
+        assert store.path == str(link)
+        collection = store.create_collection("c", dimension=8)
+        fill(collection, 0, 50)
+        store.optimize()
+        assert len(snapshots(real)) == 2
+        assert store.health().status == "healthy"
+        with ragstore.open(real) as same:
+            assert scans(same["c"]) == INDEXED
+            assert same["c"].forget(["7"]).ok
+    assert sorted(path.name for path in tmp_path.rglob("*-index")) == ["kb.db-index"]
+
+
 def test_names_of_others_stay_in_the_folder(path, index_at):
     index_at(ALWAYS)
     with ragstore.open(path) as store:

@@ -13,8 +13,8 @@ use crate::error::{ErrorKind, Result};
 use crate::limits;
 use crate::model::{Health, IndexStats, Status};
 
-/// There is no guard for an ephemeral store, whose file nobody else knows.
-pub fn run(opened: &Opened, persistent: bool) -> Result<Health> {
+/// Of the store that was opened at a path. There is no guard for an ephemeral store, whose file nobody else knows.
+pub fn run(opened: &Opened, asked: Option<&Path>) -> Result<Health> {
     let Opened { readers, writer, file, .. } = opened;
     let guard = opened.guard.lock().clone();
     let guard = guard.as_ref();
@@ -22,8 +22,8 @@ pub fn run(opened: &Opened, persistent: bool) -> Result<Health> {
     writing(&mut health, writer.as_ref());
     log_length(&mut health, guard, file);
     disk(&mut health, file);
-    if persistent {
-        locks(&mut health, guard, file)?;
+    if let Some(path) = asked {
+        locks(&mut health, guard, path)?;
     }
     if let Ok(indexes) = readers.read(|conn| readers.derived.stats(conn)) {
         indexes.iter().for_each(|index| index_of(&mut health, index));
@@ -120,7 +120,7 @@ fn disk(health: &mut Health, file: &Path) {
     }
 }
 
-fn locks(health: &mut Health, guard: Option<&Arc<Guard>>, file: &Path) -> Result<()> {
+fn locks(health: &mut Health, guard: Option<&Arc<Guard>>, path: &Path) -> Result<()> {
     if !guard::AVAILABLE {
         health.add(
             Status::Degraded,
@@ -128,7 +128,7 @@ fn locks(health: &mut Health, guard: Option<&Arc<Guard>>, file: &Path) -> Result
             "let nothing else in this process open the store's files while it is open",
         );
     } else if let Some(guard) = guard
-        && !guard.in_place(file)?
+        && !guard.in_place(path)?
     {
         health.add(
             Status::Unhealthy,

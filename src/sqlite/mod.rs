@@ -266,7 +266,8 @@ impl Store for SqliteStore {
     }
 
     fn health(&self) -> Result<Health> {
-        health::run(&*self.opened()?, self.path.is_some())
+        let asked = self.request.lock().path.clone();
+        health::run(&*self.opened()?, asked.as_deref())
     }
 
     fn get_collection(&self, name: &str) -> Result<CollectionInfo> {

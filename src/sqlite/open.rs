@@ -81,6 +81,23 @@ pub fn absolute(path: &Path) -> Result<PathBuf> {
     Ok(std::path::absolute(path)?)
 }
 
+/// Where links lead, also to a file that is not there yet.
+pub fn followed(path: &Path) -> PathBuf {
+    const LINKS: usize = 40;
+    let mut file = path.to_owned();
+    for _ in 0..LINKS {
+        if let Ok(real) = fs::canonicalize(&file) {
+            return real;
+        }
+        match (fs::read_link(&file), file.parent()) {
+            (Ok(next), Some(folder)) => file = folder.join(next),
+            _ => break,
+        }
+    }
+    // What keeps it from being opened is told by whoever tries.
+    file
+}
+
 /// Makes the file, private to its owner, and its parent directories, and syncs the directories that changed.
 pub fn create_file(path: &Path) -> Result<()> {
     if path.exists() {

@@ -24,7 +24,8 @@ use crate::request::Open;
 
 /// All that one opening takes and one closing gives back.
 pub struct Opened {
-    /// Where it is, also that of an ephemeral store.
+    /// Where it is, also that of an ephemeral store. Links are followed, as SQLite follows them: what lies beside the file
+    /// is the same by whatever name it was opened.
     pub file: PathBuf,
     pub caches: Caches,
     pub readers: Readers,
@@ -42,9 +43,12 @@ impl Opened {
     pub fn open(request: &Open, source: Source) -> Result<Self> {
         let deadline = Instant::now() + request.timeout;
         let cipher = request.key.as_ref().map(Cipher::new).transpose()?.map(Arc::new);
-        let Some(file) = &request.path else { return Self::ephemeral(request, cipher, source) };
-        file_system::check(file, request)?;
-        open::ensure_file(file, request)?;
+        let Some(path) = &request.path else { return Self::ephemeral(request, cipher, source) };
+        let file = open::followed(path);
+        file_system::check(&file, request)?;
+        open::ensure_file(&file, request)?;
+        // Of a file that was made just now, the folder may be a link.
+        let file = &open::followed(&file);
         loop {
             let identity = open::identity(file);
             match Self::of_file(file, request, cipher.as_ref(), deadline, source) {
