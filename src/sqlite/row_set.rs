@@ -1,16 +1,36 @@
 //! The rows that a filter lets through.
 
-/// Words of bits that a set may have however few its rows are: 8 MiB.
-const WORDS: usize = 1 << 20;
+/// Words of bits that a set may have however few its rows are: 512 KiB.
+const WORDS: usize = 1 << 16;
+/// Groups of words that it may have however few its rows are: 64 KiB, for rowids that span 17 million.
+const GROUPS: usize = 1 << 12;
 
-/// A set of rowids: one bit for each between the least and the greatest, or, where they are too far apart, themselves.
+/// A set of rowids: one bit for each between the least and the greatest. Where they are far apart, words without any bit
+/// are left out; where they are further apart still, it is the rowids themselves.
 #[derive(Debug, Clone, Default)]
 pub struct RowSet {
     first: i64,
     words: Vec<u64>,
+    /// Which of 64 words are there; empty where all are.
+    groups: Vec<Group>,
     /// Ascending; only where there are no words.
     rows: Vec<i64>,
     len: u64,
+}
+
+/// Of 64 words, those that are there.
+#[derive(Debug, Clone, Copy, Default)]
+struct Group {
+    there: u64,
+    /// Where the first of them is.
+    at: u32,
+}
+
+impl Group {
+    fn place(self, word: usize) -> Option<usize> {
+        let bit = 1 << (word % 64);
+        (self.there & bit != 0).then(|| self.at as usize + (self.there & (bit - 1)).count_ones() as usize)
+    }
 }
 
 impl RowSet {
@@ -18,10 +38,13 @@ impl RowSet {
     pub fn from_rows(rows: &[i64]) -> Self {
         let (Some(&first), Some(&last)) = (rows.iter().min(), rows.iter().max()) else { return Self::default() };
         let span = last.abs_diff(first) / 64;
-        if span >= (WORDS + rows.len()) as u64 {
+        if span >= (WORDS + rows.len() / 4) as u64 {
             let mut rows = rows.to_vec();
             rows.sort_unstable();
             rows.dedup();
+            if span / 64 < (GROUPS + rows.len()) as u64 && rows.len() < u32::MAX as usize {
+                return Self::grouped(&rows, span as usize / 64 + 1);
+            }
             return Self { len: rows.len() as u64, rows, ..Self::default() };
         }
         let mut words = vec![0u64; span as usize + 1];
@@ -30,7 +53,42 @@ impl RowSet {
             words[bit / 64] |= 1 << (bit % 64);
         }
         let len = words.iter().map(|word| u64::from(word.count_ones())).sum();
-        Self { first, words, rows: Vec::new(), len }
+        Self { first, words, len, ..Self::default() }
+    }
+
+    /// From rowids that ascend, in so many groups.
+    fn grouped(rows: &[i64], groups: usize) -> Self {
+        let first = rows.first().copied().unwrap_or_default();
+        let mut set = Self { first, groups: vec![Group::default(); groups], len: rows.len() as u64, ..Self::default() };
+        let mut last = None;
+        for row in rows {
+            let bit = row.abs_diff(first) as usize;
+            let word = bit / 64;
+            if last != Some(word) {
+                last = Some(word);
+                let group = &mut set.groups[word / 64];
+                if group.there == 0 {
+                    group.at = set.words.len() as u32;
+                }
+                group.there |= 1 << (word % 64);
+                set.words.push(0);
+            }
+            if let Some(bits) = set.words.last_mut() {
+                *bits |= 1 << (bit % 64);
+            }
+        }
+        set.words.shrink_to_fit();
+        set
+    }
+
+    /// The bits of 64 rows.
+    fn word(&self, word: usize) -> u64 {
+        let place = if self.groups.is_empty() {
+            Some(word)
+        } else {
+            self.groups.get(word / 64).and_then(|group| group.place(word))
+        };
+        place.and_then(|place| self.words.get(place)).copied().unwrap_or(0)
     }
 
     /// Those that are in both.
@@ -67,7 +125,7 @@ impl RowSet {
     /// The bits of `len` rows from `first` on.
     fn window(&self, first: i64, len: usize) -> Vec<u64> {
         let behind = i128::from(first) - i128::from(self.first);
-        let at = |word: i128| usize::try_from(word).ok().and_then(|word| self.words.get(word)).copied().unwrap_or(0);
+        let at = |word: i128| usize::try_from(word).map_or(0, |word| self.word(word));
         let mut words: Vec<u64> = (0..len.div_ceil(64))
             .map(|place| {
                 let bit = behind + 64 * place as i128;
@@ -91,32 +149,37 @@ impl RowSet {
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        (self.words.len() + self.rows.len()) * size_of::<u64>()
+        (self.words.len() + self.rows.len()) * size_of::<u64>() + self.groups.len() * size_of::<Group>()
     }
 
     /// Whether a row is among them.
     pub fn contains(&self, row: i64) -> bool {
-        if row < self.first {
+        if !self.rows.is_empty() {
             return self.rows.binary_search(&row).is_ok();
         }
         let bit = row.abs_diff(self.first) as usize;
-        self.words.get(bit / 64).is_some_and(|word| word & (1 << (bit % 64)) != 0)
-            || self.rows.binary_search(&row).is_ok()
+        row >= self.first && self.word(bit / 64) & (1 << (bit % 64)) != 0
     }
 
     /// Ascending.
     pub fn iter(&self) -> impl Iterator<Item = i64> + '_ {
-        let bits = self.words.iter().zip(0i64..).flat_map(move |(&word, index)| {
-            let base = self.first + index * 64;
-            let mut left = word;
-            std::iter::from_fn(move || {
-                let bit = (left != 0).then(|| left.trailing_zeros())?;
-                left &= left - 1;
-                Some(base + i64::from(bit))
-            })
-        });
+        // The numbers of the words: of a group those that are there, without groups all.
+        let numbers = self.groups.iter().zip(0i64..).flat_map(|(group, index)| ones(group.there, index * 64));
+        let all = if self.groups.is_empty() { self.words.len() as i64 } else { 0 };
+        let bits =
+            self.words.iter().zip(numbers.chain(0..all)).flat_map(|(&word, index)| ones(word, self.first + index * 64));
         bits.chain(self.rows.iter().copied())
     }
+}
+
+/// The places of the bits of a word, from that of its first.
+fn ones(word: u64, base: i64) -> impl Iterator<Item = i64> {
+    let mut left = word;
+    std::iter::from_fn(move || {
+        let bit = (left != 0).then(|| left.trailing_zeros())?;
+        left &= left - 1;
+        Some(base + i64::from(bit))
+    })
 }
 
 #[cfg(test)]
@@ -153,5 +216,35 @@ mod tests {
             }
         }
         assert!(!RowSet::default().contains(0) && RowSet::from_rows(&[]).iter().next().is_none());
+    }
+
+    #[test]
+    fn rows_far_apart_take_the_room_of_those_that_are_there() {
+        let mut state = 1u64;
+        let mut random = |below: i64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as i64 % below
+        };
+        let scattered: Vec<i64> = (0..20_000).map(|_| 7 + random(60_000_000)).collect();
+        let crowded: Vec<i64> = (0..300_000).map(|_| random(500_000) + 60_000_000 * random(2)).collect();
+        for (rows, most) in [(scattered, 1 << 20), (crowded, 1 << 20)] {
+            let set = RowSet::from_rows(&rows);
+            let expected: std::collections::BTreeSet<i64> = rows.iter().copied().collect();
+            assert!(!set.groups.is_empty() && set.bytes() < most, "{}", set.bytes());
+            assert_eq!(set.len(), expected.len() as u64);
+            assert!(set.iter().eq(expected.iter().copied()));
+            let asked = rows.iter().flat_map(|row| [row - 64, row - 1, *row, row + 1, row + 4096, -row]);
+            asked.for_each(|row| assert_eq!(set.contains(row), expected.contains(&row), "{row}"));
+            let from = rows[0] - 100;
+            let window: Vec<i64> = (from..from + 300).collect();
+            let bits = set.bits_of(&window);
+            let found = window.iter().zip(0..).filter(|(_, at)| bits[at / 64] >> (at % 64) & 1 == 1);
+            assert!(found.map(|(row, _)| *row).eq(expected.range(from..from + 300).copied()));
+            assert!(!set.contains(i64::MAX) && !set.contains(i64::MIN));
+            let few = RowSet::from_rows(&[rows[0], rows[1] + 1]);
+            assert_eq!(set.intersection(&few).iter().collect::<Vec<_>>(), {
+                few.iter().filter(|row| expected.contains(row)).collect::<Vec<_>>()
+            });
+        }
     }
 }
