@@ -423,8 +423,8 @@ mod tests {
         }
     }
 
-    fn write(path: &Path) -> (Vec<u8>, Vec<u8>) {
-        let (long, short) = ((0..20_000u32).flat_map(u32::to_le_bytes).collect::<Vec<u8>>(), b"short".to_vec());
+    fn write(path: &Path, numbers: u32) -> (Vec<u8>, Vec<u8>) {
+        let (long, short) = ((0..numbers).flat_map(u32::to_le_bytes).collect::<Vec<u8>>(), b"short".to_vec());
         let mut writer = Writer::new(File::create(path).unwrap()).unwrap();
         writer.begin("long", 12).unwrap();
         long.chunks(777).for_each(|bytes| writer.write(bytes).unwrap());
@@ -440,7 +440,7 @@ mod tests {
     fn a_snapshot_is_read_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
-        let (long, short) = write(&path);
+        let (long, short) = write(&path, 20_000);
         let (read, mut sections) = open(&path).unwrap();
         assert_eq!(read, header());
         assert_eq!(read_header(&path).unwrap(), header());
@@ -457,10 +457,16 @@ mod tests {
     }
 
     #[test]
-    fn every_truncation_and_every_flipped_bit_is_found() {
+    fn every_truncation_and_every_flipped_byte_is_found() {
+        // All of a small one, and some of one whose sections have several blocks.
+        damage(1_200, 1, 1);
+        damage(20_000, 997, 37);
+    }
+
+    fn damage(numbers: u32, truncations: usize, flips: usize) {
         let folder = tempfile::tempdir().unwrap();
         let (path, other) = (folder.path().join("s"), folder.path().join("t"));
-        write(&path);
+        write(&path, numbers);
         let bytes = std::fs::read(&path).unwrap();
         let read = |bytes: &[u8]| -> Result<()> {
             std::fs::write(&other, bytes).unwrap();
@@ -469,7 +475,7 @@ mod tests {
             ["long", "none", "short"].iter().try_for_each(|name| sections.take(name)?.all().map(drop))
         };
         read(&bytes).unwrap();
-        for length in (0..bytes.len()).step_by(997).chain([HEADER - 1, HEADER, bytes.len() - 1]) {
+        for length in (0..bytes.len()).step_by(truncations).chain([HEADER - 1, HEADER, bytes.len() - 1]) {
             // Nothing of a file of no bytes can be mapped.
             assert!(read(&bytes[..length]).is_err(), "{length}");
         }
@@ -482,7 +488,7 @@ mod tests {
             });
             *at < HEADER || parts.into_iter().any(|part| part.contains(at))
         };
-        for at in (0..bytes.len()).step_by(37).filter(read_bytes) {
+        for at in (0..bytes.len()).step_by(flips).filter(read_bytes) {
             let mut flipped = bytes.clone();
             flipped[at] ^= 1 << (at % 8);
             assert_eq!(read(&flipped).unwrap_err().kind(), ErrorKind::Corrupt, "{at}");
