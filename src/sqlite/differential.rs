@@ -235,6 +235,30 @@ impl Pair {
         }
     }
 
+    /// With the default accuracy, what is found is among what may be found, at its distance, and there are enough.
+    fn approximate(&self, request: Search) {
+        if !matches!(request.mode, Mode::Vector { .. }) {
+            return;
+        }
+        let all = Search { k: 4000, accuracy: Accuracy::EXACT, ..request.clone() };
+        let ask = |store: &SqliteStore, request: &Search| {
+            Ok::<_, crate::error::Error>(told(&store.search(request, Arc::new(Uninterrupted))?))
+        };
+        // Between the two something may expire.
+        let fits = || match (ask(&self.quick, &request), ask(&self.plain, &all)) {
+            (Ok(found), Ok(all)) => {
+                let order = found.is_sorted_by(|a, b| f64::from_bits(a.1) >= f64::from_bits(b.1));
+                let mut ids: Vec<&str> = found.iter().map(|hit| hit.0.as_str()).collect();
+                ids.sort_unstable();
+                ids.dedup();
+                let real = found.iter().all(|hit| all.contains(hit));
+                order && real && ids.len() == found.len() && found.len() == request.k.min(all.len())
+            }
+            (found, all) => found.err().map(|error| error.kind()) == all.err().map(|error| error.kind()),
+        };
+        assert!((0..20).any(|_| fits()), "{request:?}");
+    }
+
     fn search(&mut self) {
         let collection = self.collection();
         let filter = match self.random.below(6) {
@@ -272,6 +296,7 @@ impl Pair {
             let used = |leg: &&str| plan.get(*leg).is_some_and(|leg| leg.get("index").is_some());
             self.indexed += ["vector", "keyword"].iter().filter(|leg| used(leg)).count();
         }
+        self.approximate(Search { accuracy: Accuracy::default(), explain: false, ..request });
         if self.random.below(6) == 0 {
             let whole = SearchStore {
                 collections: None,
