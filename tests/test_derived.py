@@ -17,6 +17,7 @@ import ragstore.store
 ALWAYS = (0, 0, True)
 # Built once and followed from then on.
 ONCE = (0, 2**62, True)
+SOON = (1, 2**62, True)
 NEVER = (2**62, 2**62, True)
 
 
@@ -320,6 +321,93 @@ def test_a_memory_limit_is_kept_and_told(path, index_at, plain):
         assert store.health().status == "healthy"
 
 
+def long_texts(words, texts=400, length=3_000):
+    rng = np.random.default_rng(1)
+    return [" ".join(f"w{n}" for n in rng.integers(0, words, length)) for _ in range(texts)]
+
+
+def unique_words():
+    rng = np.random.default_rng(1)
+    return [" ".join(rng.bytes(16).hex() for _ in range(20)) for _ in range(2_000)]
+
+
+@pytest.mark.parametrize(
+    ("texts", "limit"),
+    [pytest.param(lambda: long_texts(20_000), 9 << 20, id="long"), pytest.param(unique_words, 4 << 20, id="unique")],
+)
+def test_texts_that_do_not_fit_are_left_to_the_tables(path, index_at, texts, limit):
+    index_at(SOON)
+    for derived in ("memory", "auto"):
+        with ragstore.open(path, derived=derived, memory_limit=limit) as store:
+            collection = store.create_collection("c", exist_ok=True)
+            if not len(collection):
+                collection.add_texts(texts())
+            assert "index" not in collection.search("w5 w77", explain=True).plan["keyword"]
+            (index,) = store.stats().indexes
+            assert "memory limit" in index.problem
+            assert index.rows == store.stats().index_memory_bytes == 0
+            assert snapshots(path) == []
+            assert store.health().status == "degraded"
+
+
+def test_texts_are_built_in_portions_where_there_is_little_room(path, index_at):
+    index_at(SOON)
+    with ragstore.open(path, derived="off") as plain:
+        plain.create_collection("c").add_texts(long_texts(2_000))
+        queries = ["w5 w77", "w1", "w1999 w4 w3"]
+        expected = [[(hit.id, hit.score) for hit in plain["c"].keyword_search(q, k=20)] for q in queries]
+    for derived in ("memory", "auto"):
+        with ragstore.open(path, derived=derived, memory_limit=16 << 20) as store:
+            assert "index" in store["c"].search("w5 w77", explain=True).plan["keyword"]
+            found = [[(hit.id, hit.score) for hit in store["c"].keyword_search(q, k=20)] for q in queries]
+            assert found == expected
+            assert store.health().status == "healthy"
+
+
+def test_without_any_memory_a_small_store_is_healthy(path):
+    with ragstore.open(path, memory_limit=0) as store:
+        fill(store.create_collection("c", dimension=8), 0, 3)
+        assert len(answers(store["c"])[0]) == 3
+        assert store.health().status == "healthy"
+        stats = store.stats()
+        assert (stats.memory_limit, stats.index_memory_bytes, stats.filter_memory_bytes) == (0, 0, 0)
+
+
+def test_stats_say_what_is_used_of_the_memory_limit(path, index_at):
+    index_at(ONCE)
+    with ragstore.open(path, derived="memory", memory_limit=64 << 20) as store:
+        fill(store.create_collection("c", dimension=8), 0, 300)
+        scans(store["c"])
+        stats = store.stats()
+        assert stats.memory_limit == 64 << 20
+        assert stats.index_memory_bytes == sum(index.memory_bytes for index in stats.indexes) > 300 * 8 * 4
+        assert stats.filter_memory_bytes == 0
+        store["c"].keyword_search("chunk", where={"n": {"$lt": 3}})
+        assert 0 < store.stats().filter_memory_bytes < 1000
+        # A state that is kept for who began earlier counts, too.
+        store["c"].delete(["7"])
+        fill(store["c"], 300, 310)
+        scans(store["c"])
+        later = store.stats()
+        assert later.index_memory_bytes == sum(index.memory_bytes for index in later.indexes)
+        assert later.index_memory_bytes > stats.index_memory_bytes
+    with ragstore.open(path) as store:
+        assert store.stats().memory_limit is None
+
+
+def test_a_filter_cannot_take_the_room_of_an_index(path, index_at):
+    index_at(ONCE)
+    with ragstore.open(path, derived="memory", memory_limit=900_000) as store:
+        fill(store.create_collection("c", dimension=8), 0, 3000)
+        assert scans(store["c"]) == INDEXED
+        for n in range(3000):
+            store["c"].keyword_search("chunk", where={"n": {"$gte": n % 10}, "m": {"$ne": n}}, k=1)
+            stats = store.stats()
+            assert stats.filter_memory_bytes <= 900_000 // 8
+        assert scans(store["c"]) == INDEXED
+        assert store.health().status == "healthy"
+
+
 def test_a_damaged_snapshot_is_told_dropped_and_made_anew(path, index_at, plain):
     index_at(ALWAYS)
     with ragstore.open(path) as store:
@@ -436,6 +524,20 @@ def test_what_is_far_behind_is_caught_up_with_in_the_background(path, index_at, 
         assert answers(store["c"]) == plain()
         assert snapshots(path) == made
         assert [index.tail for index in store.stats().indexes] == [1400, 1400]
+
+
+def test_what_this_process_writes_is_followed_before_a_search_asks(path, plain):
+    with ragstore.open(path) as store:
+        fill(store.create_collection("c", dimension=8), 0, 6000)
+        store.optimize()
+        assert scans(store["c"]) == INDEXED
+        # Fewer than are looked at for a new snapshot, and more than a search reads.
+        for first in range(6000, 7800, 100):
+            fill(store["c"], first, first + 100)
+        while any(index.tail < 1000 for index in store.stats().indexes):
+            assert store.stats().indexes[0].change is not None
+        assert scans(store["c"]) == INDEXED
+        assert answers(store["c"]) == plain()
 
 
 def test_a_snapshot_that_another_process_built_is_taken(path, index_at):

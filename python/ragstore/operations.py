@@ -69,6 +69,11 @@ class StoreStats:
         Read connections that are open and that may be, and how often a read waited for one.
     checkpoints : int
         How often this store moved its log into the file.
+    memory_limit : int or None
+        What `open` was given. Half of it is for the page caches of connections, the other half for the next two.
+    index_memory_bytes, filter_memory_bytes : int
+        What indexes hold of it, with the states that are kept for searches that began earlier, and what the rows take
+        that filters let through, which are kept until something is written. Files that are mapped do not count.
     indexes : tuple of IndexStats
         What answers searches sooner.
     """
@@ -91,6 +96,9 @@ class StoreStats:
     readers_limit: int
     reader_waits: int
     checkpoints: int
+    memory_limit: int | None
+    index_memory_bytes: int
+    filter_memory_bytes: int
     indexes: tuple[IndexStats, ...]
 
     def to_dict(self) -> dict[str, Any]:

@@ -31,6 +31,11 @@ pub struct StoreStats {
     pub reader_waits: u64,
     /// By this store since it was opened.
     pub checkpoints: u64,
+    /// Bytes that indexes and caches are to stay within, half of them for indexes and sets of filters; `None` without limit.
+    pub memory_limit: Option<u64>,
+    /// What is held of them by indexes, and by the rows that filters let through, kept for the next search.
+    pub index_memory_bytes: u64,
+    pub filter_memory_bytes: u64,
     /// What answers searches sooner, in this process.
     pub indexes: Vec<IndexStats>,
 }

@@ -166,6 +166,9 @@ pub(super) fn stats<'py>(py: Python<'py>, stats: &StoreStats) -> PyResult<Bound<
         readers_limit,
         reader_waits,
         checkpoints,
+        memory_limit,
+        index_memory_bytes,
+        filter_memory_bytes,
         ref indexes,
     } = *stats;
     let numbers = PyDict::new(py);
@@ -188,9 +191,12 @@ pub(super) fn stats<'py>(py: Python<'py>, stats: &StoreStats) -> PyResult<Bound<
         ("readers_limit", readers_limit),
         ("reader_waits", reader_waits),
         ("checkpoints", checkpoints),
+        ("index_memory_bytes", index_memory_bytes),
+        ("filter_memory_bytes", filter_memory_bytes),
     ] {
         numbers.set_item(name, number)?;
     }
+    numbers.set_item("memory_limit", memory_limit)?;
     let all = PyList::empty(py);
     for index in indexes {
         let row = PyDict::new(py);

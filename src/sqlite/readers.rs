@@ -34,7 +34,7 @@ pub struct Readers {
     state: Mutex<State>,
     changed: Condvar,
     /// What the filters of searches let through.
-    pub row_sets: RowSets,
+    pub row_sets: Arc<RowSets>,
     /// What answers searches sooner.
     pub derived: Derived,
     /// Of all connections, as of the last time each was given back.
@@ -100,8 +100,8 @@ impl Readers {
     ) -> Result<Self> {
         let idle: Vec<Reader> = idle.map(Reader::new).transpose()?.into_iter().collect();
         let state = Mutex::new(State { open: idle.len(), idle, apart: 0, closed: false });
-        let (changed, row_sets, cache, waits) =
-            (Condvar::new(), RowSets::default(), PageCache::default(), AtomicU64::new(0));
+        let row_sets = Arc::clone(&derived.row_sets);
+        let (changed, cache, waits) = (Condvar::new(), PageCache::default(), AtomicU64::new(0));
         Ok(Self { path, cipher, timeout, most: most.max(1), caches, state, changed, row_sets, derived, cache, waits })
     }
 

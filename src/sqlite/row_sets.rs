@@ -12,14 +12,16 @@ use super::tables::changes;
 use crate::error::Result;
 use crate::filter::Filter;
 
-/// Bytes of sets that are kept.
+/// Bytes of sets that are kept, or a quarter of what they share with indexes.
 const BYTES: usize = 4 << 20;
 /// Sets that are kept.
 const SETS: usize = 32;
 
 /// The sets asked for last, each as of one state of the feed: every commit that could change a set moves its head.
-#[derive(Default)]
-pub struct RowSets(Mutex<VecDeque<Kept>>);
+pub struct RowSets {
+    kept: Mutex<VecDeque<Kept>>,
+    most: usize,
+}
 
 struct Kept {
     collection_id: i64,
@@ -29,19 +31,37 @@ struct Kept {
 }
 
 impl RowSets {
+    /// None, within a limit that they share with indexes.
+    pub fn within(memory: Option<usize>) -> Self {
+        Self { kept: Mutex::default(), most: memory.map_or(BYTES, |memory| BYTES.min(memory / 4)) }
+    }
+
+    /// Bytes of the heap.
+    pub fn held(&self) -> usize {
+        self.kept.lock().iter().map(|kept| kept.rows.bytes()).sum()
+    }
+
+    /// Keeps none of them.
+    pub fn clear(&self) {
+        self.kept.lock().clear();
+    }
+
     /// The chunks of a collection that match a filter, in the snapshot of `conn`.
     pub fn chunks(&self, conn: &Connection, collection_id: i64, filter: &Filter) -> Result<Arc<RowSet>> {
         let head = changes::head(conn)?;
         let same = |kept: &Kept| kept.collection_id == collection_id && kept.head == head && kept.filter == *filter;
-        if let Some(kept) = self.0.lock().iter().find(|kept| same(kept)) {
+        if let Some(kept) = self.kept.lock().iter().find(|kept| same(kept)) {
             return Ok(Arc::clone(&kept.rows));
         }
         let rows = Arc::new(matching::chunks(conn, collection_id, filter)?);
-        let mut sets = self.0.lock();
+        if rows.bytes() > self.most {
+            return Ok(rows);
+        }
+        let mut sets = self.kept.lock();
         // What an older state of the feed let through is asked for no more, but by a reader that is late.
         sets.retain(|kept| kept.head == head && !same(kept));
         sets.push_back(Kept { collection_id, filter: filter.clone(), head, rows: Arc::clone(&rows) });
-        while sets.len() > SETS || sets.iter().map(|kept| kept.rows.bytes()).sum::<usize>() > BYTES {
+        while sets.len() > SETS || sets.iter().map(|kept| kept.rows.bytes()).sum::<usize>() > self.most {
             sets.pop_front();
         }
         Ok(rows)
@@ -62,7 +82,7 @@ mod tests {
         let add = "INSERT INTO chunks (document_id, collection_id, uid, chunk_index, metadata, hlc)
                    VALUES (1, 1, hex(randomblob(8)), abs(random() % 100000000), '{\"a\": 1}', zeroblob(24))";
         conn.execute_batch(add).unwrap();
-        let sets = RowSets::default();
+        let sets = RowSets::within(None);
         let filter = |json: &str| Filter::parse(&serde_json::from_str(json).unwrap()).unwrap();
         let one = filter(r#"{"a": 1}"#);
         let first = sets.chunks(&conn, 1, &one).unwrap();
@@ -78,6 +98,6 @@ mod tests {
         for n in 0..100 {
             sets.chunks(&conn, 1, &filter(&format!("{{\"a\": {n}}}"))).unwrap();
         }
-        assert_eq!(sets.0.lock().len(), SETS);
+        assert_eq!(sets.kept.lock().len(), SETS);
     }
 }

@@ -18,6 +18,10 @@ pub fn run(opened: &Opened) -> Result<StoreStats> {
     let Opened { readers, writer, file, .. } = opened;
     let mut stats = readers.read(stored)?;
     stats.indexes = readers.read(|conn| readers.derived.stats(conn))?;
+    let number = |bytes: usize| bytes as u64;
+    stats.memory_limit = readers.derived.memory_limit.map(number);
+    stats.index_memory_bytes = number(readers.derived.held());
+    stats.filter_memory_bytes = number(readers.row_sets.held());
     stats.file_bytes = std::fs::metadata(file).map_or(0, |metadata| metadata.len());
     stats.log_bytes = log::length(file);
     let pool = readers.pool();

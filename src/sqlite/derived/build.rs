@@ -37,6 +37,15 @@ impl Progress {
     }
 }
 
+/// Fails where an index takes more of the heap than there is for it.
+pub fn check_room(bytes: u64, room: usize) -> Result<()> {
+    if bytes <= room as u64 {
+        return Ok(());
+    }
+    let message = format!("it takes {} MiB, and the memory limit leaves it {}", bytes.div_ceil(1 << 20), room >> 20);
+    Err(Error::new(ErrorKind::Limit, message))
+}
+
 /// What a build ends with that nobody wants any more.
 pub fn cancelled() -> Error {
     Error::new(ErrorKind::Cancelled, "the build of an index was cancelled")
@@ -53,6 +62,8 @@ pub struct Reading<'c> {
     pub last_row: i64,
     /// About so many rows there are.
     pub stored: u64,
+    /// Bytes of the heap that a build may take.
+    pub room: usize,
 }
 
 impl<'c> Reading<'c> {
@@ -62,6 +73,7 @@ impl<'c> Reading<'c> {
         lives: &'c dyn Fn(&Connection) -> Result<bool>,
         stored: &dyn Fn(&Connection) -> Result<u64>,
         progress: &'c Progress,
+        room: usize,
     ) -> Result<Option<Self>> {
         let begun = snapshot(conn, |conn| {
             let Some(head) = changes::head(conn)? else { return Ok(None) };
@@ -71,7 +83,7 @@ impl<'c> Reading<'c> {
             Ok(Some((head, chunks::last_row(conn)?, stored(conn)?)))
         })?;
         let Some((begun, last_row, stored)) = begun else { return Ok(None) };
-        Ok(Some(Self { conn, lives, progress, begun, ended: begun, last_row, stored }))
+        Ok(Some(Self { conn, lives, progress, begun, ended: begun, last_row, stored, room }))
     }
 
     /// Reads a slice in a snapshot of its own.

@@ -1,6 +1,7 @@
-//! The thread that builds snapshots, one at a time, while everyone else reads and writes.
+//! The thread that builds snapshots, one at a time, while everyone else reads and writes, and the one that reads what is
+//! written before a search has to, also while a snapshot is built.
 //!
-//! It is made when there is first something to build, has a connection of its own only while it builds, and ends with the
+//! Each is made when there is first something to do, has a connection of its own only while it works, and ends with the
 //! store. A build that fails is tried again when a search asks for it, but not at once.
 
 use std::collections::VecDeque;
@@ -57,7 +58,7 @@ impl<K: Kind> Fold for Index<K> {
     }
 
     fn cancel(&self) {
-        self.progress.cancelled.store(true, Ordering::Relaxed);
+        Index::cancel(self);
     }
 
     fn failed(&self, error: &Error) {
@@ -82,6 +83,9 @@ struct State {
     /// Rows were written that may want an index.
     survey: bool,
     thread: Option<JoinHandle<()>>,
+    /// Views are behind what was written.
+    behind: bool,
+    follower: Option<JoinHandle<()>>,
     /// What is being built.
     current: Option<Arc<dyn Fold>>,
     closed: bool,
@@ -94,6 +98,8 @@ pub struct Folding {
     changed: Condvar,
     /// Rows that were written since the last survey.
     written: AtomicU64,
+    /// Rows that were written since views were last caught up.
+    unfollowed: AtomicU64,
 }
 
 impl Folding {
@@ -127,6 +133,27 @@ impl Folding {
         if written >= shared.thresholds.rows {
             self.look_about(shared);
         }
+        // Before there are more than a search reads.
+        let many = (shared.thresholds.step / 2) as u64;
+        if self.unfollowed.fetch_add(rows, Ordering::Relaxed) + rows >= many {
+            self.unfollowed.store(0, Ordering::Relaxed);
+            if shared.has_view() {
+                self.follow(shared);
+            }
+        }
+    }
+
+    fn follow(&self, shared: &Arc<Shared>) {
+        let mut state = self.state.lock();
+        if state.closed || std::mem::replace(&mut state.behind, true) {
+            return;
+        }
+        if state.follower.is_none() {
+            let worker = Arc::clone(shared);
+            // Without a thread searches read what is new, as far as they do.
+            state.follower = thread::Builder::new().name("ragstore follow".into()).spawn(move || follow(&worker)).ok();
+        }
+        self.changed.notify_all();
     }
 
     /// Has a look at what there is to build, and to remove.
@@ -156,7 +183,7 @@ impl Folding {
 
     /// Ends the thread, with what it builds.
     pub fn close(&self) {
-        let thread = {
+        let threads = {
             let mut state = self.state.lock();
             state.closed = true;
             state.tasks.clear();
@@ -164,19 +191,19 @@ impl Folding {
                 current.cancel();
             }
             self.changed.notify_all();
-            state.thread.take()
+            [state.thread.take(), state.follower.take()]
         };
-        if let Some(thread) = thread {
+        for thread in threads.into_iter().flatten() {
             // It catches nothing: a panic of a build ends there.
             let _ = thread.join();
         }
     }
 
-    /// Lets go of the thread: after a fork it is the parent's.
+    /// Lets go of the threads: after a fork they are the parent's.
     pub fn forget(&self) {
         if let Some(mut state) = self.state.try_lock() {
             state.closed = true;
-            std::mem::forget(state.thread.take());
+            std::mem::forget([state.thread.take(), state.follower.take()]);
         }
     }
 
@@ -249,8 +276,32 @@ fn run(shared: &Arc<Shared>) {
     }
 }
 
+/// Catches up whenever it is told to.
+fn follow(shared: &Arc<Shared>) {
+    let folding = &shared.folding;
+    loop {
+        {
+            let mut state = folding.state.lock();
+            while !state.closed && !std::mem::take(&mut state.behind) {
+                folding.changed.wait(&mut state);
+            }
+            if state.closed {
+                return;
+            }
+        }
+        // What cannot be read now is read by whoever searches.
+        let Ok(conn) = connect(shared) else { continue };
+        shared.follow(&conn);
+        let _activity = fork::enter();
+        drop(conn);
+    }
+}
+
 fn build(shared: &Arc<Shared>, task: &Task) -> Result<bool> {
     let conn = connect(shared)?;
+    if shared.memory.is_some() {
+        shared.thin();
+    }
     let job = Job { place: &shared.place, thresholds: shared.thresholds, full: task.full, memory: shared.room() };
     let outcome = task.index.fold(&conn, &job);
     if let Ok(true) = outcome {

@@ -97,15 +97,15 @@ impl Folder {
         Ok(None)
     }
 
-    /// Writes a snapshot under its name, durably.
+    /// Writes a snapshot of about so many bytes under its name, durably.
     pub fn write<K: Kind>(
         &self,
         of: &K::Of,
-        rows: u64,
+        bytes: u64,
         _turn: &Turn,
         build: impl FnOnce(&mut Writer) -> Result<Header>,
     ) -> Result<(PathBuf, u64)> {
-        self.check_room(K::file_bytes(of, rows))?;
+        self.check_room(bytes)?;
         let prefix = prefix(K::NAME, K::identity(of));
         let temporary = self.path.join(format!("{prefix}{TEMPORARY}"));
         let new = private(OpenOptions::new().read(true).write(true).create(true).truncate(true)).open(&temporary)?;

@@ -1,6 +1,5 @@
 //! One derived index in this process: its views, and how it is to be built.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,22 +8,26 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
-use super::build::{Progress, Reading, snapshot};
-use super::file::{Header, Heap, Moment};
-use super::folder::{self, Folder};
+use super::build::{Progress, Reading, check_room, snapshot};
+use super::file::{Header, Heap};
+use super::folder::{self, Folder, Found};
 use super::view::{Identity, Kind, Limit, Next, View};
+use super::views::Views;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::model::IndexStats;
 use crate::request::IndexAt;
 use crate::sqlite::tables::changes;
 
-/// States of the feed that are kept for readers that are a little late.
-const VIEWS: usize = 8;
 /// How long a folder without a snapshot is not looked into again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long a build that failed is not tried again.
 const REST: Duration = Duration::from_secs(30);
+
+/// How often a folder is listed whose snapshots go before they are opened.
+const LISTINGS: usize = 3;
+/// How long after a search what is new is still read before the next one.
+const ASKED: Duration = Duration::from_secs(60);
 
 /// When an index is worth building, and when a snapshot worth building anew.
 #[derive(Debug, Clone, Copy)]
@@ -82,14 +85,15 @@ pub struct Status {
 /// Of one table.
 pub struct Index<K: Kind> {
     pub of: K::Of,
-    /// By the number of their change.
-    views: Mutex<VecDeque<Arc<View<K>>>>,
+    pub views: Views<K>,
     /// Held by who makes the next view.
     following: Mutex<()>,
     pub status: Mutex<Status>,
     pub progress: Progress,
     /// Builds under way.
     building: AtomicUsize,
+    /// When a search asked it last.
+    asked: Mutex<Option<Instant>>,
 }
 
 /// What a search is given.
@@ -103,11 +107,12 @@ impl<K: Kind> Index<K> {
     pub fn new(of: K::Of) -> Self {
         Self {
             of,
-            views: Mutex::default(),
+            views: Views::default(),
             following: Mutex::default(),
             status: Mutex::default(),
             progress: Progress::default(),
             building: AtomicUsize::new(0),
+            asked: Mutex::default(),
         }
     }
 
@@ -115,19 +120,20 @@ impl<K: Kind> Index<K> {
     /// one in the folder.
     pub fn look(&self, conn: &Connection, place: &Place, thresholds: Thresholds) -> Result<Looked<K>> {
         let Some(head) = changes::head(conn)? else { return Ok(Looked { view: None, wants_build: false }) };
-        if let Some(view) = self.at(head) {
+        *self.asked.lock() = Some(Instant::now());
+        if let Some(view) = self.views.at(head) {
             return Ok(Looked { wants_build: wants_build(&view, thresholds), view: Some(view) });
         }
         let _following = self.following.lock();
-        if let Some(view) = self.at(head) {
+        if let Some(view) = self.views.at(head) {
             return Ok(Looked { wants_build: wants_build(&view, thresholds), view: Some(view) });
         }
-        if self.views.lock().is_empty() {
+        if self.views.is_empty() {
             self.find(conn, place)?;
         }
-        let Some(before) = self.before(head) else {
+        let Some(before) = self.views.before(head) else {
             // A reader that is late, or a table without a snapshot.
-            let wants_build = self.views.lock().is_empty() && K::stored(conn, &self.of)? >= thresholds.rows;
+            let wants_build = self.views.is_empty() && K::stored(conn, &self.of)? >= thresholds.rows;
             return Ok(Looked { view: None, wants_build });
         };
         if before.is_far(conn, &self.of, head, thresholds.step)? {
@@ -138,10 +144,10 @@ impl<K: Kind> Index<K> {
             Next::There(view) => {
                 let view = Arc::new(view);
                 let wants_build = wants_build(&view, thresholds);
-                self.keep(Arc::clone(&view));
+                self.views.keep(Arc::clone(&view));
                 return Ok(Looked { view: Some(view), wants_build });
             }
-            Next::Foreign => self.forget(),
+            Next::Foreign => self.views.clear(),
             Next::Underway(_) | Next::Far => {}
         }
         Ok(Looked { view: None, wants_build: true })
@@ -177,6 +183,31 @@ impl<K: Kind> Index<K> {
         }
     }
 
+    /// Reads what is new before a search has to, where one has asked lately. What is far is left to a build.
+    pub fn follow(&self, conn: &Connection, job: &Job<'_>) -> Result<()> {
+        if self.asked.lock().is_none_or(|at| at.elapsed() > ASKED) {
+            return Ok(());
+        }
+        let Some(latest) = self.views.latest() else { return Ok(()) };
+        let far = snapshot(conn, |conn| match changes::head(conn)? {
+            Some(head) => latest.is_far(conn, &self.of, head, job.thresholds.reach),
+            None => Ok(true),
+        })?;
+        if !far && let Some(view) = self.catch_up(conn, &latest, job)? {
+            self.keep_after(&latest, view);
+        }
+        Ok(())
+    }
+
+    /// Keeps what comes after a view, unless a later snapshot took its place meanwhile.
+    fn keep_after(&self, before: &View<K>, view: View<K>) {
+        let _following = self.following.lock();
+        let stands = self.views.latest().is_some_and(|latest| latest.snapshot_change == before.snapshot_change);
+        if stands && self.views.at(view.head).is_none() {
+            self.views.keep(Arc::new(view));
+        }
+    }
+
     /// Catches up, and says whether a new snapshot would pay.
     fn is_due(&self, conn: &Connection, job: &Job<'_>) -> Result<bool> {
         if !snapshot(conn, |conn| K::lives(conn, &self.of))? {
@@ -184,13 +215,11 @@ impl<K: Kind> Index<K> {
         }
         let due =
             |view: &View<K>| wants_build(view, job.thresholds) || (job.full && view.tail_rows() + view.dead_rows() > 0);
-        if let Some(latest) = self.latest() {
+        if let Some(latest) = self.views.latest() {
             match self.catch_up(conn, &latest, job) {
                 Ok(Some(view)) => {
                     let due = due(&view);
-                    if view.head != latest.head {
-                        self.keep(Arc::new(view));
-                    }
+                    self.keep_after(&latest, view);
                     return Ok(due);
                 }
                 Ok(None) => {}
@@ -202,45 +231,15 @@ impl<K: Kind> Index<K> {
         Ok(wants_build || view.is_some_and(|view| due(&view)))
     }
 
-    /// The view of exactly that state.
-    fn at(&self, head: Moment) -> Option<Arc<View<K>>> {
-        self.views.lock().iter().rev().find(|view| view.head == head && view.since.0 <= head.0).cloned()
-    }
-
-    /// The latest that a reader of that state may begin from.
-    fn before(&self, head: Moment) -> Option<Arc<View<K>>> {
-        let views = self.views.lock();
-        views.iter().rev().find(|view| view.head.0 <= head.0 && view.since.0 <= head.0).cloned()
-    }
-
-    fn keep(&self, view: Arc<View<K>>) {
-        let mut views = self.views.lock();
-        let place = views.iter().rposition(|other| other.head.0 <= view.head.0).map_or(0, |place| place + 1);
-        views.insert(place, view);
-        while views.len() > VIEWS {
-            views.pop_front();
-        }
-    }
-
-    /// The latest view.
-    pub fn latest(&self) -> Option<Arc<View<K>>> {
-        self.views.lock().back().cloned()
-    }
-
-    /// Forgets every view.
-    pub fn forget(&self) {
-        self.views.lock().clear();
-    }
-
     /// Drops what is over the memory limit; SQLite answers.
     pub fn over_limit(&self) {
-        self.forget();
+        self.views.clear();
         self.failed(&Error::new(ErrorKind::Limit, "it is over the memory limit"));
     }
 
     /// Drops a snapshot that is damaged; SQLite answers until there is another.
     pub fn damaged(&self, error: &Error) {
-        self.forget();
+        self.views.clear();
         self.status.lock().damaged = Some(error.message().to_owned());
     }
 
@@ -260,36 +259,43 @@ impl<K: Kind> Index<K> {
     /// Takes the latest snapshot of the folder that is as of a later change than `than`.
     fn adopt(&self, conn: &Connection, folder: &Folder, than: Option<i64>) -> Result<bool> {
         let store_id = crate::sqlite::tables::meta::store_id(conn)?;
-        let Some(found) = folder.latest::<K>(conn, &self.of, store_id)? else { return Ok(false) };
-        if than.is_some_and(|than| found.header.ended.0 <= than) {
-            return Ok(false);
+        for _ in 0..LISTINGS {
+            let Some(found) = folder.latest::<K>(conn, &self.of, store_id)? else { break };
+            if than.is_some_and(|than| found.header.ended.0 <= than) {
+                break;
+            }
+            match self.open(&found) {
+                Ok(Some(view)) => {
+                    let mut status = self.status.lock();
+                    (status.path, status.file_bytes) = (Some(found.path), found.bytes);
+                    drop(status);
+                    self.views.replace(view);
+                    return Ok(true);
+                }
+                Ok(None) => {}
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    self.status.lock().damaged = Some(error.message().to_owned());
+                    break;
+                }
+                Err(error) => {
+                    self.failed(&error);
+                    break;
+                }
+            }
         }
-        let opened = Folder::open(&found.path).and_then(|(header, sections)| {
-            // The file may have been replaced since it was listed.
-            if header != found.header {
-                return Err(Error::new(ErrorKind::Corrupt, "it was replaced"));
-            }
-            Ok(View::of_snapshot(&header, K::open(&self.of, &header, sections)?))
-        });
-        match opened {
-            Ok(view) => {
-                let mut status = self.status.lock();
-                (status.path, status.file_bytes) = (Some(found.path), found.bytes);
-                drop(status);
-                self.replace(view);
-                Ok(true)
-            }
-            Err(error) => {
-                self.status.lock().damaged = Some(error.message().to_owned());
-                Ok(false)
-            }
-        }
+        Ok(false)
     }
 
-    fn replace(&self, view: View<K>) {
-        let mut views = self.views.lock();
-        views.clear();
-        views.push_back(Arc::new(view));
+    /// A snapshot that was listed; `None` where another process removed or replaced it since.
+    fn open(&self, found: &Found) -> Result<Option<View<K>>> {
+        match Folder::open(&found.path) {
+            Ok((header, sections)) if header == found.header => {
+                Ok(Some(View::of_snapshot(&header, K::open(&self.of, &header, sections)?)))
+            }
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Builds a snapshot where that pays, or takes one that another process has built. False where another process is
@@ -309,6 +315,11 @@ impl<K: Kind> Index<K> {
         outcome
     }
 
+    /// Ends a build under way.
+    pub fn cancel(&self) {
+        self.progress.cancelled.store(true, Ordering::Relaxed);
+    }
+
     /// Notes why a build failed.
     pub fn failed(&self, error: &Error) {
         let mut status = self.status.lock();
@@ -325,7 +336,7 @@ impl<K: Kind> Index<K> {
             match if folder.writable { folder.turn() } else { Err(read_only()) } {
                 Ok(None) => return Ok(false),
                 Ok(Some(own)) => {
-                    let than = self.latest().map(|view| view.snapshot_change);
+                    let than = self.views.latest().map(|view| view.snapshot_change);
                     // A damaged one would be taken again.
                     let whole = self.status.lock().damaged.is_none();
                     let adopted = whole && snapshot(conn, |conn| self.adopt(conn, folder, than))?;
@@ -340,17 +351,22 @@ impl<K: Kind> Index<K> {
         }
         let lives = |conn: &Connection| K::lives(conn, &self.of);
         let stored = |conn: &Connection| K::stored(conn, &self.of);
-        let Some(mut reading) = Reading::begin(conn, &lives, &stored, &self.progress)? else { return Ok(true) };
-        let store_id = snapshot(conn, crate::sqlite::tables::meta::store_id)?;
+        let Some(mut reading) = Reading::begin(conn, &lives, &stored, &self.progress, job.memory)? else {
+            return Ok(true);
+        };
+        let (store_id, content) = snapshot(conn, |conn| {
+            Ok((crate::sqlite::tables::meta::store_id(conn)?, K::content_bytes(conn, &self.of)?))
+        })?;
         let mut header = None;
         let rows = reading.stored;
         let on_disk = turn.is_some();
-        let needed = K::heap_bytes(&self.of, rows, on_disk);
-        let own = self.latest().map_or(0, |view| view.held());
+        let needed = K::heap_bytes(&self.of, rows, on_disk).saturating_add(2 * content);
+        let own = self.views.held();
         check_room(needed, job.memory.saturating_add(own))?;
         if needed > job.memory as u64 {
             // There is no room for both.
-            self.forget();
+            self.views.clear();
+            reading.room = reading.room.saturating_add(own);
         }
         let mut build = |sink: &mut dyn super::file::Sink| {
             let built = K::build(&self.of, &mut reading, sink)?;
@@ -376,7 +392,8 @@ impl<K: Kind> Index<K> {
         };
         let (path, bytes, sections) = match (&place, &turn) {
             (Place::Folder(folder), Some(turn)) => {
-                let (path, bytes) = folder.write::<K>(&self.of, rows, turn, |writer| build(writer))?;
+                let bytes = K::file_bytes(&self.of, rows).saturating_add(content);
+                let (path, bytes) = folder.write::<K>(&self.of, bytes, turn, |writer| build(writer))?;
                 let (_, sections) = Folder::open(&path)?;
                 (Some(path), bytes, sections)
             }
@@ -401,7 +418,7 @@ impl<K: Kind> Index<K> {
     /// from.
     fn restamp(&self, conn: &Connection, job: &Job<'_>) -> Result<bool> {
         const BEHIND: i64 = limits::FEED_ROWS as i64 / 2;
-        let (Some(view), Place::Folder(folder)) = (self.latest(), job.place) else { return Ok(true) };
+        let (Some(view), Place::Folder(folder)) = (self.views.latest(), job.place) else { return Ok(true) };
         let path = self.status.lock().path.clone();
         let (Some(path), true) = (path, folder.writable) else { return Ok(true) };
         if view.tail_rows() + view.dead_rows() > 0 || view.head.0.saturating_sub(view.snapshot_change) < BEHIND {
@@ -409,7 +426,7 @@ impl<K: Kind> Index<K> {
         }
         let Some(turn) = folder.turn()? else { return Ok(false) };
         let stands = snapshot(conn, |conn| Ok(K::lives(conn, &self.of)? && view.is_past_of(conn)?))?;
-        if !stands || self.latest().is_none_or(|latest| !Arc::ptr_eq(&latest, &view)) {
+        if !stands || self.views.latest().is_none_or(|latest| !Arc::ptr_eq(&latest, &view)) {
             return Ok(true);
         }
         let (path, bytes) = folder.restamp::<K>(&self.of, &turn, &path, |header| Header {
@@ -421,7 +438,7 @@ impl<K: Kind> Index<K> {
         let mut status = self.status.lock();
         (status.path, status.file_bytes) = (Some(path), bytes);
         drop(status);
-        self.replace(View { snapshot_change: view.head.0, ..View::clone(&view) });
+        self.views.replace(View { snapshot_change: view.head.0, ..View::clone(&view) });
         Ok(true)
     }
 
@@ -433,10 +450,10 @@ impl<K: Kind> Index<K> {
             caught_up => caught_up.ok().flatten().filter(|later| later.head != view.head),
         };
         let _following = self.following.lock();
-        let mut views = self.views.lock();
-        views.clear();
-        views.push_back(Arc::new(view));
-        views.extend(caught_up.map(Arc::new));
+        self.views.replace(view);
+        if let Some(later) = caught_up {
+            self.views.keep(Arc::new(later));
+        }
         Ok(())
     }
 
@@ -447,7 +464,7 @@ impl<K: Kind> Index<K> {
 
     /// How it fares.
     pub fn stats(&self) -> IndexStats {
-        let view = self.latest();
+        let view = self.views.latest();
         let number = |figure: usize| figure as u64;
         let status = self.status.lock();
         let (done, total) = (self.progress.done.load(Ordering::Relaxed), self.progress.total.load(Ordering::Relaxed));
@@ -457,7 +474,7 @@ impl<K: Kind> Index<K> {
             tail: view.as_ref().map_or(0, |view| number(view.tail_rows())),
             dead: view.as_ref().map_or(0, |view| number(view.dead_rows())),
             file_bytes: status.file_bytes,
-            memory_bytes: view.as_ref().map_or(0, |view| number(view.held())),
+            memory_bytes: number(self.views.held()),
             building: (self.building.load(Ordering::Acquire) > 0).then_some((done.min(total), total)),
             problem: status.failed.clone().or_else(|| status.damaged.clone()),
             ..IndexStats::default()
@@ -491,19 +508,55 @@ pub struct Job<'j> {
     pub memory: usize,
 }
 
-/// Fails where an index takes more of the heap than there is for it.
-fn check_room(bytes: u64, room: usize) -> Result<()> {
-    if bytes <= room as u64 {
-        return Ok(());
-    }
-    let message = format!("it takes {} MiB, and the memory limit leaves it {}", bytes.div_ceil(1 << 20), room >> 20);
-    Err(Error::new(ErrorKind::Limit, message))
-}
-
 fn read_only() -> Error {
     Error::new(ErrorKind::Io, "a store that only reads makes no files")
 }
 
 fn wants_build<K: Kind>(view: &View<K>, thresholds: Thresholds) -> bool {
     view.tail_rows() + view.dead_rows() > thresholds.tail.max(view.snapshot_rows() / thresholds.share)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::contract;
+    use crate::request::{Open, Operation};
+    use crate::sqlite::SqliteStore;
+    use crate::sqlite::derived::text::Texts;
+    use crate::sqlite::derived::texts_of;
+    use crate::sqlite::open::{self, Caches};
+    use crate::sqlite::tables::{collections, meta};
+    use crate::store::{Store, Unwatched};
+
+    #[test]
+    fn a_snapshot_that_another_process_removes_is_no_damage() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a.db");
+        let index_at = Some(IndexAt { rows: 1, tail: 0, wait: true });
+        let store = SqliteStore::open(&Open { index_at, ..Open::file(&path) }).unwrap();
+        contract::fill(&store, 9);
+        store.operate(Operation::Optimize, &mut Unwatched).unwrap();
+        let conn = open::reader(&path, None, Duration::ZERO, Caches::of(&Open::ephemeral())).unwrap();
+        let index = Index::<Texts>::new(texts_of(&collections::list(&conn).unwrap()[0]).unwrap());
+        let folder = Folder::of(&path, true);
+        let latest = || folder.latest::<Texts>(&conn, &index.of, meta::store_id(&conn).unwrap()).unwrap();
+        let found = latest().unwrap();
+        assert!(index.open(&found).unwrap().is_some());
+        let bytes = fs::read(&found.path).unwrap();
+        // Replaced by one of another state, then removed.
+        let later = Header { begun: (0, 7), ..found.header.clone() };
+        super::super::file::restamp(&found.path, &later).unwrap();
+        assert!(index.open(&found).unwrap().is_none());
+        fs::remove_file(&found.path).unwrap();
+        assert!(index.open(&found).unwrap().is_none());
+        assert!(!index.adopt(&conn, &folder, None).unwrap());
+        assert_eq!(index.stats().problem, None);
+        // What is damaged is told.
+        fs::write(&found.path, &bytes[..bytes.len() - 1]).unwrap();
+        assert_eq!(index.open(&found).err().unwrap().kind(), ErrorKind::Corrupt);
+        fs::write(&found.path, &bytes).unwrap();
+        assert!(index.adopt(&conn, &folder, None).unwrap());
+    }
 }

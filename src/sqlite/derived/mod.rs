@@ -10,6 +10,7 @@
 
 mod build;
 mod bytes;
+mod family;
 mod file;
 mod fold;
 mod folder;
@@ -17,20 +18,21 @@ mod index;
 mod text;
 mod vectors;
 mod view;
+mod views;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use self::build::snapshot;
+use self::family::Family;
 use self::fold::{Fold, Folding};
 use self::folder::Folder;
 pub use self::index::Thresholds;
-use self::index::{Index, Looked, Place};
+use self::index::{Index, Job, Looked, Place};
 pub use self::text::{Living, Request as TextRequest};
 use self::text::{Texts, TextsOf};
 use self::vectors::Vectors;
@@ -41,6 +43,7 @@ use crate::model::IndexStats;
 use crate::request::{Derived as Where, Open};
 use crate::sqlite::cipher::Cipher;
 use crate::sqlite::open::Caches;
+use crate::sqlite::row_sets::RowSets;
 use crate::sqlite::tables::collections::CollectionRow;
 use crate::sqlite::tables::fts::FtsTable;
 use crate::sqlite::tables::vectors::{self as vector_table, VectorTable};
@@ -49,7 +52,13 @@ use crate::text_index;
 
 /// The indexes of one store in this process. Clones are the same.
 #[derive(Clone)]
-pub struct Derived(Option<Arc<Shared>>);
+pub struct Derived {
+    shared: Option<Arc<Shared>>,
+    /// Of the store: half of it is for indexes and sets of filters.
+    pub memory_limit: Option<usize>,
+    /// Sets of filters, which are kept with or without indexes.
+    pub row_sets: Arc<RowSets>,
+}
 
 /// What searches and the thread that builds share.
 pub struct Shared {
@@ -61,43 +70,10 @@ pub struct Shared {
     thresholds: Thresholds,
     /// Bytes of the heap for all of it.
     memory: Option<usize>,
+    row_sets: Arc<RowSets>,
     vectors: Family<Vectors>,
     texts: Family<Texts>,
     folding: Folding,
-}
-
-/// The indexes of one kind, by their table.
-struct Family<K: Kind>(Mutex<HashMap<K::Of, Arc<Index<K>>>>);
-
-impl<K: Kind> Family<K> {
-    fn of(&self, of: &K::Of) -> Arc<Index<K>> {
-        let mut all = self.0.lock();
-        if let Some(index) = all.get(of) {
-            return Arc::clone(index);
-        }
-        let index = Arc::new(Index::new(of.clone()));
-        all.insert(of.clone(), Arc::clone(&index));
-        index
-    }
-
-    fn find(&self, of: &K::Of) -> Option<Arc<Index<K>>> {
-        self.0.lock().get(of).cloned()
-    }
-
-    /// Forgets the indexes of tables that are there no more.
-    fn retain(&self, living: &HashSet<Identity>) {
-        self.0.lock().retain(|of, _| living.contains(&K::identity(of)));
-    }
-
-    /// Drops what is known of a collection.
-    fn forget(&self, collection_id: i64) {
-        self.0.lock().retain(|of, _| K::identity(of).collection_id != collection_id);
-    }
-
-    fn held(&self) -> usize {
-        let all: Vec<Arc<Index<K>>> = self.0.lock().values().cloned().collect();
-        all.iter().filter_map(|index| index.latest()).map(|view| view.held()).sum()
-    }
 }
 
 /// Where the snapshots of a store live. The one place that decides it.
@@ -171,6 +147,8 @@ impl Followed {
 impl Derived {
     /// For a store that is opened so.
     pub fn new(request: &Open, file: &Path, cipher: Option<Arc<Cipher>>, caches: Caches) -> Self {
+        let memory = request.memory_limit.map(|limit| limit / 2);
+        let row_sets = Arc::new(RowSets::within(memory));
         let shared = place(request, file).map(|place| {
             Arc::new(Shared {
                 file: file.to_owned(),
@@ -179,13 +157,14 @@ impl Derived {
                 caches,
                 place,
                 thresholds: request.index_at.map_or_else(Thresholds::default, Thresholds::from),
-                memory: request.memory_limit.map(|limit| limit / 2),
-                vectors: Family(Mutex::default()),
-                texts: Family(Mutex::default()),
+                memory,
+                row_sets: Arc::clone(&row_sets),
+                vectors: Family::default(),
+                texts: Family::default(),
                 folding: Folding::default(),
             })
         });
-        Self(shared)
+        Self { shared, memory_limit: request.memory_limit, row_sets }
     }
 
     /// The nearest vectors, as of the state that `conn` reads; `None` where SQLite is to answer.
@@ -196,7 +175,7 @@ impl Derived {
         table: VectorTable,
         request: &Request<'_>,
     ) -> Result<Option<(Found, Followed)>> {
-        let Some(shared) = &self.0 else { return Ok(None) };
+        let Some(shared) = &self.shared else { return Ok(None) };
         let of = VectorsOf { collection_id, table };
         let index = shared.vectors.of(&of);
         let Some(view) = shared.view(conn, &index)? else { return Ok(None) };
@@ -215,7 +194,7 @@ impl Derived {
 
     /// The text index of a collection as of the state that `conn` reads; `None` where SQLite is to answer.
     pub fn texts(&self, conn: &Connection, collection: &CollectionRow) -> Result<Option<TextView>> {
-        let Some(shared) = &self.0 else { return Ok(None) };
+        let Some(shared) = &self.shared else { return Ok(None) };
         let index = shared.texts.of(&texts_of(collection)?);
         let view = shared.view(conn, &index)?;
         Ok(view.map(|view| TextView { shared: Arc::clone(shared), index, view }))
@@ -223,7 +202,7 @@ impl Derived {
 
     /// Notes that a write dropped tables, whose snapshots may go.
     pub fn dropped(&self) {
-        if let Some(shared) = &self.0
+        if let Some(shared) = &self.shared
             && (shared.has_any() || matches!(&shared.place, Place::Folder(folder) if folder.exists()))
         {
             shared.folding.look_about(shared);
@@ -232,19 +211,24 @@ impl Derived {
 
     /// Notes that a write added rows.
     pub fn wrote(&self, rows: u64) {
-        if let Some(shared) = &self.0 {
+        if let Some(shared) = &self.shared {
             shared.folding.wrote(shared, rows);
         }
     }
 
     /// Builds everything in full and waits for it.
     pub fn fold_all(&self, keep_going: &mut dyn FnMut() -> bool) -> Result<()> {
-        self.0.as_ref().map_or(Ok(()), |shared| shared.fold_all(keep_going))
+        self.shared.as_ref().map_or(Ok(()), |shared| shared.fold_all(keep_going))
+    }
+
+    /// Bytes of the heap of all indexes.
+    pub fn held(&self) -> usize {
+        self.shared.as_ref().map_or(0, |shared| shared.held())
     }
 
     /// How those indexes fare that this process has looked at, of tables that `conn` sees.
     pub fn stats(&self, conn: &Connection) -> Result<Vec<IndexStats>> {
-        let Some(shared) = &self.0 else { return Ok(Vec::new()) };
+        let Some(shared) = &self.shared else { return Ok(Vec::new()) };
         let mut all = Vec::new();
         for collection in collections::list(conn)? {
             let named = |stats| IndexStats { collection: collection.name.clone(), ..stats };
@@ -272,7 +256,7 @@ impl Derived {
         wait: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
         let drop_views = || {
-            if let Some(shared) = &self.0 {
+            if let Some(shared) = &self.shared {
                 // Whatever it builds, the turn is its.
                 shared.folding.cancel();
                 shared.vectors.forget(collection_id);
@@ -292,21 +276,23 @@ impl Derived {
 
     /// Has a look at what there is to build.
     pub fn look_about(&self) {
-        if let Some(shared) = &self.0 {
+        if let Some(shared) = &self.shared {
             shared.folding.look_about(shared);
         }
     }
 
     /// Ends what is being built.
     pub fn close(&self) {
-        if let Some(shared) = &self.0 {
+        if let Some(shared) = &self.shared {
+            shared.vectors.cancel();
+            shared.texts.cancel();
             shared.folding.close();
         }
     }
 
     /// After a fork: the thread is the parent's.
     pub fn forget(&self) {
-        if let Some(shared) = &self.0 {
+        if let Some(shared) = &self.shared {
             shared.folding.forget();
         }
     }
@@ -337,15 +323,19 @@ impl TextView {
 }
 
 impl Shared {
+    fn has_view(&self) -> bool {
+        self.vectors.has_view() || self.texts.has_view()
+    }
+
     fn has_any(&self) -> bool {
-        !self.vectors.0.lock().is_empty() || !self.texts.0.lock().is_empty()
+        !self.vectors.is_empty() || !self.texts.is_empty()
     }
 
     /// What an index knows as of the state that `conn` reads. Where it knows nothing, SQLite answers.
     fn view<K: Kind>(self: &Arc<Self>, conn: &Connection, index: &Arc<Index<K>>) -> Result<Option<Arc<View<K>>>> {
         match index.look(conn, &self.place, self.thresholds) {
-            Ok(looked) if self.room() == 0 => {
-                // What came since is on the heap, too.
+            // What came since is on the heap, too.
+            Ok(looked) if (looked.view.is_some() || looked.wants_build) && !self.has_room() => {
                 index.over_limit();
                 if looked.view.is_some() { Ok(None) } else { self.built(conn, index, looked) }
             }
@@ -390,7 +380,34 @@ impl Shared {
 
     /// Bytes of the heap that are left.
     fn room(&self) -> usize {
-        self.memory.map_or(usize::MAX, |memory| memory.saturating_sub(self.vectors.held() + self.texts.held()))
+        self.memory.map_or(usize::MAX, |memory| memory.saturating_sub(self.held() + self.row_sets.held()))
+    }
+
+    fn held(&self) -> usize {
+        self.vectors.held() + self.texts.held()
+    }
+
+    /// Whether any is left. What is only kept for later goes first.
+    fn has_room(&self) -> bool {
+        if self.room() > 0 {
+            return true;
+        }
+        self.thin();
+        self.room() > 0
+    }
+
+    /// Lets go of what nobody needs now.
+    fn thin(&self) {
+        self.row_sets.clear();
+        self.vectors.thin();
+        self.texts.thin();
+    }
+
+    /// Reads what is new to the indexes that searches ask.
+    fn follow(&self, conn: &Connection) {
+        let job = Job { place: &self.place, thresholds: self.thresholds, full: false, memory: self.room() };
+        self.texts.follow(conn, &job);
+        self.vectors.follow(conn, &job);
     }
 
     /// Removes the snapshots of tables that are there no more or have fewer rows than so many, of other histories, and those

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use rusqlite::Connection;
 
-use super::build::{Built, Progress, Reading, cancelled};
+use super::build::{Built, Progress, Reading, cancelled, check_room};
 use super::bytes::{Section, damaged};
 use super::file::{Header, Heap, Sections, Sink};
 use super::view::{Dead as Positions, Identity, Kind, Part, View};
@@ -17,8 +17,11 @@ use crate::text_index::{self, Allowed, Builder, Dead, Query};
 
 /// Rows read in one transaction of a build.
 const SLICE: usize = 2048;
-/// Bytes of postings on the heap before they become a segment.
+/// Bytes of postings on the heap before they become a segment, or a third of the room that there is.
 const PORTION: usize = 256 << 20;
+/// Bytes that a row and a word take in a segment, about.
+const ROW: u64 = 16;
+const WORD: u64 = 3;
 /// Blocks of the sections that are read whole, and of those of which some is read.
 const WHOLE: u32 = 18;
 const SOME: u32 = 14;
@@ -94,7 +97,7 @@ impl Positions<Segment> for Dead {
             let lengths = positions.iter().map(|&position| position as u32);
             Ok(Dead::with(self, lengths.map(|position| (position, index.length(position).unwrap_or(0)))))
         });
-        // It was opened before.
+        // Whoever asks has checked that it opens.
         with.unwrap_or_else(|_| self.clone())
     }
 }
@@ -112,12 +115,12 @@ fn on_heap(made: &text_index::Sections) -> Result<Segment> {
     Segment::open(heap.finish())
 }
 
-/// Adds rows in a range to a builder and says how many there were.
+/// Adds rows in a range to a builder, so many and until it has so many bytes, and says how many there were.
 fn read(
     conn: &Connection,
     of: &TextsOf,
     range: (i64, i64),
-    most: usize,
+    (most, portion): (usize, usize),
     builder: &mut Builder,
     last: &mut i64,
 ) -> Result<usize> {
@@ -127,9 +130,15 @@ fn read(
         tokenizer.tokenize(text, &mut |term, _, _| builder.token(term))?;
         builder.end_row(row)?;
         (rows, *last) = (rows + 1, row);
-        Ok(())
+        Ok(builder.memory() <= portion)
     })?;
     Ok(rows)
+}
+
+/// What a builder has, which is empty then.
+fn sealed(builder: &mut Builder) -> Result<Segment> {
+    let made = std::mem::take(builder).finish()?;
+    on_heap(&made)
 }
 
 /// One of several segments without their dead rows.
@@ -166,15 +175,24 @@ impl Kind for Texts {
     }
 
     fn file_bytes(_of: &TextsOf, rows: u64) -> u64 {
-        rows.saturating_mul(512)
+        rows.saturating_mul(ROW)
     }
 
     fn heap_bytes(of: &TextsOf, rows: u64, _on_disk: bool) -> u64 {
-        Self::file_bytes(of, rows)
+        // What a segment is made of, and itself.
+        2 * Self::file_bytes(of, rows)
+    }
+
+    fn content_bytes(conn: &Connection, of: &TextsOf) -> Result<u64> {
+        Ok(fts::totals(conn, of.table)?.1.saturating_mul(WORD))
     }
 
     fn len(segment: &Segment) -> usize {
         segment.len
+    }
+
+    fn check(segment: &Segment) -> Result<()> {
+        segment.with(|_| Ok(()))
     }
 
     fn position(segment: &Segment, row: i64) -> Option<usize> {
@@ -192,7 +210,7 @@ impl Kind for Texts {
 
     fn tail(conn: &Connection, of: &TextsOf, after: i64, _before: &[i64], limit: usize) -> Result<(Segment, usize)> {
         let mut builder = Builder::new();
-        let rows = read(conn, of, (after, i64::MAX), limit, &mut builder, &mut 0)?;
+        let rows = read(conn, of, (after, i64::MAX), (limit, usize::MAX), &mut builder, &mut 0)?;
         Ok((on_heap(&builder.finish()?)?, rows))
     }
 
@@ -205,28 +223,32 @@ impl Kind for Texts {
         let progress = reading.progress;
         progress.total.store(reading.stored, Ordering::Relaxed);
         progress.done.store(0, Ordering::Relaxed);
-        let (mut after, through) = (i64::MIN, reading.last_row);
+        let (mut after, through, room) = (i64::MIN, reading.last_row, reading.room);
+        let most = (SLICE, PORTION.min(room / 3));
         let mut portions: Vec<Segment> = Vec::new();
         let mut builder = Builder::new();
         loop {
             let from = after;
-            let rows = reading.slice(|conn| read(conn, of, (from, through), SLICE, &mut builder, &mut after))?;
+            let rows = reading.slice(|conn| read(conn, of, (from, through), most, &mut builder, &mut after))?;
             progress.done.fetch_add(rows as u64, Ordering::Relaxed);
-            if rows < SLICE {
+            if builder.memory() > most.1 {
+                portions.push(sealed(&mut builder)?);
+                // They are there until they are one.
+                let held: usize = portions.iter().map(Self::held).sum();
+                check_room(2 * held as u64, room)?;
+            } else if rows < SLICE {
                 break;
             }
-            if builder.memory() > PORTION {
-                portions.push(on_heap(&std::mem::take(&mut builder).finish()?)?);
-            }
         }
-        let last = builder.finish()?;
         let made = if portions.is_empty() {
-            last
+            std::mem::take(&mut builder).finish()?
         } else {
-            portions.push(on_heap(&last)?);
+            portions.push(sealed(&mut builder)?);
             let none = Dead::none();
             let all: Vec<_> = portions.iter().map(|portion| (portion, &none)).collect();
-            merged(&all, Some(progress))?
+            let made = merged(&all, Some(progress))?;
+            portions.clear();
+            made
         };
         put(sink, &made)?;
         Ok(Built { rows: progress.done.load(Ordering::Relaxed), notes: [0; 8] })
@@ -282,5 +304,48 @@ impl Allowed for Living<'_> {
     fn rows(&self) -> Vec<i64> {
         let only = self.only.into_iter().flat_map(RowSet::iter);
         only.filter(|&row| self.without.is_none_or(|set| !set.contains(row))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::derived::view;
+
+    fn part(rows: std::ops::Range<i64>) -> Part<Texts> {
+        let mut builder = Builder::new();
+        for row in rows {
+            ["all".to_owned(), format!("word{row}")].iter().for_each(|word| builder.token(word.as_bytes()));
+            builder.end_row(row).unwrap();
+        }
+        Part::new(sealed(&mut builder).unwrap())
+    }
+
+    fn view(parts: &[&Part<Texts>]) -> View<Texts> {
+        let parts = parts.iter().map(|part| Part::clone(part)).collect();
+        View { head: (1, 1), since: (1, 1), snapshot_change: 1, last_row: 99, parts }
+    }
+
+    #[test]
+    fn a_deletion_that_cannot_be_noted_is_an_error() {
+        let mut parts = [part(0..5), part(5..9)];
+        view::bury::<Texts>(&mut parts, &[3, 4, 5, 99]).unwrap();
+        assert_eq!(parts.each_ref().map(|part| part.dead.count()), [2, 1]);
+        let nothing = std::array::from_fn(|_| Section::heap(super::super::bytes::Aligned::default()));
+        parts[1].segment = std::sync::Arc::new(Segment { sections: nothing, len: 4 });
+        assert!(view::bury::<Texts>(&mut parts, &[6]).is_err());
+    }
+
+    #[test]
+    fn what_views_share_counts_once() {
+        let (snapshot, early, late) = (part(0..60), part(60..80), part(80..90));
+        let views = [view(&[&snapshot]), view(&[&snapshot, &early]), view(&[&snapshot, &early, &late])];
+        let held = |some: &[View<Texts>]| view::held(some.iter());
+        assert_eq!(held(&views), views[2].held());
+        assert!(held(&views[..1]) < held(&views[..2]) && held(&views[..2]) < held(&views));
+        let mut fewer = [snapshot.clone()];
+        view::bury::<Texts>(&mut fewer, &[7]).unwrap();
+        let with = [view(&[&snapshot]), view(&[&fewer[0]])];
+        assert_eq!(held(&with), views[0].held() + fewer[0].dead.held());
     }
 }

@@ -3,6 +3,7 @@
 //! A view never changes. The next one shares its segments and adds a small one for what is new; small segments are merged
 //! as they grow in number, so that following costs the logarithm of what there is to follow.
 
+use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -51,16 +52,26 @@ pub trait Kind: Send + Sync + Sized + 'static {
     fn lives(conn: &Connection, of: &Self::Of) -> Result<bool>;
     /// An upper bound of its rows, soon known.
     fn stored(conn: &Connection, of: &Self::Of) -> Result<u64>;
-    /// Bytes that a file of so many rows may have, about.
+    /// Bytes that a file of so many rows may have, about, without their content.
     fn file_bytes(of: &Self::Of, rows: u64) -> u64;
-    /// Bytes of the heap that a build of so many rows takes, about, with the snapshot itself where that is not on the disk.
+    /// Bytes of the heap that a build of so many rows takes, about, with the snapshot itself where that is not on the disk,
+    /// and without their content.
     fn heap_bytes(of: &Self::Of, rows: u64, on_disk: bool) -> u64;
+    /// Bytes that the content of all rows may have in a file, about, and twice on the heap of a build, where the number of
+    /// rows does not tell.
+    fn content_bytes(_conn: &Connection, _of: &Self::Of) -> Result<u64> {
+        Ok(0)
+    }
     /// How many rows a segment has.
     fn len(segment: &Self::Segment) -> usize;
     /// The place of a row in a segment, where rows ascend.
     fn position(segment: &Self::Segment, row: i64) -> Option<usize>;
     /// The greatest row of a segment.
     fn last_row(segment: &Self::Segment) -> Option<i64>;
+    /// Fails where a segment can be read no more, whose rows would seem not to be there.
+    fn check(_segment: &Self::Segment) -> Result<()> {
+        Ok(())
+    }
     /// Bytes of the heap.
     fn held(segment: &Self::Segment) -> usize;
     /// A segment of the first `limit` rows after a row and of some before it, as they are now, and how many of those after
@@ -223,7 +234,7 @@ impl<K: Kind> View<K> {
 
     /// Bytes of the heap.
     pub fn held(&self) -> usize {
-        self.parts.iter().map(|part| K::held(&part.segment) + part.dead.held()).sum()
+        held([self].into_iter())
     }
 
     /// Whether the history that `conn` reads is the one that this was made of, up to where it was.
@@ -262,7 +273,7 @@ impl<K: Kind> View<K> {
                 }
             }
         }
-        bury::<K>(&mut parts, &gone);
+        bury::<K>(&mut parts, &gone)?;
         before.sort_unstable();
         before.dedup();
         if before.len() > limit.before {
@@ -282,19 +293,39 @@ impl<K: Kind> View<K> {
     }
 }
 
+/// Bytes of the heap of several views, of which each part counts once.
+pub fn held<'v, K: Kind>(views: impl Iterator<Item = &'v View<K>>) -> usize {
+    let (mut segments, mut dead) = (HashSet::new(), HashSet::new());
+    let parts = views.flat_map(|view| &view.parts);
+    let held = parts.map(|part| {
+        let segment = if segments.insert(Arc::as_ptr(&part.segment)) { K::held(&part.segment) } else { 0 };
+        segment + if dead.insert(Arc::as_ptr(&part.dead)) { part.dead.held() } else { 0 }
+    });
+    held.sum()
+}
+
 /// Whether a row is in a segment, dead or alive.
 fn knows<K: Kind>(parts: &[Part<K>], row: i64) -> bool {
     parts.iter().any(|part| K::position(&part.segment, row).is_some())
 }
 
-fn bury<K: Kind>(parts: &mut [Part<K>], gone: &[i64]) {
+/// Marks rows as gone wherever they are.
+///
+/// # Errors
+/// Those of a segment that can be read no more: no row that is gone may be found for that.
+pub(super) fn bury<K: Kind>(parts: &mut [Part<K>], gone: &[i64]) -> Result<()> {
+    if gone.is_empty() {
+        return Ok(());
+    }
     for part in parts {
+        K::check(&part.segment)?;
         let position = |&row: &i64| K::position(&part.segment, row).filter(|&position| !part.dead.contains(position));
         let positions: Vec<usize> = gone.iter().filter_map(position).collect();
         if !positions.is_empty() {
             part.dead = Arc::new(part.dead.with(&part.segment, &positions));
         }
     }
+    Ok(())
 }
 
 /// Keeps every segment after the snapshot at least twice as large as the next.

@@ -72,14 +72,14 @@ pub fn last_row(conn: &Connection) -> Result<i64> {
     sql::query_one(conn, "SELECT coalesce(max(id), 0) FROM chunks", [], |row| row.get(0))
 }
 
-/// The texts of chunks of a collection with rowids in a range, ascending, at most so many. A chunk without text has an
-/// entry too.
+/// The texts of chunks of a collection with rowids in a range, ascending, at most so many and until one is told
+/// to be the last. A chunk without text has an entry too.
 pub fn texts(
     conn: &Connection,
     collection_id: i64,
     (after, through): (i64, i64),
     most: usize,
-    each: &mut dyn FnMut(i64, &str) -> Result<()>,
+    each: &mut dyn FnMut(i64, &str) -> Result<bool>,
 ) -> Result<()> {
     let text = "SELECT id, content FROM chunks WHERE id > ?1 AND id <= ?2 AND +collection_id = ?3 ORDER BY id LIMIT ?4";
     let mut statement = sql::prepare(conn, text)?;
@@ -87,7 +87,9 @@ pub fn texts(
     let mut rows = statement.query(params![after, through, collection_id, most])?;
     while let Some(row) = rows.next()? {
         let content = row.get_ref(1)?.as_str_or_null().map_err(rusqlite::Error::from)?;
-        each(row.get(0)?, content.unwrap_or_default())?;
+        if !each(row.get(0)?, content.unwrap_or_default())? {
+            break;
+        }
     }
     Ok(())
 }
