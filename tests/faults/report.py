@@ -22,6 +22,8 @@ SUITES = [
     ("mutated_files", "damaged and crafted files", "a typed error, in bounded time and memory"),
     ("mutated_snapshots", "damaged snapshots of derived indexes",
      "every answer is that of the tables, no process ends"),
+    ("indexed_processes", "rounds of writes and searches by two processes, both with derived indexes",
+     "every answer is that of the tables"),
     ("model_operations", "operations on a store and on a plain model of it, opened anew at random", "no difference"),
     ("contention", "four processes of four threads on the same keys for five minutes",
      "no lost update, no duplicate, no busy error"),
