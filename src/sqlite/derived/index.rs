@@ -93,7 +93,7 @@ pub struct Index<K: Kind> {
     /// Builds under way.
     building: AtomicUsize,
     /// When a search asked it last.
-    asked: Mutex<Option<Instant>>,
+    pub asked: Mutex<Option<Instant>>,
 }
 
 /// What a search is given.
@@ -120,7 +120,6 @@ impl<K: Kind> Index<K> {
     /// one in the folder.
     pub fn look(&self, conn: &Connection, place: &Place, thresholds: Thresholds) -> Result<Looked<K>> {
         let Some(head) = changes::head(conn)? else { return Ok(Looked { view: None, wants_build: false }) };
-        *self.asked.lock() = Some(Instant::now());
         if let Some(view) = self.views.at(head) {
             return Ok(Looked { wants_build: wants_build(&view, thresholds), view: Some(view) });
         }

@@ -23,7 +23,7 @@ mod views;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -333,6 +333,7 @@ impl Shared {
 
     /// What an index knows as of the state that `conn` reads. Where it knows nothing, SQLite answers.
     fn view<K: Kind>(self: &Arc<Self>, conn: &Connection, index: &Arc<Index<K>>) -> Result<Option<Arc<View<K>>>> {
+        *index.asked.lock() = Some(Instant::now());
         match index.look(conn, &self.place, self.thresholds) {
             // What came since is on the heap, too.
             Ok(looked) if (looked.view.is_some() || looked.wants_build) && !self.has_room() => {

@@ -322,7 +322,7 @@ mod tests {
     }
 
     fn view(parts: &[&Part<Texts>]) -> View<Texts> {
-        let parts = parts.iter().map(|part| Part::clone(part)).collect();
+        let parts = parts.iter().copied().cloned().collect();
         View { head: (1, 1), since: (1, 1), snapshot_change: 1, last_row: 99, parts }
     }
 
