@@ -455,8 +455,7 @@ def test_a_search_that_is_not_exact_says_so_and_keeps_its_recall(path, index_at)
         assert [way["scan"] for way in ways] == ["graph", "codes"]
 
 
-# What makes vectors hard to tell apart by one byte for each component, or by a walk: far from zero, of many versions, in
-# all directions, of odd lengths; and queries of another kind than the vectors.
+# What makes vectors hard to tell apart by one byte for each component, or hard to walk to.
 HARD = {
     "far from zero": ("l2", lambda rng, n: rng.standard_normal((n, 16)) + 1000),
     "places on earth": ("l2", lambda rng, n: [48.2, 16.37] + 0.05 * rng.standard_normal((n, 2))),

@@ -92,13 +92,11 @@ impl Positions<Segment> for Dead {
         self.memory()
     }
 
-    fn with(&self, segment: &Segment, positions: &[usize]) -> Self {
-        let with = segment.with(|index| {
+    fn with(&self, segment: &Segment, positions: &[usize]) -> Result<Self> {
+        segment.with(|index| {
             let lengths = positions.iter().map(|&position| position as u32);
             Ok(Dead::with(self, lengths.map(|position| (position, index.length(position).unwrap_or(0)))))
-        });
-        // Whoever asks has checked that it opens.
-        with.unwrap_or_else(|_| self.clone())
+        })
     }
 }
 

@@ -350,7 +350,7 @@ pub fn search(view: &View<Vectors>, request: &Request<'_>) -> Result<Found> {
             }
             Rows::Without(set) => {
                 let places = places(segment, set).into_iter().map(|place| place as usize).collect::<Vec<_>>();
-                left_out = Dead::<Segment>::with(&*part.dead, segment, &places);
+                left_out = Dead::<Segment>::with(&*part.dead, segment, &places)?;
                 Selection::new(segment.len, Among::All, left_out.words())?
             }
         };

@@ -123,7 +123,12 @@ pub trait Dead<S>: Default + Send + Sync {
     /// Bytes of the heap.
     fn held(&self) -> usize;
     /// These and others.
-    fn with(&self, segment: &S, positions: &[usize]) -> Self;
+    ///
+    /// # Errors
+    /// Those of a segment that can be read no more.
+    fn with(&self, segment: &S, positions: &[usize]) -> Result<Self>
+    where
+        Self: Sized;
 }
 
 impl<S> Dead<S> for Bits {
@@ -139,10 +144,10 @@ impl<S> Dead<S> for Bits {
         self.words.capacity() * size_of::<u64>()
     }
 
-    fn with(&self, _segment: &S, positions: &[usize]) -> Self {
+    fn with(&self, _segment: &S, positions: &[usize]) -> Result<Self> {
         let mut all = self.clone();
         positions.iter().for_each(|&position| all.insert(position));
-        all
+        Ok(all)
     }
 }
 
@@ -322,7 +327,7 @@ pub(super) fn bury<K: Kind>(parts: &mut [Part<K>], gone: &[i64]) -> Result<()> {
         let position = |&row: &i64| K::position(&part.segment, row).filter(|&position| !part.dead.contains(position));
         let positions: Vec<usize> = gone.iter().filter_map(position).collect();
         if !positions.is_empty() {
-            part.dead = Arc::new(part.dead.with(&part.segment, &positions));
+            part.dead = Arc::new(part.dead.with(&part.segment, &positions)?);
         }
     }
     Ok(())
