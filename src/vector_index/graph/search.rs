@@ -12,10 +12,10 @@ use crate::vector_index::scan::{BATCH, Best, Found, may_be};
 use crate::vector_index::section::Rescore;
 use crate::vector_index::selection::Selection;
 
-/// Vectors rescored for each wanted, and besides, above which codes do not tell the vectors apart: their links are then
-/// those of chance, and a walk misses some.
-const REREAD: usize = 4;
-const MORE_REREAD: usize = 128;
+/// Found vectors for each wanted, and besides, that may be as near as the last of those: if there are more, codes do not
+/// tell them apart, links among them are those of chance, and a walk misses some.
+const ALIKE: usize = 4;
+const MORE_ALIKE: usize = 128;
 
 /// What is asked of a graph.
 #[derive(Debug, Clone, Copy)]
@@ -94,12 +94,13 @@ impl Searcher<'_> {
         let mut best = Best::new(sought.k);
         let rescored = self.rescore(rescore, (vector, coded), &scratch.nearest, selection, &mut best)?;
         let worst = best.worst();
+        let alike = self.within(&scratch.nearest, best.limit(coded) + error, selection)?;
         let sure = worst.is_some_and(|worst| {
             // Links by product lead to where products are large.
             let led = probe.metric != Metric::Ip || worst < 0.0;
             let full = scratch.nearest.len() >= width;
             let farthest = scratch.nearest.last().map_or(f32::INFINITY, |last| last.key());
-            let told_apart = rescored <= (REREAD * sought.k + MORE_REREAD) as u64;
+            let told_apart = alike <= ALIKE * sought.k + MORE_ALIKE;
             led && told_apart && !(full && may_be(farthest - error, coded.key_of(worst)))
         });
         let found = Found { neighbors: best.into_sorted(), complete, exact: false, compared, rescored, walked: true };
@@ -137,6 +138,14 @@ impl Searcher<'_> {
             }
         }
         Ok(rescored + best.rescore(&query, rescore, near.drain(..))?)
+    }
+
+    /// How many of the kept have keys of at most so much, in the selection, with their copies.
+    fn within(&self, kept: &[Scored], key: f32, selection: &Selection<'_>) -> Result<usize> {
+        let copies = self.graph.copies()?;
+        let near = kept.iter().take_while(|scored| may_be(scored.key(), key)).map(|scored| scored.node());
+        let positions = near.flat_map(|node| std::iter::once(node).chain(copies.of(node)));
+        Ok(positions.filter(|&position| selection.has(position)).count())
     }
 
     /// Where the walk on level 0 begins.
