@@ -15,7 +15,7 @@ import pytest
 import ragstore
 from ragstore import Chunk, ClockSkewError, Document, SyncError, WrongKeyError
 
-from tests.helpers.replicas import answers, clock, equal, forget_file
+from tests.helpers.replicas import answers, clock, equal, forget_file, three_stores
 
 # A process that adds documents while its clock is so many seconds ahead.
 WRITER = """
@@ -47,10 +47,8 @@ def risen(path):
 @pytest.fixture
 def stores(tmp_path):
     """Three stores on disk."""
-    opened = [ragstore.open(tmp_path / f"{name}.db", durability="relaxed") for name in "abc"]
-    yield opened
-    for store in opened:
-        store.close()
+    with three_stores(tmp_path) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -10,18 +10,16 @@ import pytest
 import ragstore
 from ragstore import Chunk, Document
 
-from tests.helpers.replicas import clock, equal
+from tests.helpers.replicas import clock, equal, three_stores
 
 
 @pytest.fixture
 def stores(tmp_path):
     """Three stores on disk, two of which share a collection."""
-    opened = [ragstore.open(tmp_path / f"{name}.db", durability="relaxed") for name in "abc"]
-    opened[0].create_collection("c", dimension=2)
-    opened[0].sync(opened[1])
-    yield opened
-    for store in opened:
-        store.close()
+    with three_stores(tmp_path) as opened:
+        opened[0].create_collection("c", dimension=2)
+        opened[0].sync(opened[1])
+        yield opened
 
 
 @pytest.fixture(params=["a", "b"])

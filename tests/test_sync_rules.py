@@ -8,18 +8,16 @@ import pytest
 import ragstore
 from ragstore import Chunk, Document, SyncError
 
-from tests.helpers.replicas import answers, clock, equal
+from tests.helpers.replicas import answers, clock, equal, three_stores
 
 
 @pytest.fixture
 def stores(tmp_path):
     """Three stores on disk, two of which share a collection."""
-    opened = [ragstore.open(tmp_path / f"{name}.db", durability="relaxed") for name in "abc"]
-    opened[0].create_collection("c", dimension=2)
-    opened[0].sync(opened[1])
-    yield opened
-    for store in opened:
-        store.close()
+    with three_stores(tmp_path) as opened:
+        opened[0].create_collection("c", dimension=2)
+        opened[0].sync(opened[1])
+        yield opened
 
 
 def send(a, b):

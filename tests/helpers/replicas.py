@@ -90,6 +90,13 @@ def equal(*stores: ragstore.Store) -> None:
 
 
 @contextlib.contextmanager
+def three_stores(folder: Path):
+    """Stores on disk, each a replica of its own."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(ragstore.open(folder / f"{name}.db", durability="relaxed")) for name in "abc"]
+
+
+@contextlib.contextmanager
 def clock(seconds: float):
     """The clock of this process ahead by so much."""
     _ragstore._shift_clock(int(seconds * 1e6))

@@ -308,7 +308,10 @@ impl<K: Kind> Index<K> {
                 let mut status = self.status.lock();
                 (status.failed, status.failed_at) = (None, None);
             }
-            Err(error) if error.kind() == ErrorKind::Cancelled => {}
+            // It was the build that was to end.
+            Err(error) if error.kind() == ErrorKind::Cancelled => {
+                self.progress.cancelled.store(false, Ordering::Relaxed)
+            }
             Err(error) => self.failed(error),
         }
         outcome

@@ -126,9 +126,7 @@ pub trait Dead<S>: Default + Send + Sync {
     ///
     /// # Errors
     /// Those of a segment that can be read no more.
-    fn with(&self, segment: &S, positions: &[usize]) -> Result<Self>
-    where
-        Self: Sized;
+    fn with(&self, segment: &S, positions: &[usize]) -> Result<Self>;
 }
 
 impl<S> Dead<S> for Bits {

@@ -38,10 +38,12 @@ pub fn told_apart(codes: &CodesView<'_>, typical: Typical) -> Result<bool> {
     let mut told = 0;
     for position in spread(PROBES) {
         Probe::of_row(codes, position)?.keys(codes, &others, &mut keys)?;
-        keys.sort_unstable_by(f32::total_cmp);
-        // The first may be the vector itself.
-        let nearest = keys.get(1).copied().unwrap_or_default();
-        let middle = keys.get(keys.len() / 2).copied().unwrap_or_default();
+        let mut others = keys.clone();
+        others.sort_unstable_by(f32::total_cmp);
+        // Copies of one vector say nothing, and the first may be the vector itself.
+        others.dedup();
+        let nearest = others.get(1).copied().unwrap_or_default();
+        let middle = others.get(others.len() / 2).copied().unwrap_or_default();
         told += usize::from(middle - nearest > 2.0 * error_of_row(codes, position, typical));
     }
     Ok(2 * told >= PROBES.min(rows))

@@ -366,6 +366,10 @@ fn codes_tell_clusters_apart_and_not_what_is_far_from_zero() {
     for metric in METRICS {
         let segment = Segment::new(clustered(&mut random, 1000, 32, 20), 32, metric);
         assert!(told_apart(&segment.view(), typical(&segment)).unwrap(), "{metric}");
+        let mut copied = segment.vectors.clone();
+        copied[32 * 300..].chunks_mut(32).for_each(|vector| vector.copy_from_slice(segment.row(0)));
+        let copied = Segment::new(copied, 32, metric);
+        assert!(told_apart(&copied.view(), typical(&copied)).unwrap(), "{metric}: most are copies of one");
         let mut vectors = random.vector(1000 * 32);
         vectors.iter_mut().for_each(|x| *x += 1000.0);
         let segment = Segment::new(vectors, 32, metric);
