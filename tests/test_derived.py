@@ -397,15 +397,17 @@ def test_stats_say_what_is_used_of_the_memory_limit(path, index_at):
 
 def test_a_filter_cannot_take_the_room_of_an_index(path, index_at):
     index_at(ONCE)
-    with ragstore.open(path, derived="memory", memory_limit=900_000) as store:
+    # Filled before: an index that grows with what is written needs the room of another when it is built anew.
+    with ragstore.open(path, derived="off") as store:
         fill(store.create_collection("c", dimension=8), 0, 3000)
+    with ragstore.open(path, derived="memory", memory_limit=900_000) as store:
         assert scans(store["c"]) == INDEXED
         for n in range(3000):
             store["c"].keyword_search("chunk", where={"n": {"$gte": n % 10}, "m": {"$ne": n}}, k=1)
             stats = store.stats()
             assert stats.filter_memory_bytes <= 900_000 // 8
         assert scans(store["c"]) == INDEXED
-        assert store.health().status == "healthy"
+        assert store.health().reasons == []
 
 
 def test_a_damaged_snapshot_is_told_dropped_and_made_anew(path, index_at, plain):
