@@ -109,3 +109,24 @@ def test_every_suite_has_a_line():
     for path in (ROOT / "tests/faults").glob("test_*.py"):
         found |= set(re.findall(r'record\.(?:Suite|suite_of_module)\("(\w+)"', path.read_text()))
     assert found == {name for name, _, _ in report.SUITES}
+
+
+def result(outcome="passed", index_at=None, date="2026-01-02"):
+    machine = {"cores": 4, "kernel": "Linux 6", "file system": "ext4"}
+    counts = {"kills": 7}
+    return {"counts": counts, "seed": 1, "seconds": 5.0, "outcome": outcome, "reason": "", "index at": index_at,
+            "date": date, "machine": machine}  # fmt: skip
+
+
+def test_a_page_keeps_the_lines_of_suites_that_were_not_run_here():
+    before = report.page({"forks": result(), "rekey+indexes": result(index_at="20,40")})
+    assert before.count("| 7 kills |") == 2
+    assert before.count("not run yet") == len(report.SUITES) - 1
+    assert before.endswith("\nRun until 2026-01-02 on 4 cores, Linux 6, ext4.\n")
+    assert report.page({}, before) == before
+    later = report.page({"forks": result("failed", date="2026-03-04"), "churn": result()}, before)
+    changed = set(later.splitlines()) - set(before.splitlines())
+    assert len(changed) == 3
+    assert [line for line in changed if "failed" in line] == [line for line in changed if "forks" in line]
+    assert later.endswith("\nRun until 2026-03-04 on 4 cores, Linux 6, ext4.\n")
+    assert "indexes from 20 rows, anew after 40" in later

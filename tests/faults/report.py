@@ -1,6 +1,10 @@
-"""Makes docs/reliability.md of what the complete runs left in `.faults`: `python -m tests.faults.report`."""
+"""Writes what the complete runs left in `.faults` to docs/reliability.md: `python -m tests.faults.report`.
+
+Lines of suites that were not run here stay as they are.
+"""
 
 import json
+import re
 from pathlib import Path
 
 from tests.faults.record import INDEXED, RESULTS, ROOT
@@ -85,7 +89,22 @@ def row(name: str, what: str, must: str, result: dict | None) -> str:
     return f"| {what} | {must} | {counts} | {seed} | {took} | {outcome} |"
 
 
-def page(results: dict[str, dict]) -> str:
+def kept(before: str) -> tuple[dict[str, str], dict[str, str]]:
+    """The lines of a page by suite, and until when was run on which machine."""
+    names = {what: name for name, what, _ in SUITES}
+    lines: dict[str, str] = {}
+    name = ""
+    for line in before.splitlines():
+        what = line.removeprefix("| ").partition(" | ")[0]
+        if line.startswith("| the same, with indexes"):
+            lines[name + INDEXED] = line
+        elif (name := names.get(what, "")) and "| not run yet |" not in line:
+            lines[name] = line
+    return lines, {machine: date for date, machine in re.findall(r"^Run until (\S+) on (.*)\.$", before, re.MULTILINE)}
+
+
+def page(results: dict[str, dict], before: str = "") -> str:
+    old, machines = kept(before)
     lines = [
         HEAD + "| what happens | what must come of it | how many | seed | took | result |",
         "|---|---|---|---|---|---|",
@@ -93,20 +112,25 @@ def page(results: dict[str, dict]) -> str:
     known = {name + ending for name, _, _ in SUITES for ending in ("", INDEXED)}
     extra = [(name, name.replace("_", " "), "") for name in sorted(results) if name not in known]
     for name, what, must in [*SUITES, *extra]:
-        lines.append(row(name, what, must, results.get(name)))
+        result = results.get(name)
+        lines.append(old[name] if result is None and name in old else row(name, what, must, result))
         if indexed := results.get(name + INDEXED):
             rows, changes = indexed["index at"].split(",")
             lines.append(row(name, f"the same, with indexes from {rows} rows, anew after {changes}", must, indexed))
-    machines = {json.dumps(result["machine"]): result["date"] for result in results.values()}
+        elif name + INDEXED in old:
+            lines.append(old[name + INDEXED])
+    for result in results.values():
+        parts = result["machine"]
+        machine = f"{parts['cores']} cores, {parts['kernel']}, {parts['file system']}"
+        machines[machine] = max(result["date"], machines.get(machine, ""))
     for machine, date in sorted(machines.items()):
-        parts = json.loads(machine)
-        lines += ["", f"Run until {date} on {parts['cores']} cores, {parts['kernel']}, {parts['file system']}."]
+        lines += ["", f"Run until {date} on {machine}."]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     results = {path.stem: json.loads(path.read_text()) for path in sorted(Path(RESULTS).glob("*.json"))}
-    PAGE.write_text(page(results))
+    PAGE.write_text(page(results, PAGE.read_text() if PAGE.exists() else ""))
 
 
 if __name__ == "__main__":
