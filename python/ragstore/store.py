@@ -77,7 +77,7 @@ def open(
     memory_limit : int, optional
         Bytes of memory for indexes and page caches, half for either. What is mapped from the disk does not count.
         Without it, each connection that reads an encrypted file keeps up to 256 MiB of pages that it decrypted, and
-        each other one 8 MiB.
+        each other one 8 to 32 MiB: 256 MiB for all readers together, up to 32 readers.
     embedding_cache : int
         Bytes of vectors that embedders made and the file keeps, so that a model embeds each text once; the oldest go
         first. 0 keeps nothing and looks for nothing. See `Store.clear_embedding_cache`.

@@ -23,9 +23,11 @@ use crate::request::{Durability, Open};
 /// By measurement (docs/adr/0002): blocks of vectors are long overflow chains, and fewer, larger pages read faster
 /// than 4 KiB, while 16 KiB make single rows dearer.
 pub const PAGE_SIZE: u32 = 8192;
-/// Bytes of pages that a connection keeps.
+/// Bytes of pages that a connection keeps; readers share theirs, between a most and a least (docs/adr/0023).
 const WRITER_CACHE: usize = 32 << 20;
-const READER_CACHE: usize = 8 << 20;
+const READERS_CACHE: usize = 256 << 20;
+const MOST_READER_CACHE: usize = 32 << 20;
+const LEAST_READER_CACHE: usize = 8 << 20;
 /// SQLite works with less, but no faster.
 const LEAST_CACHE: usize = 256 << 10;
 /// Without a limit of its own, an encrypted store keeps more, so that pages are decrypted once: the system's cache, which
@@ -46,8 +48,12 @@ pub struct Caches {
 impl Caches {
     /// As the request limits them.
     pub fn of(request: &Open) -> Self {
-        let share = request.memory_limit.map_or(usize::MAX, |limit| limit / 2 / (request.readers.max(1) + 1));
-        let reader = if request.key.is_some() { DECRYPTED_CACHE } else { READER_CACHE };
+        let readers = request.readers.max(1);
+        let share = request.memory_limit.map_or(usize::MAX, |limit| limit / 2 / (readers + 1));
+        let reader = match request.key {
+            Some(_) => DECRYPTED_CACHE,
+            None => (READERS_CACHE / readers).clamp(LEAST_READER_CACHE, MOST_READER_CACHE),
+        };
         Self { writer: WRITER_CACHE.min(share).max(LEAST_CACHE), reader: reader.min(share).max(LEAST_CACHE) }
     }
 }
@@ -438,6 +444,16 @@ fn at(path: &Path, error: &Error) -> Error {
 mod tests {
     use super::*;
     use crate::sqlite::sql;
+
+    #[test]
+    fn readers_keep_no_more_pages_than_all_of_them_may() {
+        let reader =
+            |readers, memory_limit| Caches::of(&Open { readers, memory_limit, ..Open::ephemeral() }).reader >> 20;
+        assert_eq!([1, 8, 16, 32, 500].map(|readers| reader(readers, None)), [32, 32, 16, 8, 8]);
+        assert_eq!(reader(3, Some(64 << 20)), 8);
+        assert_eq!(reader(3, Some(1 << 30)), 32);
+        assert_eq!(Caches::of(&Open { memory_limit: Some(0), ..Open::ephemeral() }).reader, LEAST_CACHE);
+    }
 
     #[test]
     fn the_library_and_its_connections_are_set_as_wanted() {
