@@ -14,6 +14,8 @@ from benchmarks.compare.run import Run
 NEEDS = ("both", "add")
 PARTS = ("vectors", "text")
 RATE, BATCH = 1000, 100
+# Seconds after which a system whose reads and writes wait for each other is given up.
+PATIENCE = 120
 
 
 def measure(run: Run, rounds: int = 5, seconds: float = 2.0, rate: int = RATE, batch: int = BATCH) -> Result:
@@ -30,10 +32,19 @@ def measure(run: Run, rounds: int = 5, seconds: float = 2.0, rate: int = RATE, b
                 first = number * run.turn
                 done = False
                 with run.tolerating(entry.system, "under writes"):
-                    rest = entry.worker.call("ask", "vector", setting, first, 10**9, seconds=seconds, check=False)
+                    rest = entry.worker.call(
+                        "ask", "vector", setting, first, 10**9, seconds=seconds, check=False, timeout=PATIENCE
+                    )
                     before = sum(turn["written"] for turn in busy.get(entry.system, []))
                     turn = entry.worker.call(
-                        "write_and_search", setting, first, len(data) + before, rate, batch, seconds
+                        "write_and_search",
+                        setting,
+                        first,
+                        len(data) + before,
+                        rate,
+                        batch,
+                        seconds,
+                        timeout=PATIENCE,
                     )
                     idle.setdefault(entry.system, []).append(median(rest["ms"]))
                     busy.setdefault(entry.system, []).append(turn)
