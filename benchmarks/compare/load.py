@@ -21,14 +21,26 @@ SLACK = 1.2
 PATIENCE = 600
 
 
-def parallel(host: Host, kind: str, how: How, first: int, count: int, threads: int) -> float:
-    """Searches a second of several threads that share them."""
+def parallel(host: Host, kind: str, how: How, first: int, seconds: float, threads: int) -> float:
+    """Searches a second of several threads, each of which goes through the queries for so long."""
     host.read()
+    together = threading.Barrier(threads, timeout=PATIENCE)
+
+    def search(query: int) -> tuple[int, float, float]:
+        host.call(kind, query, 10, how, None)
+        together.wait()
+        began = now = time.perf_counter()
+        count = 0
+        while now < began + seconds:
+            host.call(kind, query + count, 10, how, None)
+            count += 1
+            now = time.perf_counter()
+        return count, began, now
+
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda query: host.call(kind, query, 10, how, None), range(first, first + threads)))
-        began = time.perf_counter()
-        list(pool.map(lambda query: host.call(kind, query, 10, how, None), range(first, first + count)))
-        return count / (time.perf_counter() - began)
+        searched = list(pool.map(search, range(first, first + threads)))
+    counts, begun, ended = zip(*searched, strict=True)
+    return sum(counts) / (max(ended) - min(begun))
 
 
 def write_and_search(

@@ -10,8 +10,6 @@ from benchmarks.compare.run import Run
 from benchmarks.compare.system import cores
 
 NEEDS = ("vector", "threads")
-# Times the searches of one turn: threads take a while to start.
-LONGER = 10
 
 
 def measure(run: Run, threads: int | None = None) -> Result:
@@ -25,12 +23,10 @@ def measure(run: Run, threads: int | None = None) -> Result:
         for number in range(run.rounds):
             for entry in list(alive):
                 setting, first = chosen[entry.system].setting, number * run.turn
-                # As long for all: a turn of the slow has fewer searches.
-                searches = int(max(8, min(LONGER * run.turn, 1e3 * run.seconds / max(chosen[entry.system].ms, 1e-3))))
                 done = False
                 with run.tolerating(entry.system, "threads"):
                     one, many = (
-                        entry.worker.call("parallel", "vector", setting, first, searches, t) for t in (1, count)
+                        entry.worker.call("parallel", "vector", setting, first, run.seconds, t) for t in (1, count)
                     )
                     rates.setdefault(entry.system, []).append((one, many))
                     done = True
