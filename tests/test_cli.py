@@ -279,6 +279,8 @@ def test_an_interrupt_from_the_keyboard(kb, tmp_path):
     code = """
 import importlib, os, signal, sys
 from ragstore.cli import main
+# Whoever started the tests may have it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 export = importlib.import_module("ragstore.transfer.export")
 page = export._CollectionWriter.page
 def interrupted(*given):

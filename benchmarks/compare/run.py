@@ -72,8 +72,7 @@ class Worker:
                 raise WorkerError(f"gave up after {timeout:,.0f} s")
             kind, answer = self._pipe.recv()
         except (EOFError, ConnectionError) as error:
-            self._process.join()
-            raise WorkerError(f"the process ended with code {self._process.exitcode}") from error
+            raise self._ended() from error
         if kind == "error":
             print(answer, file=sys.stderr)
             # Without places on this machine.
@@ -84,9 +83,13 @@ class Worker:
         """Have it do something, and wait for the answer."""
         try:
             self._pipe.send((method, args, options))
-        except (BrokenPipeError, ConnectionError) as error:
-            raise WorkerError("the process is gone") from error
+        except ConnectionError as error:
+            raise self._ended() from error
         return self._answer(timeout)
+
+    def _ended(self) -> WorkerError:
+        self._process.join()
+        return WorkerError(f"the process ended with code {self._process.exitcode}")
 
     def close(self) -> None:
         self._pipe.close()
