@@ -24,6 +24,7 @@ mod python;
 #[cfg(test)]
 mod random;
 pub mod request;
+mod row_ids;
 pub mod split;
 mod sqlite;
 pub mod store;

@@ -1,5 +1,9 @@
 //! The rows that a filter lets through.
 
+use std::ops::Range;
+
+use crate::row_ids::RowIds;
+
 /// Words of bits that a set may have however few its rows are: 512 KiB.
 const WORDS: usize = 1 << 16;
 /// Groups of words that it may have however few its rows are: 64 KiB, for rowids that span 17 million.
@@ -109,37 +113,41 @@ impl RowSet {
         Self::from_rows(&rows)
     }
 
-    /// One bit for each of `rows`, which ascend: whether it is among them.
-    pub fn bits_of(&self, rows: &[i64]) -> Vec<u64> {
-        let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else { return Vec::new() };
-        if self.rows.is_empty() && last.abs_diff(first) == rows.len() as u64 - 1 {
-            return self.window(first, rows.len());
+    /// One bit for each of `rows`: whether it is among them.
+    pub fn bits_of(&self, rows: RowIds<'_>) -> Vec<u64> {
+        if self.rows.is_empty() {
+            let word = |from: usize| self.bits_within(rows, from..rows.len().min(from + 64));
+            return (0..rows.len()).step_by(64).map(word).collect();
         }
-        let word = |rows: &[i64]| {
-            let bit = |(bit, &row): (usize, &i64)| u64::from(self.contains(row)) << bit;
-            rows.iter().enumerate().map(bit).fold(0, |word, bit| word | bit)
-        };
-        rows.chunks(64).map(word).collect()
+        let mut bits = vec![0; rows.len().div_ceil(64)];
+        for position in self.rows.iter().filter_map(|&row| rows.position(row).ok()) {
+            bits[position / 64] |= 1 << (position % 64);
+        }
+        bits
     }
 
-    /// The bits of `len` rows from `first` on.
-    fn window(&self, first: i64, len: usize) -> Vec<u64> {
+    /// The bits of at most 64 rows. Where there is no gap between them they are bits of the set as they are.
+    fn bits_within(&self, rows: RowIds<'_>, range: Range<usize>) -> u64 {
+        let (Some(first), Some(last)) = (rows.get(range.start), range.end.checked_sub(1).and_then(|at| rows.get(at)))
+        else {
+            return 0;
+        };
+        let len = range.len();
+        if last.abs_diff(first) == len as u64 - 1 {
+            return self.bits_from(first) & (u64::MAX >> (64 - len));
+        }
+        let half = len / 2;
+        let (low, high) = (range.start..range.start + half, range.start + half..range.end);
+        self.bits_within(rows, low) | self.bits_within(rows, high) << half
+    }
+
+    /// The bits of 64 rows from `first` on.
+    fn bits_from(&self, first: i64) -> u64 {
         let behind = i128::from(first) - i128::from(self.first);
         let at = |word: i128| usize::try_from(word).map_or(0, |word| self.word(word));
-        let mut words: Vec<u64> = (0..len.div_ceil(64))
-            .map(|place| {
-                let bit = behind + 64 * place as i128;
-                let (word, shift) = (bit.div_euclid(64), bit.rem_euclid(64) as u32);
-                let high = if shift == 0 { 0 } else { at(word + 1) << (64 - shift) };
-                at(word) >> shift | high
-            })
-            .collect();
-        if let Some(last) = words.last_mut()
-            && !len.is_multiple_of(64)
-        {
-            *last &= (1 << (len % 64)) - 1;
-        }
-        words
+        let (word, shift) = (behind.div_euclid(64), behind.rem_euclid(64) as u32);
+        let high = if shift == 0 { 0 } else { at(word + 1) << (64 - shift) };
+        at(word) >> shift | high
     }
 
     /// How many.
@@ -185,6 +193,12 @@ fn ones(word: u64, base: i64) -> impl Iterator<Item = i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::row_ids;
+
+    fn bits_of(set: &RowSet, rows: &[i64]) -> Vec<u64> {
+        let row_ids::Written { first, width, bytes } = row_ids::write(rows);
+        set.bits_of(RowIds::open(first, width, &bytes, rows.len()).unwrap())
+    }
 
     #[test]
     fn holds_what_it_was_given() {
@@ -204,11 +218,13 @@ mod tests {
         assert_eq!(far.intersection(&RowSet::from_rows(&[1, 5])).iter().collect::<Vec<_>>(), [5]);
         let every: Vec<i64> = (0..300).collect();
         let sparse: Vec<i64> = (0..300).map(|row| row * 5).collect();
+        let gaps: Vec<i64> = (0..300).filter(|row| ![3, 66, 67, 100].contains(row)).collect();
+        let none = RowSet::default();
         for (set, rows) in
-            [(&set, &every), (&other, &every), (&set, &sparse), (&far, &every), (&RowSet::default(), &every)]
+            [&set, &other, &far, &none].into_iter().flat_map(|set| [&every, &sparse, &gaps].map(|rows| (set, rows)))
         {
             for from in [0, 1, 5, 64, 65, 130] {
-                let bits = set.bits_of(&rows[from..]);
+                let bits = bits_of(set, &rows[from..]);
                 assert_eq!(bits.len(), (rows.len() - from).div_ceil(64));
                 let expected: Vec<bool> = rows[from..].iter().map(|&row| set.contains(row)).collect();
                 let got: Vec<bool> = (0..rows.len() - from).map(|at| bits[at / 64] >> (at % 64) & 1 == 1).collect();
@@ -237,7 +253,7 @@ mod tests {
             asked.for_each(|row| assert_eq!(set.contains(row), expected.contains(&row), "{row}"));
             let from = rows[0] - 100;
             let window: Vec<i64> = (from..from + 300).collect();
-            let bits = set.bits_of(&window);
+            let bits = bits_of(&set, &window);
             let found = window.iter().zip(0..).filter(|(_, at)| bits[at / 64] >> (at % 64) & 1 == 1);
             assert!(found.map(|(row, _)| *row).eq(expected.range(from..from + 300).copied()));
             assert!(!set.contains(i64::MAX) && !set.contains(i64::MIN));

@@ -6,9 +6,10 @@ use std::ops::Range;
 use super::bits::{u32_at, u64_at};
 use super::{ROWS, damaged};
 use crate::error::Result;
+use crate::row_ids::RowIds;
 
 /// What stands in `Section::Meta` before the counts.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 pub(super) const META_BYTES: usize = 32;
 
 /// The parts of a segment.
@@ -110,16 +111,14 @@ pub fn trusted(_: Section, _: Range<usize>) -> Result<()> {
 pub struct Segment<'a> {
     bytes: [&'a [u8]; 8],
     verify: &'a Verify<'a>,
-    rows: usize,
     tokens: u64,
-    first_row: i64,
-    row_bytes: usize,
+    ids: RowIds<'a>,
     length_bytes: usize,
 }
 
 impl fmt::Debug for Segment<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Segment").field("rows", &self.rows).field("tokens", &self.tokens).finish_non_exhaustive()
+        f.debug_struct("Segment").field("rows", &self.rows()).field("tokens", &self.tokens).finish_non_exhaustive()
     }
 }
 
@@ -136,21 +135,13 @@ impl<'a> Segment<'a> {
         let number = |at| u64_at(meta, at).ok_or_else(|| damaged("its counts"));
         let rows = usize::try_from(u32_at(meta, 4).unwrap_or(u32::MAX)).unwrap_or(usize::MAX);
         let widths = number(24)?;
-        let segment = Self {
-            bytes,
-            verify,
-            rows,
-            tokens: number(8)?,
-            first_row: number(16)?.cast_signed(),
-            row_bytes: (widths & 0xff) as usize,
-            length_bytes: (widths >> 8 & 0xff) as usize,
-        };
+        let (first, width) = (number(16)?.cast_signed(), (widths & 0xff) as usize);
+        let ids = RowIds::open(first, width, bytes[Section::Rows as usize], rows).filter(|_| rows <= ROWS);
+        let ids = ids.ok_or_else(|| damaged("the ids of its rows"))?;
+        let segment = Self { bytes, verify, tokens: number(8)?, ids, length_bytes: (widths >> 8 & 0xff) as usize };
         let len = |section| segment.bytes(section).len();
-        if rows > ROWS
-            || widths >> 16 != 0
-            || !matches!(segment.row_bytes, 4 | 8)
+        if widths >> 16 != 0
             || !matches!(segment.length_bytes, 1 | 2 | 4)
-            || len(Section::Rows) != rows * segment.row_bytes
             || len(Section::Lengths) != rows * segment.length_bytes
             || len(Section::LengthCodes) != rows
         {
@@ -175,7 +166,7 @@ impl<'a> Segment<'a> {
 
     /// How many rows it has.
     pub fn rows(&self) -> usize {
-        self.rows
+        self.ids.len()
     }
 
     /// How many tokens they have together.
@@ -185,29 +176,18 @@ impl<'a> Segment<'a> {
 
     /// The tokens of a row on average.
     pub(super) fn average(&self) -> f64 {
-        self.tokens as f64 / self.rows as f64
+        self.tokens as f64 / self.rows() as f64
     }
 
     /// The id of the row at a position.
     #[inline]
     pub fn row(&self, position: u32) -> Option<i64> {
-        let (rows, at) = (self.bytes(Section::Rows), position as usize * self.row_bytes);
-        let beyond = if self.row_bytes == 4 { u64::from(u32_at(rows, at)?) } else { u64_at(rows, at)? };
-        Some(self.first_row.wrapping_add_unsigned(beyond))
+        self.ids.get(position as usize)
     }
 
     /// The position of a row, or where it would be.
     pub fn position(&self, row: i64) -> std::result::Result<u32, u32> {
-        let (mut low, mut high) = (0, self.rows as u32);
-        while low < high {
-            let middle = u32::midpoint(low, high);
-            match self.row(middle) {
-                Some(here) if here == row => return Ok(middle),
-                Some(here) if here < row => low = middle + 1,
-                _ => high = middle,
-            }
-        }
-        Err(low)
+        self.ids.position(row).map(|position| position as u32).map_err(|position| position as u32)
     }
 
     /// The tokens of the row at a position.

@@ -5,6 +5,7 @@ use super::dictionary::DictionaryWriter;
 use super::segment::{FORMAT, META_BYTES, Sections};
 use super::{ROWS, positions, postings};
 use crate::error::{Error, ErrorKind, Result};
+use crate::row_ids;
 
 /// A segment being written.
 pub(super) struct Writer {
@@ -51,9 +52,7 @@ impl Writer {
 
     /// The segment.
     pub fn finish(self) -> Sections {
-        let first = self.rows.first().copied().unwrap_or(0);
-        let span = self.rows.last().map_or(0, |last| last.abs_diff(first));
-        let row_bytes: usize = if u32::try_from(span).is_ok() { 4 } else { 8 };
+        let row_ids::Written { first, width, bytes: rows } = row_ids::write(&self.rows);
         let longest = self.lengths.iter().copied().max().unwrap_or(0);
         let length_bytes: usize = match longest {
             0..=0xff => 1,
@@ -67,12 +66,8 @@ impl Writer {
         meta.extend_from_slice(&(self.rows.len() as u32).to_le_bytes());
         meta.extend_from_slice(&tokens.to_le_bytes());
         meta.extend_from_slice(&first.to_le_bytes());
-        meta.extend_from_slice(&(row_bytes as u64 | (length_bytes as u64) << 8).to_le_bytes());
+        meta.extend_from_slice(&(width as u64 | (length_bytes as u64) << 8).to_le_bytes());
 
-        let mut rows = Vec::with_capacity(self.rows.len() * row_bytes);
-        for row in &self.rows {
-            rows.extend_from_slice(&row.abs_diff(first).to_le_bytes()[..row_bytes]);
-        }
         let mut lengths = Vec::with_capacity(self.lengths.len() * length_bytes);
         for length in &self.lengths {
             lengths.extend_from_slice(&length.to_le_bytes()[..length_bytes]);

@@ -153,7 +153,7 @@ fn merged(parts: &[(&Segment, &Dead)], progress: Option<&Progress>) -> Result<te
 
 impl Kind for Texts {
     const KIND: u32 = 2;
-    const FORM: u32 = 1;
+    const FORM: u32 = 2;
     const NAME: &'static str = "text";
     type Of = TextsOf;
     type Segment = Segment;

@@ -12,6 +12,7 @@ use super::file::{Header, Heap, Sections, Sink};
 use super::view::{Bits, Dead, Identity, Kind, Part, View};
 use crate::error::Result;
 use crate::request::Accuracy;
+use crate::row_ids::{self, RowIds};
 use crate::sqlite::neighbor::Neighbor;
 use crate::sqlite::row_set::RowSet;
 use crate::sqlite::tables::vectors::{self, Rows, VectorTable, Walk};
@@ -50,6 +51,8 @@ impl std::hash::Hash for VectorsOf {
 /// Rows and their vectors, their codes and, where there are many, a graph over those.
 pub struct Segment {
     rows: Section,
+    /// The first of them, and the bytes of each.
+    rows_from: (i64, usize),
     vectors: Section,
     codes: Section,
     factors: Section,
@@ -62,9 +65,10 @@ pub struct Segment {
 }
 
 impl Segment {
-    fn open(of: VectorTable, rows: u64, mut sections: Sections) -> Result<Self> {
+    fn open(of: VectorTable, rows: u64, notes: [u64; 8], mut sections: Sections) -> Result<Self> {
         let mut segment = Self {
             rows: sections.take("rows")?,
+            rows_from: (notes[2].cast_signed(), usize::try_from(notes[3]).unwrap_or(usize::MAX)),
             vectors: sections.take("vectors")?,
             codes: sections.take("codes")?,
             factors: sections.take("factors")?,
@@ -75,7 +79,7 @@ impl Segment {
             of,
         };
         segment.rows.all()?;
-        if segment.rows().len() != segment.len || !segment.rows().is_sorted_by(|a, b| a < b) {
+        if segment.rows().len() != segment.len || !segment.rows().ascend() {
             return Err(damaged(&sections.name, "its rows are not those that were written"));
         }
         let codes = segment.codes()?;
@@ -84,8 +88,10 @@ impl Segment {
         Ok(segment)
     }
 
-    fn rows(&self) -> &[i64] {
-        bytemuck::try_cast_slice(self.rows.unchecked()).unwrap_or_default()
+    /// None of them where they are not those that were written, which is seen when it is opened.
+    fn rows(&self) -> RowIds<'_> {
+        let (first, width) = self.rows_from;
+        RowIds::open(first, width, self.rows.unchecked(), self.len).unwrap_or_default()
     }
 
     /// All of it but the vectors themselves is read by a search sooner or later, and is checked the first time.
@@ -152,7 +158,8 @@ impl<'s> Writing<'s> {
             })
         })?;
         let codes = codes.finish()?;
-        sink.put("rows", WHOLE, bytemuck::cast_slice(&rows))?;
+        let row_ids::Written { first, width, bytes } = row_ids::write(&rows);
+        sink.put("rows", WHOLE, &bytes)?;
         sink.put("codes", WHOLE, codes.components())?;
         sink.put("factors", WHOLE, codes.factors())?;
         if rows.len() >= graph_from {
@@ -168,7 +175,7 @@ impl<'s> Writing<'s> {
                 sink.put("graph", WHOLE, graph::build(&view, typical, effort, progress)?.bytes())?;
             }
         }
-        Ok(Built { rows: rows.len() as u64, notes: notes(of) })
+        Ok(Built { rows: rows.len() as u64, notes: notes(of, first, width) })
     }
 }
 
@@ -178,8 +185,8 @@ fn links(rows: u64) -> u64 {
 }
 
 /// What the header says of the sections beside their number of rows.
-fn notes(of: VectorTable) -> [u64; 8] {
-    [of.dimension as u64, of.metric as u64, 0, 0, 0, 0, 0, 0]
+fn notes(of: VectorTable, first: i64, width: usize) -> [u64; 8] {
+    [of.dimension as u64, of.metric as u64, first.cast_unsigned(), width as u64, 0, 0, 0, 0]
 }
 
 /// A segment of what came after a snapshot. It has no graph: rows come faster than links.
@@ -188,12 +195,12 @@ fn on_heap(of: VectorTable, fill: impl FnOnce(&mut Writing<'_>) -> Result<()>) -
     let mut writing = Writing::begin(&mut heap)?;
     fill(&mut writing)?;
     let built = writing.finish(of, usize::MAX, &|_| true)?;
-    Segment::open(of, built.rows, heap.finish())
+    Segment::open(of, built.rows, built.notes, heap.finish())
 }
 
 impl Kind for Vectors {
     const KIND: u32 = 1;
-    const FORM: u32 = 2;
+    const FORM: u32 = 3;
     const NAME: &'static str = "vectors";
     type Of = VectorsOf;
     type Segment = Segment;
@@ -232,11 +239,11 @@ impl Kind for Vectors {
     }
 
     fn position(segment: &Segment, row: i64) -> Option<usize> {
-        segment.rows().binary_search(&row).ok()
+        segment.rows().position(row).ok()
     }
 
     fn last_row(segment: &Segment) -> Option<i64> {
-        segment.rows().last().copied()
+        segment.rows().last()
     }
 
     fn held(segment: &Segment) -> usize {
@@ -263,7 +270,7 @@ impl Kind for Vectors {
         for (place, part) in parts.iter().enumerate() {
             let rows = part.segment.rows().iter().enumerate();
             let lives = |at: usize| !Dead::<Segment>::contains(&*part.dead, at);
-            living.extend(rows.filter(|(at, _)| lives(*at)).map(|(at, &row)| (row, place, at)));
+            living.extend(rows.filter(|(at, _)| lives(*at)).map(|(at, row)| (row, place, at)));
         }
         living.sort_unstable();
         on_heap(of.table, |writing| {
@@ -297,10 +304,10 @@ impl Kind for Vectors {
     }
 
     fn open(of: &VectorsOf, header: &Header, sections: Sections) -> Result<Segment> {
-        if header.notes != notes(of.table) {
+        if header.notes[..2] != notes(of.table, 0, 0)[..2] {
             return Err(damaged(&sections.name, "it is of vectors of another dimension or metric"));
         }
-        Segment::open(of.table, header.rows, sections)
+        Segment::open(of.table, header.rows, header.notes, sections)
     }
 }
 
@@ -371,7 +378,7 @@ pub fn search(view: &View<Vectors>, request: &Request<'_>) -> Result<Found> {
             all.compared += found.compared;
             all.rescored += found.rescored;
             for neighbor in found.neighbors {
-                if let Some(&row) = segment.rows().get(neighbor.position as usize) {
+                if let Some(row) = segment.rows().get(neighbor.position as usize) {
                     best.offer(Neighbor { chunk_id: row, distance: neighbor.distance });
                 }
             }
@@ -386,13 +393,15 @@ pub fn search(view: &View<Vectors>, request: &Request<'_>) -> Result<Found> {
 
 /// The positions of the rows of a set, ascending.
 fn places(segment: &Segment, set: &RowSet) -> Vec<u32> {
-    let mut rest = segment.rows();
+    let (rows, mut from) = (segment.rows(), 0);
     let mut places = Vec::new();
     for row in set.iter() {
-        let (Ok(skip) | Err(skip)) = rest.binary_search(&row);
-        rest = &rest[skip..];
-        if rest.first() == Some(&row) {
-            places.push((segment.len - rest.len()) as u32);
+        match rows.position_from(from, row) {
+            Ok(place) => {
+                places.push(place as u32);
+                from = place + 1;
+            }
+            Err(place) => from = place,
         }
     }
     places
