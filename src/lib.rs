@@ -32,4 +32,6 @@ pub mod sync;
 pub mod text_index;
 mod top_k;
 pub mod traces;
+#[cfg(any(test, feature = "python"))]
+mod turns;
 pub mod vector_index;

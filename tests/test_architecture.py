@@ -7,7 +7,7 @@ ROOT = Path(__file__).parent.parent
 SOURCES = {path.relative_to(ROOT / "src"): path.read_text() for path in sorted((ROOT / "src").rglob("*.rs"))}
 
 LAYERS = [
-    {"error", "limits", "hlc", "model", "events", "top_k", "row_ids", "random", "traces"},
+    {"error", "limits", "hlc", "model", "events", "top_k", "row_ids", "random", "traces", "turns"},
     {"filter", "request", "fusion", "graph", "mmr", "split", "highlight", "sync", "text_index", "vector_index"},
     {"store", "contract", "exchange"},
     {"sqlite", "postgres"},

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 DIMENSION = 384
-QUERIES = 200
+QUERIES = 500
 # Rows of one draw: what is generated does not depend on how much memory there is.
 BLOCK = 50_000
 NUMBERS = 1000

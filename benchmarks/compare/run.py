@@ -162,7 +162,7 @@ class Run:
         size: int = 100_000,
         prose: int | None = None,
         rounds: int = 10,
-        turn: int = 20,
+        turn: int = 50,
         seconds: float = 1.0,
         queries: int = QUERIES,
         sizes: Iterable[int] = (),

@@ -18,5 +18,6 @@ mod rows;
 mod state;
 mod store;
 mod sync;
+mod turns;
 mod watch;
 mod write;

@@ -17,6 +17,7 @@ use super::export::Callbacks;
 use super::hit::hits;
 use super::options::Options;
 use super::rows;
+use super::turns;
 use super::watch::{Signals, Watcher};
 use super::write::{self, Write};
 use crate::error::{Error, Result};
@@ -408,7 +409,7 @@ impl Store {
             };
             let asked: Arc<dyn store::Interrupt> = interrupt.clone();
             let store = &*self.0;
-            let outcome = py.detach(|| events::timed("search", || store.search(&request, asked)));
+            let outcome = turns::detached(py, || events::timed("search", || store.search(&request, asked)));
             hits(py, settle(py, interrupt.finish(outcome))?)
         })
     }
@@ -490,7 +491,7 @@ impl Store {
             let interrupt = Signals::new();
             let asked: Arc<dyn store::Interrupt> = interrupt.clone();
             let store = &*self.0;
-            let outcome = py.detach(|| events::timed("search_store", || store.search_store(&request, asked)));
+            let outcome = turns::detached(py, || events::timed("search_store", || store.search_store(&request, asked)));
             hits(py, settle(py, interrupt.finish(outcome))?)
         })
     }

@@ -103,9 +103,43 @@ impl Heap {
     }
 }
 
+/// Bytes of one write: as much as one entry of the page table maps on x86-64.
+const PIECE: usize = 2 << 20;
+
+/// A file that is written in whole pieces from multiples of them on: kernels that keep files in large pages then map them
+/// as such, and a search that jumps about in its index waits less for the page table.
+struct Pieces {
+    file: File,
+    /// What was written, and what waits.
+    at: usize,
+    waiting: Vec<u8>,
+}
+
+impl Pieces {
+    fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let room = PIECE - (self.at + self.waiting.len()) % PIECE;
+            let (now, rest) = bytes.split_at(bytes.len().min(room));
+            self.waiting.extend_from_slice(now);
+            bytes = rest;
+            if now.len() == room {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.file.write_all(&self.waiting)?;
+        self.at += self.waiting.len();
+        self.waiting.clear();
+        Ok(())
+    }
+}
+
 /// Writes a file, which has no header until it is finished.
 pub struct Writer {
-    file: File,
+    pieces: Pieces,
     at: usize,
     entries: Vec<Entry>,
     /// The bytes of a block that is not full.
@@ -127,18 +161,20 @@ struct Entry {
 
 impl Writer {
     /// Into an empty file.
-    pub fn new(mut file: File) -> Result<Self> {
-        file.write_all(&[0; HEADER])?;
-        Ok(Self { file, at: HEADER, entries: Vec::new(), block: Vec::new(), sums: Vec::new() })
+    pub fn new(file: File) -> Result<Self> {
+        let mut pieces = Pieces { file, at: 0, waiting: Vec::with_capacity(PIECE) };
+        pieces.write(&[0; HEADER])?;
+        Ok(Self { pieces, at: HEADER, entries: Vec::new(), block: Vec::new(), sums: Vec::new() })
     }
 
     /// Ends the section that is open, writes the header and syncs. Returns the bytes of the file.
     pub fn finish(mut self, header: &Header) -> Result<u64> {
         self.end()?;
-        let bytes = encode(header, &self.entries, self.at);
-        self.file.seek(SeekFrom::Start(0))?;
-        self.file.write_all(&bytes)?;
-        self.file.sync_all()?;
+        self.pieces.flush()?;
+        let mut file = self.pieces.file;
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&encode(header, &self.entries, self.at))?;
+        file.sync_all()?;
         Ok(self.at as u64)
     }
 
@@ -151,7 +187,7 @@ impl Writer {
         self.pad()?;
         entry.sums = self.at;
         entry.sum = checksum(&self.sums);
-        self.file.write_all(&self.sums)?;
+        self.pieces.write(&self.sums)?;
         self.at += self.sums.len();
         self.pad()?;
         self.sums.clear();
@@ -161,14 +197,14 @@ impl Writer {
 
     fn pad(&mut self) -> Result<()> {
         let rest = self.at.next_multiple_of(ALIGNMENT) - self.at;
-        self.file.write_all(&[0; ALIGNMENT][..rest])?;
+        self.pieces.write(&[0; ALIGNMENT][..rest])?;
         self.at += rest;
         Ok(())
     }
 
     fn flush(&mut self) -> Result<()> {
         self.sums.extend(checksum(&self.block));
-        self.file.write_all(&self.block)?;
+        self.pieces.write(&self.block)?;
         self.at += self.block.len();
         self.block.clear();
         Ok(())
@@ -204,7 +240,8 @@ impl Sink for Writer {
     fn read_back(&mut self, read: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         self.end()?;
         let Some(entry) = self.entries.last() else { return read(&[]) };
-        let map = map(&self.file)?;
+        self.pieces.flush()?;
+        let map = map(&self.pieces.file)?;
         read(map.get(entry.offset..entry.offset + entry.length).unwrap_or_default())
     }
 }

@@ -24,9 +24,10 @@ use crate::vector_index::{
 
 /// Rows read in one transaction of a build.
 const SLICE: usize = 4096;
-/// Blocks of the sections that are read whole, and of the vectors, of which some are.
+/// Blocks of the sections that are read whole, and of the vectors, of which few are: a block is checked when one of them
+/// is read for the first time.
 const WHOLE: u32 = 18;
-const SOME: u32 = 14;
+const SOME: u32 = 12;
 /// Candidates among which a node's links are chosen.
 const CANDIDATES: usize = 100;
 /// A filter that lets through fewer than one row in so many names them, and is no bit for each.
