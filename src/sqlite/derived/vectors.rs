@@ -1,8 +1,6 @@
 //! The vectors of a space: `vector_index` over what a view knows of them.
 
-use std::num::NonZero;
 use std::sync::atomic::Ordering;
-use std::thread;
 
 use rusqlite::Connection;
 
@@ -169,10 +167,7 @@ impl<'s> Writing<'s> {
             let view = CodesView::open(section(components), section(factors), rows.len(), of.dimension, of.metric)?;
             let typical = view.typical(of.dimension);
             if graph::told_apart(&view, typical)? {
-                // One core stays with those who search and write.
-                let threads = thread::available_parallelism().map_or(1, usize::from).saturating_sub(1);
-                let threads = NonZero::new(threads).unwrap_or(NonZero::<usize>::MIN);
-                let effort = Effort { candidates: CANDIDATES, threads };
+                let effort = Effort { candidates: CANDIDATES, threads: graph::threads() };
                 sink.put("graph", WHOLE, graph::build(&view, typical, effort, progress)?.bytes())?;
             }
         }

@@ -12,7 +12,7 @@
 //! of vectors made equally long by one more component, does not.
 
 use std::num::NonZero;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -23,6 +23,7 @@ use crate::vector_index::graph::copies::copies;
 use crate::vector_index::graph::hardness::{self, SAMPLE};
 use crate::vector_index::graph::prune::Prune;
 use crate::vector_index::graph::repair;
+use crate::vector_index::graph::threads::portions;
 use crate::vector_index::graph::view::{Graph, Layout};
 use crate::vector_index::graph::walk::{Adjacency, Scored, Scratch};
 use crate::vector_index::graph::{LEVELS, LINKS, NONE, ROWS, UPPER_LINKS};
@@ -30,8 +31,6 @@ use crate::vector_index::query::Probe;
 
 /// Nodes that are inserted before other threads join in.
 const ALONE: usize = 512;
-/// Nodes that a thread takes at a time, and after which it says how far it is.
-const PORTION: usize = 64;
 
 /// How much is spent on a graph.
 #[derive(Debug, Clone, Copy)]
@@ -40,13 +39,6 @@ pub struct Effort {
     pub candidates: usize,
     /// Threads that build.
     pub threads: NonZero<usize>,
-}
-
-impl Effort {
-    /// What the widths of [`plan`](crate::vector_index::plan) were measured with.
-    pub fn usual(threads: NonZero<usize>) -> Self {
-        Self { candidates: 100, threads }
-    }
 }
 
 /// A graph over all vectors of `codes`, which are like `typical`.
@@ -95,42 +87,6 @@ pub(super) fn grown<'a>(
 
 pub(super) fn cancelled() -> Error {
     Error::new(ErrorKind::Cancelled, "building a vector index was stopped")
-}
-
-/// Gives portions of a range to threads until it is done or one of them fails.
-pub(super) fn portions<W>(
-    range: std::ops::Range<usize>,
-    threads: NonZero<usize>,
-    worker: impl Fn() -> W + Sync,
-    task: &(impl Fn(usize, usize, &mut W) -> Result<()> + Sync),
-) -> Result<()> {
-    let (next, failed) = (AtomicUsize::new(range.start), AtomicBool::new(false));
-    let work = || -> Result<()> {
-        let mut worker = worker();
-        while !failed.load(Ordering::Relaxed) {
-            let from = next.fetch_add(PORTION, Ordering::Relaxed);
-            if from >= range.end {
-                break;
-            }
-            task(from, range.end.min(from + PORTION), &mut worker)
-                .inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
-        }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        let more = range.len().div_ceil(PORTION).min(threads.get()).saturating_sub(1);
-        let others: Vec<_> = (0..more)
-            .map_while(|_| {
-                // Where no thread can be had, fewer do it.
-                std::thread::Builder::new().name("ragstore-graph".into()).spawn_scoped(scope, work).ok()
-            })
-            .collect();
-        let own = work();
-        let others = others.into_iter().map(|other| {
-            other.join().unwrap_or_else(|_| Err(Error::internal("a thread that builds a vector index panicked")))
-        });
-        others.fold(own, |outcome, other| outcome.and(other))
-    })
 }
 
 /// SplitMix64 (Steele et al., OOPSLA 2014), one step.

@@ -27,6 +27,7 @@ mod repair;
 mod search;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod view;
 mod walk;
 
@@ -34,6 +35,7 @@ pub use build::{Effort, build};
 pub use hardness::told_apart;
 pub use limit::Slack;
 pub use search::{Searcher, Sought, Walked};
+pub use threads::threads;
 pub use view::{Graph, GraphView};
 pub use walk::Pool;
 

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::error::Result;
-use crate::vector_index::graph::build::{Building, cancelled, portions};
+use crate::vector_index::graph::build::{Building, cancelled};
+use crate::vector_index::graph::threads::portions;
 use crate::vector_index::graph::walk::{Adjacency, Scratch};
 use crate::vector_index::query::Probe;
 
