@@ -44,6 +44,9 @@ def choices(
                 sweep = []
                 try:
                     for setting in run.settings(system, how):
+                        # What promises less is not asked.
+                        if setting.get("recall", enough) < enough:
+                            continue
                         asked = entry.worker.call("ask", "vector", setting, 0, run.queries, seconds=20)
                         answers = dict(enumerate(asked["hits"]))
                         recall = truth.recall(data, answers)

@@ -29,6 +29,8 @@ POOLS = ("RAYON_NUM_THREADS", "LANCE_CPU_THREADS", "LANCE_IO_THREADS", "TOKIO_WO
 # What a worker is for, and which of those then have one thread. A search has one core besides.
 ONE_THREAD = {"search": LOOPS + POOLS, "clients": LOOPS, "load": ()}
 HOUR = 3600.0
+# Seconds in which a system may answer all queries before its first turn.
+WARM_UP = 3.0
 
 
 class WorkerError(Exception):
@@ -304,10 +306,18 @@ class Run:
                 self.notes.append(note)
 
     def take_turns(self, entries: list[Entry], kind: str, *, below: int | None = None, k: int = 10) -> list[Entry]:
-        """Each searches for a while, then the next, again and again: noise falls on all. Gives who did not fail."""
-        alive = list(entries)
-        for entry in alive:
+        """Each searches for a while, then the next, again and again: noise falls on all. Gives who did not fail.
+
+        First each answers all queries once, unrecorded: it is to have done what it does on a first search only.
+        """
+        alive = []
+        for entry in entries:
             entry.turns, entry.times, entry.answers = [], [], {}
+            with self.tolerating(entry.system, kind):
+                entry.worker.call(
+                    "ask", kind, entry.setting, 0, self.queries, k=k, below=below, seconds=WARM_UP, warm=0, check=False
+                )
+                alive.append(entry)
         for number in range(self.rounds):
             first = number * self.turn % self.queries
             # Nobody always comes after the same one.

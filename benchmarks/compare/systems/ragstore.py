@@ -8,7 +8,11 @@ from benchmarks.compare.system import System
 class Ragstore(System):
     title = "ragstore"
     packages = ("ragstore",)
-    about = "defaults; `exact=True` for exact search; `store.optimize()` after a bulk load"
+    about = (
+        "the recall that is asked for as `recall=`, which is 0.99 by default, or more; `exact=True` for exact search; "
+        "`optimize()` after a bulk load"
+    )
+    settings = tuple({"recall": recall} for recall in (0.98, 0.99, 0.995, 0.999))
     derived = "auto"
 
     def _opened(self, folder):
@@ -40,7 +44,7 @@ class Ragstore(System):
 
     def vector(self, query, k, how, below=None):
         where = None if below is None else {"n": {"$lt": below}}
-        hits = self.collection.search(vector=query, k=k, where=where)
+        hits = self.collection.search(vector=query, k=k, where=where, recall=how.get("recall", 0.99))
         return hits.ids, hits.texts
 
     def exact(self, query, k):
@@ -52,7 +56,7 @@ class Ragstore(System):
         return hits.ids, hits.texts
 
     def hybrid(self, text, query, k, how):
-        hits = self.collection.search(text, vector=query, k=k)
+        hits = self.collection.search(text, vector=query, k=k, recall=how.get("recall", 0.99))
         return hits.ids, hits.texts
 
     def index_bytes(self, folder):

@@ -6,4 +6,5 @@ from benchmarks.compare.systems.ragstore import Ragstore
 class RagstoreOff(Ragstore):
     title = "ragstore, SQLite alone"
     about = '`derived="off"`'
+    settings = ({},)
     derived = "off"
