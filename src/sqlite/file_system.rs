@@ -15,7 +15,7 @@ const FUSE: i64 = 0x6573_5546;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mounted {
     pub magic: i64,
-    /// As the list of mounts has it, where it could be found.
+    /// As the list of mounts has it, for FUSE and where it could be found.
     pub kind: Option<String>,
 }
 
@@ -163,7 +163,10 @@ pub fn same(_a: &Path, _b: &Path) -> bool {
 }
 
 fn mounted(path: &Path) -> Option<Mounted> {
-    Some(Mounted { magic: magic(path)?, kind: kind_of(path) })
+    let magic = magic(path)?;
+    // The list of mounts may be long, and is asked only where it says more.
+    let kind = if magic == FUSE { kind_of(path) } else { None };
+    Some(Mounted { magic, kind })
 }
 
 #[cfg(target_os = "linux")]
