@@ -44,6 +44,10 @@ def test_measures(run, name):
         assert all(np.isfinite(value) for value in row.values() if isinstance(value, (int, float))), row
     if name in ("vectors", "exact"):
         assert {row["recall@10"] for row in result.tables[0].rows} == {1.0}
+    if name in ("vectors", "million"):
+        # The cheapest that promises enough.
+        ours = next(row for row in result.tables[0].rows if row["system"] == "ragstore")
+        assert ours["setting"] == ("recall 0.98" if name == "million" else "recall 0.99")
     kept = Result.of(result.to_json())
     assert kept == result
     text = page.render([kept])
@@ -100,7 +104,7 @@ def test_a_system_that_fails_does_not_end_the_comparison(tmp_path):
     with pytest.raises(WorkerError, match="no attribute 'fly'"):
         worker.call("fly")
     worker._process.kill()
-    with pytest.raises(WorkerError, match=r"ended with code -9|is gone"):
+    with pytest.raises(WorkerError, match="ended with code -9"):
         worker.call("describe")
     worker.close()
     with run.opened([("numpy", {})], generated(tmp_path / "data", 50, queries=5), ("vectors",)) as opened:

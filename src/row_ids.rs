@@ -94,7 +94,7 @@ impl<'a> RowIds<'a> {
     pub fn position_from(&self, mut low: usize, id: i64) -> Result<usize, usize> {
         if matches!(self.distances, Distances::NoGaps) {
             let position = usize::try_from(i128::from(id) - i128::from(self.first)).unwrap_or(0);
-            return if self.get(position) == Some(id) { Ok(position) } else { Err(position.clamp(low, self.len)) };
+            return if self.get(position) == Some(id) { Ok(position) } else { Err(position.max(low).min(self.len)) };
         }
         let mut high = self.len;
         while low < high {

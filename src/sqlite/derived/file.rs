@@ -110,15 +110,20 @@ const PIECE: usize = 2 << 20;
 /// as such, and a search that jumps about in its index waits less for the page table.
 struct Pieces {
     file: File,
-    /// What was written, and what waits.
-    at: usize,
+    /// Bytes that were written, and those that wait.
+    written: usize,
     waiting: Vec<u8>,
 }
 
 impl Pieces {
+    /// Where the next byte goes.
+    fn at(&self) -> usize {
+        self.written + self.waiting.len()
+    }
+
     fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
-            let room = PIECE - (self.at + self.waiting.len()) % PIECE;
+            let room = PIECE - self.at() % PIECE;
             let (now, rest) = bytes.split_at(bytes.len().min(room));
             self.waiting.extend_from_slice(now);
             bytes = rest;
@@ -131,7 +136,7 @@ impl Pieces {
 
     fn flush(&mut self) -> Result<()> {
         self.file.write_all(&self.waiting)?;
-        self.at += self.waiting.len();
+        self.written += self.waiting.len();
         self.waiting.clear();
         Ok(())
     }
@@ -140,7 +145,6 @@ impl Pieces {
 /// Writes a file, which has no header until it is finished.
 pub struct Writer {
     pieces: Pieces,
-    at: usize,
     entries: Vec<Entry>,
     /// The bytes of a block that is not full.
     block: Vec<u8>,
@@ -162,20 +166,20 @@ struct Entry {
 impl Writer {
     /// Into an empty file.
     pub fn new(file: File) -> Result<Self> {
-        let mut pieces = Pieces { file, at: 0, waiting: Vec::with_capacity(PIECE) };
+        let mut pieces = Pieces { file, written: 0, waiting: Vec::with_capacity(PIECE) };
         pieces.write(&[0; HEADER])?;
-        Ok(Self { pieces, at: HEADER, entries: Vec::new(), block: Vec::new(), sums: Vec::new() })
+        Ok(Self { pieces, entries: Vec::new(), block: Vec::new(), sums: Vec::new() })
     }
 
     /// Ends the section that is open, writes the header and syncs. Returns the bytes of the file.
     pub fn finish(mut self, header: &Header) -> Result<u64> {
         self.end()?;
         self.pieces.flush()?;
-        let mut file = self.pieces.file;
+        let Pieces { mut file, written, .. } = self.pieces;
         file.seek(SeekFrom::Start(0))?;
-        file.write_all(&encode(header, &self.entries, self.at))?;
+        file.write_all(&encode(header, &self.entries, written))?;
         file.sync_all()?;
-        Ok(self.at as u64)
+        Ok(written as u64)
     }
 
     fn end(&mut self) -> Result<()> {
@@ -183,12 +187,11 @@ impl Writer {
         if !self.block.is_empty() {
             self.flush()?;
         }
-        entry.length = self.at - entry.offset;
+        entry.length = self.pieces.at() - entry.offset;
         self.pad()?;
-        entry.sums = self.at;
+        entry.sums = self.pieces.at();
         entry.sum = checksum(&self.sums);
         self.pieces.write(&self.sums)?;
-        self.at += self.sums.len();
         self.pad()?;
         self.sums.clear();
         self.entries.push(entry);
@@ -196,16 +199,13 @@ impl Writer {
     }
 
     fn pad(&mut self) -> Result<()> {
-        let rest = self.at.next_multiple_of(ALIGNMENT) - self.at;
-        self.pieces.write(&[0; ALIGNMENT][..rest])?;
-        self.at += rest;
-        Ok(())
+        let rest = self.pieces.at().next_multiple_of(ALIGNMENT) - self.pieces.at();
+        self.pieces.write(&[0; ALIGNMENT][..rest])
     }
 
     fn flush(&mut self) -> Result<()> {
         self.sums.extend(checksum(&self.block));
         self.pieces.write(&self.block)?;
-        self.at += self.block.len();
         self.block.clear();
         Ok(())
     }
@@ -219,7 +219,7 @@ impl Sink for Writer {
         }
         let mut padded = [0; NAME];
         padded[..name.len()].copy_from_slice(name.as_bytes());
-        self.entries.push(Entry { name: padded, offset: self.at, length: 0, sums: 0, shift, sum: [0; SUM] });
+        self.entries.push(Entry { name: padded, offset: self.pieces.at(), length: 0, sums: 0, shift, sum: [0; SUM] });
         self.block.reserve(1 << shift);
         Ok(())
     }
@@ -477,10 +477,17 @@ mod tests {
     fn a_snapshot_is_read_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
-        let (long, short) = write(&path, 20_000);
-        let (read, mut sections) = open(&path).unwrap();
+        // The second is longer than a piece.
+        for numbers in [20_000, 1_200_000] {
+            read_as_written(&path, numbers);
+        }
+    }
+
+    fn read_as_written(path: &Path, numbers: u32) {
+        let (long, short) = write(path, numbers);
+        let (read, mut sections) = open(path).unwrap();
         assert_eq!(read, header());
-        assert_eq!(read_header(&path).unwrap(), header());
+        assert_eq!(read_header(path).unwrap(), header());
         for (name, bytes) in [("short", &short), ("long", &long), ("none", &Vec::new())] {
             let section = sections.take(name).unwrap();
             assert_eq!(section.all().unwrap(), bytes);

@@ -64,3 +64,30 @@ pub(super) fn portions<W>(
         others.fold(own, |outcome, other| outcome.and(other))
     })
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn threads_give_way_and_the_caller_does_not() {
+        let (caller, priority) = (thread::current().id(), || rustix::process::nice(0).unwrap());
+        let (before, seen) = (priority(), Mutex::new(Vec::new()));
+        // Nobody takes a second portion until there was a first for each.
+        let all = std::sync::Barrier::new(3);
+        let task = |from: usize, to: usize, _: &mut ()| {
+            all.wait();
+            seen.lock().push((thread::current().id() == caller, priority(), to - from));
+            Ok(())
+        };
+        portions(0..3 * PORTION, NonZero::new(3).unwrap(), || (), &task).unwrap();
+        let seen = seen.into_inner();
+        assert_eq!(seen.iter().filter(|(own, ..)| *own).count(), 1);
+        assert!(seen.iter().all(|&(own, priority, nodes)| {
+            nodes == PORTION && priority == if own { before } else { (before + 10).min(19) }
+        }));
+        assert_eq!((seen.len(), priority()), (3, before));
+    }
+}
