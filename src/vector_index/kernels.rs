@@ -114,7 +114,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// The product of the query with the rows at `positions` of `rows`.
+    /// The product of the query with the rows at `positions` of `rows`, for which `out` has a place each.
     pub fn products_at(self, query: &Components, rows: &[u8], positions: &[u32], out: &mut [i32]) -> Result<()> {
         let stride = query.stride();
         let row = |position: u32| {
@@ -126,17 +126,45 @@ impl Kernel {
                 prefetch(row);
             }
         }
-        for (place, (&position, out)) in positions.iter().zip(out.iter_mut()).enumerate() {
-            if let Some(next) = positions.get(place + AHEAD).and_then(|&position| row(position)) {
-                prefetch(next);
+        let (fours, last) = positions.as_chunks::<TOGETHER>();
+        let (outs, last_out) = out.get_mut(..positions.len()).ok_or_else(outside)?.as_chunks_mut::<TOGETHER>();
+        for ((place, four), out) in fours.iter().enumerate().zip(outs) {
+            for &position in positions.iter().skip(place * TOGETHER + AHEAD).take(TOGETHER) {
+                if let Some(next) = row(position) {
+                    prefetch(next);
+                }
             }
-            let row = row(position).ok_or_else(outside)?;
-            self.products(query, row, std::slice::from_mut(out))?;
+            let &[a, b, c, d] = four;
+            let (Some(a), Some(b), Some(c), Some(d)) = (row(a), row(b), row(c), row(d)) else {
+                return Err(outside());
+            };
+            self.four(query, [a, b, c, d], out)?;
+        }
+        for (&position, out) in last.iter().zip(last_out) {
+            self.products(query, row(position).ok_or_else(outside)?, std::slice::from_mut(out))?;
+        }
+        Ok(())
+    }
+
+    /// The products of the query with four rows, each as long as it.
+    fn four(self, query: &Components, rows: [&[u8]; TOGETHER], out: &mut [i32; TOGETHER]) -> Result<()> {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this kernel exists only where `all` found its features.
+            #[allow(unsafe_code)]
+            Kernel::Avx512Vnni => unsafe { x86::four_avx512(query, rows, out) },
+            _ => {
+                for (row, out) in rows.into_iter().zip(out) {
+                    self.products(query, row, std::slice::from_mut(out))?;
+                }
+            }
         }
         Ok(())
     }
 }
 
+/// Rows whose sums run side by side, so that no addition waits for the one before.
+const TOGETHER: usize = 4;
 /// Rows that are fetched before their turn, in a walk over rows far apart.
 const AHEAD: usize = 4;
 
@@ -187,10 +215,8 @@ fn dot_product(query: &Components, rows: &[u8], out: &mut [i32]) {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Components, WIDTH, ZERO, prefetch_line};
+    use super::{Components, TOGETHER, WIDTH, ZERO, prefetch_line};
 
-    /// Rows whose sums run side by side, so that no addition waits for the one before.
-    const TOGETHER: usize = 4;
     const HALF: usize = WIDTH / 2;
     /// The processor fetches ahead by itself, but not beyond a page.
     const PAGE: usize = 4096;
@@ -204,23 +230,7 @@ mod x86 {
         for (rows, out) in (&mut groups).zip(outs) {
             let (first, second) = rows.split_at(2 * stride);
             let ((a, b), (c, d)) = (first.split_at(stride), second.split_at(stride));
-            let (a, b) = (a.as_chunks::<WIDTH>().0, b.as_chunks::<WIDTH>().0);
-            let (c, d) = (c.as_chunks::<WIDTH>().0, d.as_chunks::<WIDTH>().0);
-            let mut sums = [_mm512_setzero_si512(); TOGETHER];
-            for ((((query, a), b), c), d) in steps.iter().zip(a).zip(b).zip(c).zip(d) {
-                let query = load_512(query);
-                [a, b, c, d].into_iter().for_each(|row| prefetch_line(row.as_ptr().wrapping_add(PAGE)));
-
-                sums[0] = _mm512_dpbusd_epi32(sums[0], load_512(a), query);
-                sums[1] = _mm512_dpbusd_epi32(sums[1], load_512(b), query);
-                sums[2] = _mm512_dpbusd_epi32(sums[2], load_512(c), query);
-                sums[3] = _mm512_dpbusd_epi32(sums[3], load_512(d), query);
-            }
-            let (first, second) = (pairs(sums[0], sums[1]), pairs(sums[2], sums[3]));
-            let all = _mm512_add_epi32(_mm512_unpacklo_epi64(first, second), _mm512_unpackhi_epi64(first, second));
-            let half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64::<1>(all));
-            let four = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half));
-            store_128(_mm_sub_epi32(four, _mm_set1_epi32(query.excess)), out);
+            sums_512::<true>(query, [a, b, c, d], out);
         }
         for (row, out) in groups.remainder().chunks_exact(stride).zip(last) {
             let mut sums = [_mm512_setzero_si512(); 2];
@@ -235,6 +245,38 @@ mod x86 {
             }
             *out = _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1])) - query.excess;
         }
+    }
+
+    /// Of rows anywhere.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    pub(super) fn four_avx512(query: &Components, rows: [&[u8]; TOGETHER], out: &mut [i32; TOGETHER]) {
+        sums_512::<false>(query, rows, out);
+    }
+
+    /// Where the rows are `CONSECUTIVE`, those of the next page are fetched.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    fn sums_512<const CONSECUTIVE: bool>(query: &Components, rows: [&[u8]; TOGETHER], out: &mut [i32; TOGETHER]) {
+        // Each by itself: `map` is a call, for which all registers are cleared.
+        let [a, b, c, d] = rows;
+        let (a, b) = (a.as_chunks::<WIDTH>().0, b.as_chunks::<WIDTH>().0);
+        let (c, d) = (c.as_chunks::<WIDTH>().0, d.as_chunks::<WIDTH>().0);
+        let mut sums = [_mm512_setzero_si512(); TOGETHER];
+        for ((((steps, a), b), c), d) in query.signed.as_chunks::<WIDTH>().0.iter().zip(a).zip(b).zip(c).zip(d) {
+            let query = load_512(steps);
+            if CONSECUTIVE {
+                [a, b, c, d].into_iter().for_each(|row| prefetch_line(row.as_ptr().wrapping_add(PAGE)));
+            }
+            sums[0] = _mm512_dpbusd_epi32(sums[0], load_512(a), query);
+            sums[1] = _mm512_dpbusd_epi32(sums[1], load_512(b), query);
+            sums[2] = _mm512_dpbusd_epi32(sums[2], load_512(c), query);
+            sums[3] = _mm512_dpbusd_epi32(sums[3], load_512(d), query);
+        }
+        let (first, second) = (pairs(sums[0], sums[1]), pairs(sums[2], sums[3]));
+        let all = _mm512_add_epi32(_mm512_unpacklo_epi64(first, second), _mm512_unpackhi_epi64(first, second));
+        let half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64::<1>(all));
+        let four = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half));
+        store_128(_mm_sub_epi32(four, _mm_set1_epi32(query.excess)), out);
     }
 
     /// Sums of two numbers of a, then of b, in turns.
@@ -382,6 +424,9 @@ mod tests {
             assert!(kernel.products(&query, &rows, &mut [0; 3]).is_err());
             assert!(kernel.products_at(&query, &rows, &[1, 2], &mut [0; 2]).is_err());
             assert!(kernel.products_at(&query, &rows, &[u32::MAX], &mut [0; 1]).is_err());
+            assert!(kernel.products_at(&query, &rows, &[0, 1, 0, 1, 0], &mut [0; 5]).is_ok());
+            assert!(kernel.products_at(&query, &rows, &[0, 1, 2, 1], &mut [0; 4]).is_err());
+            assert!(kernel.products_at(&query, &rows, &[0, 1], &mut [0; 1]).is_err());
         }
     }
 }
