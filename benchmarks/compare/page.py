@@ -13,11 +13,11 @@ HEAD = """## Beside other systems
 Written by `make compare DATA=<folder>`. Each system has a process of its own, one core, and one thread for a search;
 bulk loads and `ingest` have all cores, `threads` and `under_writes` too, without parallel loops inside a search. The
 systems take turns, again and again, so that noise falls on all: p50 is the median over the turns' medians, p99 is of
-all searches, ratios are medians over the turns. Before its first turn each has answered all queries once, and before
-each turn some: these are systems at work; what the first search of a process takes is in `first_result`. Times are
-from the Python call to the ids and texts of 10 hits; an index only gets its texts out of a Python list. Recall is
-against float64, overlap against FTS5's own first 10, ties counted. Each system stands at its cheapest setting whose
-recall@10 is at least 0.99, or else at its best."""
+all searches, ratios are medians over the turns. Before its first turn each has answered all queries once, or as many as
+it could in three seconds, and before each turn some: these are systems at work; what the first search of a process
+takes is in `first_result`. Times are from the Python call to the ids and texts of 10 hits; an index only gets its texts
+out of a Python list. Recall is against float64, overlap against FTS5's own first 10, ties counted. Each system stands
+at its cheapest setting whose recall@10 is at least 0.99, or else at its best."""
 
 
 def load(folder: Path, names: list[str]) -> list[Result]:

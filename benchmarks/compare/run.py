@@ -308,7 +308,8 @@ class Run:
     def take_turns(self, entries: list[Entry], kind: str, *, below: int | None = None, k: int = 10) -> list[Entry]:
         """Each searches for a while, then the next, again and again: noise falls on all. Gives who did not fail.
 
-        First each answers all queries once, unrecorded: it is to have done what it does on a first search only.
+        First each answers all queries once, or as many as it can in `WARM_UP`, unrecorded: it is to have done what it
+        does on a first search only.
         """
         alive = []
         for entry in entries:

@@ -44,7 +44,7 @@ class Ragstore(System):
 
     def vector(self, query, k, how, below=None):
         where = None if below is None else {"n": {"$lt": below}}
-        hits = self.collection.search(vector=query, k=k, where=where, recall=how.get("recall", 0.99))
+        hits = self.collection.search(vector=query, k=k, where=where, **how)
         return hits.ids, hits.texts
 
     def exact(self, query, k):
@@ -56,7 +56,7 @@ class Ragstore(System):
         return hits.ids, hits.texts
 
     def hybrid(self, text, query, k, how):
-        hits = self.collection.search(text, vector=query, k=k, recall=how.get("recall", 0.99))
+        hits = self.collection.search(text, vector=query, k=k, **how)
         return hits.ids, hits.texts
 
     def index_bytes(self, folder):
